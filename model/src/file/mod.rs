@@ -1,0 +1,1 @@
+//! Reading limits files.

@@ -1,0 +1,151 @@
+//! What nodes and leader say to each other, as domain types.
+//!
+//! Reports carry cumulative counters and proposals carry whole states, so every message may be
+//! lost, repeated or late without harm: the next one heals it.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    amount::Amount,
+    identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Term},
+    time::Nanos,
+};
+
+/// A place in the order of all proposals: terms first, generations within a term.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Position {
+    /// The leader's term.
+    pub term: Term,
+    /// The proposal's number within the term.
+    pub generation: Generation,
+}
+
+/// An instant of one life of one node, by that node's own clock. A lease runs from a token that
+/// the leader held before it sent the proposal, so a late message is born expired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Token {
+    /// Which life of the node.
+    pub incarnation: Incarnation,
+    /// The node's boot clock.
+    pub at: Nanos,
+}
+
+/// From a node, each tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Who reports.
+    pub node: NodeId,
+    /// When, on the node's clock: the anchor of the next lease.
+    pub token: Token,
+    /// The highest term that the node promised.
+    pub promised: Term,
+    /// The latest proposal that it took.
+    pub seen: Position,
+    /// The policy that it enforces.
+    pub policy: PolicyVersion,
+    /// What it counts and holds, per limit.
+    pub limits: Vec<LimitReport>,
+}
+
+/// One limit in a [`Report`]. Counters are cumulative since the bucket was made, in whole tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitReport {
+    /// Which limit.
+    pub limit: LimitId,
+    /// Tokens that arrived: what passed and what did not.
+    pub offered: u64,
+    /// Tokens that passed.
+    pub admitted: u64,
+    /// Tokens that this limit dropped.
+    pub dropped: u64,
+    /// The grant in the kernel.
+    pub held: Amount,
+    /// When that grant ends, on the node's clock.
+    pub expires: Nanos,
+}
+
+/// From the leader: what this node is to hold. It may shrink at once; it grows, and its lease is
+/// renewed, with the [`Commit`] of the same position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Propose {
+    /// Where in the order.
+    pub position: Position,
+    /// Who leads this term.
+    pub leader: NodeId,
+    /// The policy that the rows are about.
+    pub policy: PolicyVersion,
+    /// Where the lease runs from.
+    pub anchor: Token,
+    /// How long it runs.
+    pub lease: Duration,
+    /// This node's share of every strict limit of the policy.
+    pub rows: Vec<Row>,
+}
+
+/// One limit in a [`Propose`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which limit.
+    pub limit: LimitId,
+    /// The grant.
+    pub amount: Amount,
+    /// What remains when the grant has expired.
+    pub floor: Amount,
+}
+
+/// From the leader: the proposal at this position is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Which proposal.
+    pub position: Position,
+}
+
+/// From a node: its kernel holds no more than the proposal at this position says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Who.
+    pub node: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Which proposal.
+    pub position: Position,
+}
+
+/// From a node: it has promised a newer term (or this term to another leader), or it enforces
+/// another policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refuse {
+    /// Who.
+    pub node: NodeId,
+    /// The highest term that it promised.
+    pub promised: Term,
+    /// The leader of that term, as far as the node knows.
+    pub leader: Option<NodeId>,
+    /// The policy that it enforces.
+    pub policy: PolicyVersion,
+}
+
+/// What goes up a node's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromNode {
+    /// Each tick.
+    Report(Report),
+    /// Answers a [`Propose`].
+    Ack(Ack),
+    /// Answers a [`Propose`] or [`Commit`].
+    Refuse(Refuse),
+}
+
+/// What comes down a node's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToNode {
+    /// A new state to take.
+    Propose(Propose),
+    /// Leave to grow and to renew.
+    Commit(Commit),
+}
