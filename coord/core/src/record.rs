@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use weir_model::{Amount, Generation, LimitId, NodeId, Term};
+use weir_model::{Amount, Generation, LimitId, NodeId, Scale, Term};
 
 /// `term`: the fence. Only ever changed by a conditional write, and its number only grows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub struct LiveRecord {
     pub address: String,
     /// The daemon's version.
     pub version: String,
+    /// Its weight in a max-min division, at least 1.
+    pub weight: u32,
     /// The kernel's boot id: pinned maps survive the daemon, not the boot.
     pub boot_id: String,
 }
@@ -66,6 +68,17 @@ pub struct EnvelopeRecord {
 pub struct NodeEnvelope {
     /// Who.
     pub node: NodeId,
-    /// The most it may hold of each limit, floors included.
-    pub limits: Vec<(LimitId, Amount)>,
+    /// The most it may hold of each limit, in the order of limit identities.
+    pub limits: Vec<LimitEnvelope>,
+}
+
+/// One limit of a [`NodeEnvelope`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitEnvelope {
+    /// Which limit.
+    pub limit: LimitId,
+    /// The units of `amount`: a later policy may use finer or coarser ones.
+    pub scale: Scale,
+    /// The most it may hold, floor included.
+    pub amount: Amount,
 }
