@@ -1,0 +1,63 @@
+//! The operator's service: generated types, and the words of the domain in them.
+
+use uuid::Uuid;
+use weir_model::{
+    Cost, NodeId,
+    policy::{Mode, Promise},
+};
+
+use crate::error::{WireError, node_id};
+
+/// Code generated from `weir/admin/v1/admin.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("weir.admin.v1");
+}
+
+impl v1::Node {
+    /// The node of this identity.
+    #[must_use]
+    pub fn new(id: NodeId, name: impl Into<String>, address: impl Into<String>) -> Self {
+        Self {
+            id: Uuid::into_bytes(id.0).to_vec(),
+            name: name.into(),
+            address: address.into(),
+        }
+    }
+
+    /// Its identity.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Identity`] unless `id` has 16 bytes.
+    pub fn node_id(&self) -> Result<NodeId, WireError> {
+        node_id("node.id", &self.id)
+    }
+}
+
+impl From<Cost> for v1::Unit {
+    fn from(cost: Cost) -> Self {
+        match cost {
+            Cost::Packets => Self::Packets,
+            Cost::Bits => Self::Bits,
+        }
+    }
+}
+
+impl From<Promise> for v1::Promise {
+    fn from(promise: Promise) -> Self {
+        match promise {
+            Promise::Strict => Self::Strict,
+            Promise::Local => Self::Local,
+        }
+    }
+}
+
+impl From<Mode> for v1::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Enforce => Self::Enforce,
+            Mode::Shadow => Self::Shadow,
+        }
+    }
+}
