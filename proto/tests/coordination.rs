@@ -1,0 +1,408 @@
+//! Every message survives the wire, and no malformed one gets past the conversions.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+use weir_model::{
+    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term, Units,
+    UnitsPerSecond,
+    message::{
+        Ack, Commit, FromNode, LimitReport, Position, Propose, Refuse, Report, Row, ToNode, Token,
+    },
+    policy::MAX_LIMITS,
+};
+use weir_proto::{MAX_MESSAGE_BYTES, WireError, coordination::v1};
+
+fn node() -> impl Strategy<Value = NodeId> {
+    any::<u128>().prop_map(NodeId::from_u128)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    any::<(u64, u64)>().prop_map(|(term, generation)| Position {
+        term: Term(term),
+        generation: Generation(generation),
+    })
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    any::<(u64, u64)>().prop_map(|(incarnation, at)| Token {
+        incarnation: Incarnation(incarnation),
+        at: Nanos(at),
+    })
+}
+
+fn amount() -> impl Strategy<Value = Amount> {
+    (0..=UnitsPerSecond::MAX.0, 0..=Units::MAX.0).prop_map(|(rate, burst)| Amount {
+        rate: UnitsPerSecond(rate),
+        burst: Units(burst),
+    })
+}
+
+/// Rows with the limits that a generator drew, each once.
+fn numbered<T>(mut rows: Vec<T>, limit: impl Fn(&mut T) -> &mut LimitId) -> Vec<T> {
+    for (index, row) in rows.iter_mut().enumerate() {
+        let limit = limit(row);
+        limit.0 = (limit.0 & !0xffff) | index as u64;
+    }
+    rows
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let row = (any::<[u64; 5]>(), amount()).prop_map(
+        |([limit, offered, admitted, dropped, expires], held)| LimitReport {
+            limit: LimitId(limit),
+            offered,
+            admitted,
+            dropped,
+            held,
+            expires: Nanos(expires),
+        },
+    );
+    (
+        node(),
+        token(),
+        any::<(u64, u64)>(),
+        position(),
+        vec(row, 0..20),
+    )
+        .prop_map(|(node, token, (promised, policy), seen, rows)| Report {
+            node,
+            token,
+            promised: Term(promised),
+            seen,
+            policy: PolicyVersion(policy),
+            limits: numbered(rows, |row| &mut row.limit),
+        })
+}
+
+fn propose() -> impl Strategy<Value = Propose> {
+    let row = (any::<u64>(), amount(), amount()).prop_map(|(limit, amount, floor)| Row {
+        limit: LimitId(limit),
+        amount,
+        floor,
+    });
+    (
+        position(),
+        node(),
+        any::<(u64, u64)>(),
+        token(),
+        vec(row, 0..20),
+    )
+        .prop_map(
+            |(position, leader, (policy, lease), anchor, rows)| Propose {
+                position,
+                leader,
+                policy: PolicyVersion(policy),
+                anchor,
+                lease: Duration::from_nanos(lease),
+                rows: numbered(rows, |row| &mut row.limit),
+            },
+        )
+}
+
+fn from_node() -> impl Strategy<Value = FromNode> {
+    let ack = (node(), any::<u64>(), position()).prop_map(|(node, incarnation, position)| Ack {
+        node,
+        incarnation: Incarnation(incarnation),
+        position,
+    });
+    let refuse = (node(), any::<(u64, u64)>(), option::of(node())).prop_map(
+        |(node, (promised, policy), leader)| Refuse {
+            node,
+            promised: Term(promised),
+            leader,
+            policy: PolicyVersion(policy),
+        },
+    );
+    prop_oneof![
+        report().prop_map(FromNode::Report),
+        ack.prop_map(FromNode::Ack),
+        refuse.prop_map(FromNode::Refuse),
+    ]
+}
+
+fn to_node() -> impl Strategy<Value = ToNode> {
+    prop_oneof![
+        propose().prop_map(ToNode::Propose),
+        position().prop_map(|position| ToNode::Commit(Commit { position })),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_message_from_a_node_survives_the_wire(message in from_node()) {
+        let bytes = v1::FromNode::from(message.clone()).encode_to_vec();
+        let read = v1::FromNode::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(FromNode::try_from(read), Ok(message));
+    }
+
+    #[test]
+    fn every_message_to_a_node_survives_the_wire(message in to_node()) {
+        let bytes = v1::ToNode::from(message.clone()).encode_to_vec();
+        let read = v1::ToNode::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(ToNode::try_from(read), Ok(message));
+    }
+
+    /// Whatever decodes and converts is what a correct peer could have sent.
+    #[test]
+    fn arbitrary_bytes_convert_back_to_themselves_or_not_at_all(bytes in vec(any::<u8>(), 0..200)) {
+        if let Ok(wire) = v1::FromNode::decode(bytes.as_slice())
+            && let Ok(message) = FromNode::try_from(wire)
+        {
+            let again = v1::FromNode::from(message.clone());
+            prop_assert_eq!(FromNode::try_from(again), Ok(message));
+        }
+    }
+}
+
+fn a_report() -> v1::Report {
+    v1::Report {
+        node: vec![7; 16],
+        token: Some(v1::Token::default()),
+        seen: Some(v1::Position::default()),
+        limits: vec![v1::LimitReport {
+            held: Some(v1::Amount::default()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn a_propose() -> v1::Propose {
+    v1::Propose {
+        position: Some(v1::Position::default()),
+        leader: vec![7; 16],
+        anchor: Some(v1::Token::default()),
+        rows: vec![v1::Row {
+            amount: Some(v1::Amount::default()),
+            floor: Some(v1::Amount::default()),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn refused_report(spoil: impl FnOnce(&mut v1::Report)) -> String {
+    let mut report = a_report();
+    assert!(
+        Report::try_from(report.clone()).is_ok(),
+        "the unspoilt report is good"
+    );
+    spoil(&mut report);
+    Report::try_from(report)
+        .expect_err("a spoilt report is refused")
+        .to_string()
+}
+
+fn refused_propose(spoil: impl FnOnce(&mut v1::Propose)) -> String {
+    let mut propose = a_propose();
+    assert!(
+        Propose::try_from(propose.clone()).is_ok(),
+        "the unspoilt proposal is good"
+    );
+    spoil(&mut propose);
+    Propose::try_from(propose)
+        .expect_err("a spoilt proposal is refused")
+        .to_string()
+}
+
+#[test]
+fn a_malformed_report_is_refused_by_field() {
+    for (expected, error) in [
+        (
+            "report.node is an identity of 15 bytes, expected 16",
+            refused_report(|report| report.node = vec![7; 15]),
+        ),
+        (
+            "report.token is missing",
+            refused_report(|report| report.token = None),
+        ),
+        (
+            "report.seen is missing",
+            refused_report(|report| report.seen = None),
+        ),
+        (
+            "report.limits.held is missing",
+            refused_report(|report| report.limits[0].held = None),
+        ),
+        (
+            "report.limits.held.rate is 1099511627777, expected at most 1099511627776",
+            refused_report(|report| {
+                report.limits[0].held = Some(v1::Amount {
+                    rate: UnitsPerSecond::MAX.0 + 1,
+                    burst: 0,
+                });
+            }),
+        ),
+        (
+            "report.limits.held.burst is 1152921504606846977, expected at most 1152921504606846976",
+            refused_report(|report| {
+                report.limits[0].held = Some(v1::Amount {
+                    rate: 0,
+                    burst: Units::MAX.0 + 1,
+                });
+            }),
+        ),
+        (
+            "report.limits names limit 0000000000000000 twice, expected each limit once",
+            refused_report(|report| report.limits.push(report.limits[0])),
+        ),
+        (
+            "report.limits has 4097 rows, expected at most 4096",
+            refused_report(|report| report.limits = vec![report.limits[0]; MAX_LIMITS + 1]),
+        ),
+    ] {
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_malformed_proposal_is_refused_by_field() {
+    for (expected, error) in [
+        (
+            "propose.position is missing",
+            refused_propose(|propose| propose.position = None),
+        ),
+        (
+            "propose.anchor is missing",
+            refused_propose(|propose| propose.anchor = None),
+        ),
+        (
+            "propose.leader is an identity of 0 bytes, expected 16",
+            refused_propose(|propose| propose.leader.clear()),
+        ),
+        (
+            "propose.rows.amount is missing",
+            refused_propose(|propose| propose.rows[0].amount = None),
+        ),
+        (
+            "propose.rows.floor is missing",
+            refused_propose(|propose| propose.rows[0].floor = None),
+        ),
+        (
+            "propose.rows.floor.rate is 18446744073709551615, expected at most 1099511627776",
+            refused_propose(|propose| {
+                propose.rows[0].floor = Some(v1::Amount {
+                    rate: u64::MAX,
+                    burst: 0,
+                });
+            }),
+        ),
+        (
+            "propose.rows names limit 0000000000000000 twice, expected each limit once",
+            refused_propose(|propose| propose.rows.push(propose.rows[0])),
+        ),
+        (
+            "propose.rows has 4097 rows, expected at most 4096",
+            refused_propose(|propose| propose.rows = vec![propose.rows[0]; MAX_LIMITS + 1]),
+        ),
+    ] {
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_malformed_answer_is_refused_by_field() {
+    assert_eq!(
+        FromNode::try_from(v1::FromNode { message: None }),
+        Err(WireError::Missing {
+            field: "from_node.message"
+        })
+    );
+    assert_eq!(
+        ToNode::try_from(v1::ToNode { message: None }),
+        Err(WireError::Missing {
+            field: "to_node.message"
+        })
+    );
+    assert_eq!(
+        Ack::try_from(v1::Ack::default()),
+        Err(WireError::Identity {
+            field: "ack.node",
+            found: 0
+        })
+    );
+    let ack = v1::Ack {
+        node: vec![0; 16],
+        ..Default::default()
+    };
+    assert_eq!(
+        Ack::try_from(ack),
+        Err(WireError::Missing {
+            field: "ack.position"
+        })
+    );
+    let refuse = v1::Refuse {
+        node: vec![0; 16],
+        leader: Some(vec![1; 17]),
+        ..Default::default()
+    };
+    assert_eq!(
+        Refuse::try_from(refuse),
+        Err(WireError::Identity {
+            field: "refuse.leader",
+            found: 17
+        })
+    );
+    assert_eq!(
+        Commit::try_from(v1::Commit { position: None }),
+        Err(WireError::Missing {
+            field: "commit.position"
+        })
+    );
+}
+
+/// The bound on messages leaves room for a full policy with the widest numbers there are.
+#[test]
+fn the_largest_messages_fit_the_bound() {
+    let widest = Amount {
+        rate: UnitsPerSecond::MAX,
+        burst: Units::MAX,
+    };
+    let position = Position {
+        term: Term(u64::MAX),
+        generation: Generation(u64::MAX),
+    };
+    let token = Token {
+        incarnation: Incarnation(u64::MAX),
+        at: Nanos::NEVER,
+    };
+    let report = Report {
+        node: NodeId::from_u128(u128::MAX),
+        token,
+        promised: Term(u64::MAX),
+        seen: position,
+        policy: PolicyVersion(u64::MAX),
+        limits: (0..MAX_LIMITS as u64)
+            .map(|limit| LimitReport {
+                limit: LimitId(limit),
+                offered: u64::MAX,
+                admitted: u64::MAX,
+                dropped: u64::MAX,
+                held: widest,
+                expires: Nanos::NEVER,
+            })
+            .collect(),
+    };
+    let propose = Propose {
+        position,
+        leader: NodeId::from_u128(u128::MAX),
+        policy: PolicyVersion(u64::MAX),
+        anchor: token,
+        lease: Duration::MAX,
+        rows: (0..MAX_LIMITS as u64)
+            .map(|limit| Row {
+                limit: LimitId(limit),
+                amount: widest,
+                floor: widest,
+            })
+            .collect(),
+    };
+    let report = v1::FromNode::from(FromNode::Report(report)).encoded_len();
+    let propose = v1::ToNode::from(ToNode::Propose(propose)).encoded_len();
+    assert!(
+        report <= MAX_MESSAGE_BYTES && propose <= MAX_MESSAGE_BYTES,
+        "{report} and {propose}"
+    );
+}
