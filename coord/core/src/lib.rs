@@ -8,4 +8,12 @@
 
 extern crate alloc;
 
+pub mod allocation;
+pub mod book;
+pub mod commit;
+pub mod demand;
+pub mod follower;
+pub mod leader;
 pub mod record;
+pub mod share;
+pub mod timing;

@@ -1,0 +1,171 @@
+//! From demands to the next proposal of one limit: targets, hysteresis, and the steps that the
+//! book has room for.
+
+use alloc::vec::Vec;
+
+use weir_model::{Amount, Limit, NodeId, Units, UnitsPerSecond};
+
+use crate::{
+    book::{Book, Entry},
+    share::{Claim, divide},
+};
+
+/// Shares stay as they are while the new optimum is within this part of the budget for every node:
+/// moving budget costs a commit, and nobody notices 0.4 %.
+const HYSTERESIS_DIVISOR: u64 = 256;
+
+/// A member that takes part in this round.
+#[derive(Clone, Copy, Debug)]
+pub struct Participant {
+    /// Who.
+    pub node: NodeId,
+    /// Its weight, at least 1.
+    pub weight: u32,
+    /// What it could use.
+    pub demand: UnitsPerSecond,
+}
+
+/// What each participant should hold of `limit`, floors included, given what absent nodes keep.
+#[must_use]
+pub fn targets(limit: &Limit, participants: &[Participant], book: &Book) -> Vec<Amount> {
+    let present: Amount = participants
+        .iter()
+        .map(|participant| book.envelope(participant.node, limit.id))
+        .sum();
+    let absent = book.total(limit.id).saturating_sub(present);
+    let budget = limit.budget.saturating_sub(absent);
+    if limit.is_divisible() {
+        divided(limit, budget, participants, book)
+    } else {
+        whole(limit, budget, participants, book)
+    }
+}
+
+fn divided(
+    limit: &Limit,
+    budget: Amount,
+    participants: &[Participant],
+    book: &Book,
+) -> Vec<Amount> {
+    let claims: Vec<Claim> = participants
+        .iter()
+        .map(|participant| Claim {
+            weight: participant.weight,
+            demand: participant.demand.0,
+            floor: limit.floor.rate.0,
+        })
+        .collect();
+    let rates = divide(budget.rate.0, &claims);
+    let targets = with_bursts(limit, budget, &rates);
+    if is_settled(limit, participants, &targets, book) {
+        participants
+            .iter()
+            .map(|participant| book.latest(participant.node, limit.id).amount)
+            .collect()
+    } else {
+        targets
+    }
+}
+
+/// Bursts follow rates: each member's floor burst, and the rest in proportion.
+fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
+    let floors = limit.floor.burst.0.saturating_mul(rates.len() as u64);
+    let rest = u128::from(budget.burst.0.saturating_sub(floors));
+    let total: u128 = rates.iter().copied().map(u128::from).sum();
+    rates
+        .iter()
+        .map(|rate| {
+            let part = (rest * u128::from(*rate)).checked_div(total).unwrap_or(0);
+            // A part of a u64, so the conversion cannot fail.
+            let part = u64::try_from(part).unwrap_or(0);
+            Amount {
+                rate: UnitsPerSecond(*rate),
+                burst: Units(limit.floor.burst.0 + part),
+            }
+        })
+        .collect()
+}
+
+/// Whether what was proposed last is as good as the new targets.
+fn is_settled(
+    limit: &Limit,
+    participants: &[Participant],
+    targets: &[Amount],
+    book: &Book,
+) -> bool {
+    let tolerance = limit.budget.rate.0 / HYSTERESIS_DIVISOR;
+    let close = participants
+        .iter()
+        .zip(targets)
+        .all(|(participant, target)| {
+            let held = book.latest(participant.node, limit.id).amount;
+            held.rate.0.abs_diff(target.rate.0) <= tolerance
+                && (held.burst >= limit.smallest_burst || held.burst >= target.burst)
+        });
+    close && book.over_budget().all(|over| over != limit.id)
+}
+
+/// All of it for one node: the one that holds it while it has use for it, else the hungriest.
+fn whole(limit: &Limit, budget: Amount, participants: &[Participant], book: &Book) -> Vec<Amount> {
+    let keeps = participants.iter().position(|participant| {
+        participant.demand.0 > 0
+            && book.latest(participant.node, limit.id).amount.burst >= limit.smallest_burst
+    });
+    let hungriest = || {
+        let by_demand = |index: &usize| (participants[*index].demand, core::cmp::Reverse(*index));
+        (0..participants.len()).max_by_key(by_demand)
+    };
+    let holder = keeps.or_else(hungriest);
+    (0..participants.len())
+        .map(|index| {
+            if Some(index) == holder {
+                budget
+            } else {
+                Amount::ZERO
+            }
+        })
+        .collect()
+}
+
+/// One step toward `targets` that the book allows now: shrink whoever has too much, and grow the
+/// others into what nobody may be using. Keeps `Σ envelopes ≤ budget` where it held before.
+#[must_use]
+pub fn step(
+    limit: &Limit,
+    participants: &[Participant],
+    targets: &[Amount],
+    book: &Book,
+) -> Vec<Entry> {
+    let mut free = book.free(limit.id);
+    participants
+        .iter()
+        .zip(targets)
+        .map(|(participant, target)| {
+            let floor = reachable_floor(limit, book.floor(participant.node, limit.id), free);
+            let before = book.envelope(participant.node, limit.id);
+            // Up to its own envelope a node grows without asking anybody.
+            let reachable = before.saturating_add(free);
+            let amount = usable(limit, target.min(reachable), floor);
+            free = free.saturating_sub(amount.max(floor).saturating_sub(before));
+            Entry { amount, floor }
+        })
+        .collect()
+}
+
+/// The limit's floor; if a new policy raised it and there is no room yet, what was reserved.
+fn reachable_floor(limit: &Limit, reserved: Amount, free: Amount) -> Amount {
+    if limit.floor.fits(reserved.saturating_add(free)) {
+        limit.floor
+    } else {
+        limit.floor.min(reserved)
+    }
+}
+
+/// A burst that no packet fits in is no grant at all: it would only strand the rate.
+fn usable(limit: &Limit, amount: Amount, floor: Amount) -> Amount {
+    if amount.burst < limit.smallest_burst {
+        floor
+    } else {
+        amount
+    }
+}

@@ -1,0 +1,342 @@
+//! The leader's book: the most that each node may be using of each limit, now or later.
+//!
+//! # Rule 3, *book*: shrink before grow
+//!
+//! A node's *envelope* of a limit is an upper bound on what it may spend: of the rate and of the
+//! burst, each for itself. It is
+//!
+//! - the larger of amount and floor once the node has acknowledged the amount,
+//! - the largest of everything proposed since, and of what came before, until then,
+//! - the floor once every lease that the node can hold has ended.
+//!
+//! A proposal may go out if afterwards `Σ envelopes ≤ budget`, *or if it raises no envelope*
+//! (otherwise not even the shrinking that a lowered budget asks for could be sent). Since a node's
+//! kernel never spends above its envelope, `Σ effective ≤ budget` holds at every instant (I1), and
+//! with the entitlement clock promise 1 follows.
+//!
+//! Without this rule: budget is given to one node while another still spends it, and for a round
+//! trip, or a lease if the other is cut off, the fleet admits both.
+
+use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
+
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond};
+
+use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
+
+/// Proposals to one node that may be unanswered at once. At the bound the oldest two are merged
+/// into their maximum, which is never too small.
+const MAX_UNANSWERED: usize = 16;
+
+/// What every node may hold of every limit.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    limits: BTreeMap<LimitId, Ledger>,
+    leases: BTreeMap<NodeId, Nanos>,
+}
+
+/// One limit's page.
+#[derive(Clone, Debug)]
+struct Ledger {
+    budget: Amount,
+    scale: Scale,
+    holdings: BTreeMap<NodeId, Holding>,
+}
+
+/// What one node may hold of one limit.
+#[derive(Clone, Debug, Default)]
+struct Holding {
+    /// What the node acknowledged last, or was adopted with.
+    settled: Entry,
+    /// What was proposed since and is unanswered, oldest first.
+    unanswered: VecDeque<(Generation, Entry)>,
+}
+
+/// An amount and the floor that goes with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The leased part. It ends with the lease.
+    pub amount: Amount,
+    /// What remains afterwards. It has no end.
+    pub floor: Amount,
+}
+
+impl Entry {
+    /// Reserves a floor and leases nothing.
+    #[must_use]
+    pub const fn floor(floor: Amount) -> Self {
+        Self {
+            amount: floor,
+            floor,
+        }
+    }
+
+    fn envelope(self) -> Amount {
+        self.amount.max(self.floor)
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            amount: self.amount.max(other.amount),
+            floor: self.floor.max(other.floor),
+        }
+    }
+
+    fn rescaled(self, from: Scale, to: Scale) -> Self {
+        Self {
+            amount: rescaled(self.amount, from, to),
+            floor: rescaled(self.floor, from, to),
+        }
+    }
+}
+
+impl Holding {
+    fn all(&self) -> impl Iterator<Item = Entry> {
+        core::iter::once(self.settled).chain(self.unanswered.iter().map(|(_, entry)| *entry))
+    }
+
+    fn envelope(&self) -> Amount {
+        self.all()
+            .map(Entry::envelope)
+            .fold(Amount::ZERO, Amount::max)
+    }
+
+    fn propose(&mut self, generation: Generation, entry: Entry) {
+        self.unanswered.push_back((generation, entry));
+        if self.unanswered.len() > MAX_UNANSWERED
+            && let Some((_, oldest)) = self.unanswered.pop_front()
+            && let Some((_, next)) = self.unanswered.front_mut()
+        {
+            *next = next.max(oldest);
+        }
+    }
+
+    /// Everything before `generation` is superseded.
+    fn acknowledge(&mut self, generation: Generation) {
+        while let Some((oldest, entry)) = self.unanswered.front().copied()
+            && oldest <= generation
+        {
+            if oldest == generation {
+                self.settled = entry;
+            }
+            self.unanswered.pop_front();
+        }
+    }
+
+    fn floor(&self) -> Amount {
+        self.all()
+            .map(|entry| entry.floor)
+            .fold(Amount::ZERO, Amount::max)
+    }
+
+    fn expire(&mut self) {
+        *self = Self {
+            settled: Entry::floor(self.floor()),
+            unanswered: VecDeque::new(),
+        };
+    }
+}
+
+impl Book {
+    /// Opens the book with these limits. Limits that it already had keep what nodes may hold of
+    /// them, in the new units, rounded up; limits that are gone are forgotten.
+    pub fn set_limits<'a>(&mut self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let mut old = core::mem::take(&mut self.limits);
+        for limit in limits {
+            let mut ledger = old.remove(&limit.id).unwrap_or_else(|| Ledger {
+                budget: limit.budget,
+                scale: limit.scale,
+                holdings: BTreeMap::new(),
+            });
+            ledger.rescale(limit.scale);
+            ledger.budget = limit.budget;
+            self.limits.insert(limit.id, ledger);
+        }
+    }
+
+    /// Takes over what an older leader stored. Nothing in it can have ended before `leases_end`.
+    pub fn adopt(&mut self, record: &EnvelopeRecord, leases_end: Nanos) {
+        for node in &record.nodes {
+            for held in &node.limits {
+                let Some(ledger) = self.limits.get_mut(&held.limit) else {
+                    continue;
+                };
+                let amount = rescaled(held.amount, held.scale, ledger.scale);
+                let holding = ledger.holdings.entry(node.node).or_default();
+                holding.settled.amount = holding.settled.amount.max(amount);
+            }
+            self.extend_lease(node.node, leases_end);
+        }
+    }
+
+    /// Reserves a node's floor of a limit, if that is more than what is already reserved.
+    pub fn reserve_floor(&mut self, node: NodeId, limit: LimitId, floor: Amount) {
+        if let Some(ledger) = self.limits.get_mut(&limit) {
+            let settled = &mut ledger.holdings.entry(node).or_default().settled;
+            settled.floor = settled.floor.max(floor);
+        }
+    }
+
+    /// Whether the floors of a further node would still fit beside all that may be held.
+    #[must_use]
+    pub fn has_room(&self, floors: &BTreeMap<LimitId, Amount>) -> bool {
+        floors
+            .iter()
+            .all(|(limit, floor)| floor.fits(self.free(*limit)))
+    }
+
+    /// Writes down that `entry` is proposed to `node`.
+    pub fn propose(&mut self, node: NodeId, limit: LimitId, generation: Generation, entry: Entry) {
+        if let Some(ledger) = self.limits.get_mut(&limit) {
+            ledger
+                .holdings
+                .entry(node)
+                .or_default()
+                .propose(generation, entry);
+        }
+    }
+
+    /// `node` holds no more than what was proposed at `generation`.
+    pub fn acknowledge(&mut self, node: NodeId, generation: Generation) {
+        for ledger in self.limits.values_mut() {
+            if let Some(holding) = ledger.holdings.get_mut(&node) {
+                holding.acknowledge(generation);
+            }
+        }
+    }
+
+    /// A proposal goes out whose commit lets `node` hold its lease until `end`, on the leader's
+    /// clock. It counts from the proposal on, for a commit may be late.
+    pub fn extend_lease(&mut self, node: NodeId, end: Nanos) {
+        let known = self.leases.entry(node).or_default();
+        *known = (*known).max(end);
+    }
+
+    /// When every lease of `node` has ended; [`Nanos::ZERO`] if it never had one.
+    #[must_use]
+    pub fn lease_end(&self, node: NodeId) -> Nanos {
+        self.leases.get(&node).copied().unwrap_or(Nanos::ZERO)
+    }
+
+    /// Gives back the leased part of every node whose leases have all ended.
+    pub fn expire(&mut self, now: Nanos) {
+        let ended: Vec<NodeId> = self
+            .leases
+            .iter()
+            .filter(|(_, end)| **end <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in ended {
+            self.leases.remove(&node);
+            for ledger in self.limits.values_mut() {
+                if let Some(holding) = ledger.holdings.get_mut(&node) {
+                    holding.expire();
+                }
+            }
+        }
+    }
+
+    /// The most that `node` may be using of `limit`, now or later.
+    #[must_use]
+    pub fn envelope(&self, node: NodeId, limit: LimitId) -> Amount {
+        self.limits
+            .get(&limit)
+            .and_then(|ledger| ledger.holdings.get(&node))
+            .map_or(Amount::ZERO, Holding::envelope)
+    }
+
+    /// The largest floor of `limit` that `node` has not acknowledged giving up.
+    #[must_use]
+    pub fn floor(&self, node: NodeId, limit: LimitId) -> Amount {
+        self.limits
+            .get(&limit)
+            .and_then(|ledger| ledger.holdings.get(&node))
+            .map_or(Amount::ZERO, Holding::floor)
+    }
+
+    /// What was last proposed to `node`, or what it was adopted with.
+    #[must_use]
+    pub fn latest(&self, node: NodeId, limit: LimitId) -> Entry {
+        self.limits
+            .get(&limit)
+            .and_then(|ledger| ledger.holdings.get(&node))
+            .map(|holding| {
+                holding
+                    .unanswered
+                    .back()
+                    .map_or(holding.settled, |(_, entry)| *entry)
+            })
+            .unwrap_or_default()
+    }
+
+    /// The sum of all envelopes of `limit`.
+    #[must_use]
+    pub fn total(&self, limit: LimitId) -> Amount {
+        self.limits
+            .get(&limit)
+            .map(|ledger| ledger.holdings.values().map(Holding::envelope).sum())
+            .unwrap_or(Amount::ZERO)
+    }
+
+    /// What no node may be using; zero while a lowered budget is still being collected.
+    #[must_use]
+    pub fn free(&self, limit: LimitId) -> Amount {
+        self.limits.get(&limit).map_or(Amount::ZERO, |ledger| {
+            ledger.budget.saturating_sub(self.total(limit))
+        })
+    }
+
+    /// The book as a new leader would adopt it.
+    #[must_use]
+    pub fn envelopes(&self) -> Vec<NodeEnvelope> {
+        let mut nodes: BTreeMap<NodeId, Vec<LimitEnvelope>> = BTreeMap::new();
+        for (limit, ledger) in &self.limits {
+            for (node, holding) in &ledger.holdings {
+                nodes.entry(*node).or_default().push(LimitEnvelope {
+                    limit: *limit,
+                    scale: ledger.scale,
+                    amount: holding.envelope(),
+                });
+            }
+        }
+        nodes
+            .into_iter()
+            .map(|(node, limits)| NodeEnvelope { node, limits })
+            .collect()
+    }
+
+    /// The limits whose envelopes add up to more than their budget. Empty unless a budget was
+    /// lowered and the fleet has not given back the difference yet.
+    pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
+        self.limits
+            .iter()
+            .filter(|(limit, ledger)| !self.total(**limit).fits(ledger.budget))
+            .map(|(limit, _)| *limit)
+    }
+}
+
+impl Ledger {
+    fn rescale(&mut self, scale: Scale) {
+        let from = core::mem::replace(&mut self.scale, scale);
+        if from == scale {
+            return;
+        }
+        for holding in self.holdings.values_mut() {
+            holding.settled = holding.settled.rescaled(from, scale);
+            for (_, entry) in &mut holding.unanswered {
+                *entry = entry.rescaled(from, scale);
+            }
+        }
+    }
+}
+
+/// The same amount in other units, rounded up: a bound must not become too small.
+fn rescaled(amount: Amount, from: Scale, to: Scale) -> Amount {
+    let convert = |units: u64| {
+        let fine = (u128::from(units) << to.fraction_bits).div_ceil(1 << from.fraction_bits);
+        u64::try_from(fine).unwrap_or(u64::MAX)
+    };
+    Amount {
+        rate: UnitsPerSecond(convert(amount.rate.0)),
+        burst: Units(convert(amount.burst.0)),
+    }
+}

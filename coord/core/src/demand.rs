@@ -1,0 +1,182 @@
+//! How much a node could use of a limit, from its cumulative counters.
+
+use weir_model::{Nanos, Scale, UnitsPerSecond, amount::Amount, message::LimitReport};
+
+/// With fewer tokens than this in a tick, a rate read off that tick alone is mostly noise, so it is
+/// averaged over some ticks; above, it is taken as it is, which follows a shift at once.
+const SIGNIFICANT_TOKENS: u64 = 16;
+/// The weight of the newest tick in the average is one in this many.
+const AVERAGED_TICKS: u64 = 8;
+/// A node that had to drop is taken to want a quarter more than it holds, since traffic that backs
+/// off hides its demand; repeated each tick, this doubles in about three.
+const PROBE_DIVISOR: u64 = 4;
+
+/// Follows one node's use of one limit.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    last: Option<Reading>,
+    rates: Rates,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    at: Nanos,
+    offered: u64,
+    admitted: u64,
+    dropped: u64,
+}
+
+/// Rates between the two latest reports, in units per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// What arrived.
+    pub offered: UnitsPerSecond,
+    /// What passed.
+    pub admitted: UnitsPerSecond,
+    /// What this limit dropped.
+    pub dropped: UnitsPerSecond,
+    /// What the node is taken to want.
+    pub demand: UnitsPerSecond,
+}
+
+impl Meter {
+    /// Takes the counters of a report made at `at` on the node's clock. A report that is no newer
+    /// than the last is ignored; counters that went back (the host rebooted) start over.
+    pub fn observe(&mut self, at: Nanos, report: &LimitReport, scale: Scale) {
+        let now = Reading {
+            at,
+            offered: report.offered,
+            admitted: report.admitted,
+            dropped: report.dropped,
+        };
+        let Some(last) = self.last.replace(now) else {
+            // Nothing is known yet but what it holds: to take that away would be a guess.
+            self.rates.demand = report.held.rate;
+            return;
+        };
+        let restarted = now.offered < last.offered || now.admitted < last.admitted;
+        if restarted {
+            return;
+        }
+        if now.at <= last.at {
+            self.last = Some(last);
+            return;
+        }
+        let elapsed = now.at - last.at;
+        let rate = |from: u64, to: u64| {
+            scale
+                .rate(to.saturating_sub(from), elapsed)
+                .unwrap_or(UnitsPerSecond::MAX)
+        };
+        let offered = rate(last.offered, now.offered);
+        let dropped = rate(last.dropped, now.dropped);
+        let significant = now.offered - last.offered >= SIGNIFICANT_TOKENS
+            || self.expected_tokens(elapsed, scale) >= SIGNIFICANT_TOKENS;
+        let steady = if significant {
+            offered
+        } else {
+            self.averaged(offered)
+        };
+        self.rates = Rates {
+            offered: steady,
+            admitted: rate(last.admitted, now.admitted),
+            dropped,
+            demand: if dropped.0 > 0 {
+                steady.max(probe(report.held))
+            } else {
+                steady
+            },
+        };
+    }
+
+    /// The rates between the two latest reports. Before there are two, only a demand for what the
+    /// node holds.
+    #[must_use]
+    pub const fn rates(&self) -> Rates {
+        self.rates
+    }
+
+    /// How many tokens the last known rate would bring in `elapsed`.
+    fn expected_tokens(&self, elapsed: core::time::Duration, scale: Scale) -> u64 {
+        let units = u128::from(self.rates.offered.0) * elapsed.as_nanos() / 1_000_000_000;
+        u64::try_from(units >> scale.fraction_bits).unwrap_or(u64::MAX)
+    }
+
+    fn averaged(&self, offered: UnitsPerSecond) -> UnitsPerSecond {
+        let before = self.rates.offered.0;
+        UnitsPerSecond(before - before / AVERAGED_TICKS + offered.0 / AVERAGED_TICKS)
+    }
+}
+
+fn probe(held: Amount) -> UnitsPerSecond {
+    let more = held.rate.0.saturating_add(held.rate.0 / PROBE_DIVISOR);
+    UnitsPerSecond(more.min(UnitsPerSecond::MAX.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCALE: Scale = Scale { fraction_bits: 10 };
+
+    fn report(offered: u64, admitted: u64, held: u64) -> LimitReport {
+        LimitReport {
+            offered,
+            admitted,
+            dropped: offered - admitted,
+            held: Amount {
+                rate: UnitsPerSecond(held << 10),
+                ..Amount::ZERO
+            },
+            ..LimitReport::default()
+        }
+    }
+
+    const fn ms(ms: u64) -> Nanos {
+        Nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn a_large_shift_is_followed_in_one_tick() {
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 0), SCALE);
+        meter.observe(ms(100), &report(9_000, 9_000, 0), SCALE);
+        assert_eq!(meter.rates().demand.0 >> 10, 90_000);
+        meter.observe(ms(200), &report(9_000, 9_000, 0), SCALE);
+        assert_eq!(meter.rates().demand.0, 0);
+    }
+
+    #[test]
+    fn a_trickle_is_averaged() {
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 0), SCALE);
+        for tick in 1..200_u64 {
+            meter.observe(ms(tick * 100), &report(tick / 5, tick / 5, 0), SCALE);
+        }
+        let rate = meter.rates().demand.0 >> 10;
+        assert!((1..=3).contains(&rate), "two a second, measured {rate}");
+    }
+
+    #[test]
+    fn drops_probe_upward() {
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 1_000), SCALE);
+        meter.observe(ms(100), &report(101, 100, 1_000), SCALE);
+        assert_eq!(meter.rates().demand.0 >> 10, 1_250);
+    }
+
+    #[test]
+    fn repeated_and_reset_reports_are_harmless() {
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 0), SCALE);
+        meter.observe(ms(100), &report(1_000, 1_000, 0), SCALE);
+        let before = meter.rates();
+        meter.observe(ms(100), &report(1_000, 1_000, 0), SCALE);
+        meter.observe(ms(50), &report(1_000, 1_000, 0), SCALE);
+        assert_eq!(meter.rates(), before);
+        meter.observe(ms(200), &report(7, 7, 0), SCALE);
+        assert_eq!(meter.rates(), before, "a reboot gives no rate");
+        meter.observe(ms(300), &report(1_007, 1_007, 0), SCALE);
+        assert_eq!(meter.rates().offered.0 >> 10, 10_000);
+    }
+}

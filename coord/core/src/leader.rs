@@ -1,0 +1,657 @@
+//! The leader of one term: reports in, proposals and commits out.
+//!
+//! # Rules that live here
+//!
+//! - **Book** (3): see [`crate::book`]; every proposal is a [`step`] that it allows.
+//! - **Anchor** (5): a proposal carries the node's latest token that was held *before* it was made.
+//!   A lease that ran from the receipt of the grant instead could start long after the leader
+//!   counted it as ended.
+//! - **Take-over** (6), its second half: the envelope that the last leader stored is adopted, and
+//!   nodes that have not answered keep it until W after the term was taken. Nothing freezes.
+//! - **Step-down** (9): on a refusal by a newer term, or a store that the fence refused. It is a
+//!   courtesy; safety rests on the fence.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use weir_model::{
+    Amount, Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
+    message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode, Token},
+    policy::Promise,
+};
+
+use crate::{
+    allocation::{Participant, step, targets},
+    book::{Book, Entry},
+    commit::{CommitBackend, StoreOutcome},
+    demand::{Meter, Rates},
+    record::{EnvelopeRecord, MemberRecord},
+    timing::{Timing, wait_for},
+};
+
+/// What the shell tells a leader.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A node said something.
+    FromNode(FromNode),
+    /// A tick has passed.
+    Tick,
+    /// A [`Command::Store`] has ended.
+    Stored {
+        /// Which.
+        generation: Generation,
+        /// How.
+        outcome: StoreOutcome,
+    },
+    /// A node that is no member asks to become one.
+    Join(MemberRecord),
+    /// A [`Command::Admit`] has ended.
+    Admitted {
+        /// Who was to be admitted.
+        node: NodeId,
+        /// How.
+        outcome: StoreOutcome,
+    },
+    /// The roster, whenever it changes.
+    Members(Vec<MemberRecord>),
+    /// Another policy is in force.
+    Policy(PolicyVersion, Policy),
+}
+
+/// What a leader asks of its shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send to a node, on its stream; drop it if there is none.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: ToNode,
+    },
+    /// Store the envelope under the fence and answer with [`Input::Stored`].
+    Store(EnvelopeRecord),
+    /// Write a member to the roster under the fence and answer with [`Input::Admitted`].
+    Admit(MemberRecord),
+    /// Stop leading.
+    StepDown(StepDown),
+}
+
+/// Why a leader stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// A node has promised this newer term.
+    Refused(Term),
+    /// A conditional write was refused: the term is somebody else's.
+    Fenced,
+}
+
+/// How a term begins.
+#[derive(Clone, Debug)]
+pub struct Mandate {
+    /// Who leads.
+    pub node: NodeId,
+    /// The term that was taken.
+    pub term: Term,
+    /// What the last leader stored, if there was one.
+    pub adopted: Option<EnvelopeRecord>,
+    /// The roster, read after the term was taken.
+    pub members: Vec<MemberRecord>,
+    /// The policy in force.
+    pub policy: (PolicyVersion, Policy),
+}
+
+/// The leader of one term.
+#[derive(Debug)]
+pub struct Leader<B> {
+    node: NodeId,
+    term: Term,
+    timing: Timing,
+    policy_version: PolicyVersion,
+    policy: Policy,
+    book: Book,
+    members: BTreeMap<NodeId, Member>,
+    joining: BTreeMap<NodeId, Joining>,
+    backend: B,
+    generation: Generation,
+    last_commit: Option<Nanos>,
+    commands: VecDeque<Command>,
+}
+
+#[derive(Debug)]
+struct Member {
+    record: MemberRecord,
+    heard: Option<Heard>,
+    /// The latest proposal that it acknowledged in this life, and when that was heard.
+    acknowledged: Option<(Generation, Nanos)>,
+    committed: Generation,
+    /// When it was first proposed to since it last answered.
+    unanswered_since: Option<Nanos>,
+    meters: BTreeMap<LimitId, Meter>,
+}
+
+/// The latest report.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    token: Token,
+    at: Nanos,
+    policy: PolicyVersion,
+}
+
+#[derive(Debug)]
+struct Joining {
+    record: MemberRecord,
+    asked: bool,
+}
+
+impl Member {
+    const fn new(record: MemberRecord) -> Self {
+        Self {
+            record,
+            heard: None,
+            acknowledged: None,
+            committed: Generation(0),
+            unanswered_since: None,
+            meters: BTreeMap::new(),
+        }
+    }
+
+    /// What an earlier life acknowledged, its successor may not know.
+    fn begin_life(&mut self) {
+        self.acknowledged = None;
+        self.committed = Generation(0);
+        self.unanswered_since = None;
+    }
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// Begins a term. `now` is an instant after the term was taken.
+    pub fn new(mandate: Mandate, timing: Timing, backend: B, now: Nanos) -> Self {
+        let (policy_version, policy) = mandate.policy;
+        let mut leader = Self {
+            node: mandate.node,
+            term: mandate.term,
+            timing,
+            policy_version,
+            policy,
+            book: Book::default(),
+            members: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            backend,
+            generation: Generation(0),
+            last_commit: None,
+            commands: VecDeque::new(),
+        };
+        leader.book.set_limits(coordinated(&leader.policy));
+        if let Some(record) = &mandate.adopted {
+            let lease = record.lease.max(timing.lease);
+            leader.book.adopt(record, now + wait_for(lease));
+        }
+        leader.set_members(mandate.members);
+        leader
+    }
+
+    /// Takes an input that arrives at `now`, on the leader's clock.
+    pub fn handle(&mut self, input: Input, now: Nanos) {
+        match input {
+            Input::FromNode(FromNode::Report(report)) => self.report(&report, now),
+            Input::FromNode(FromNode::Ack(ack)) => self.acknowledge(&ack, now),
+            Input::FromNode(FromNode::Refuse(refuse)) => self.refused(&refuse),
+            Input::Tick => self.advance(now),
+            Input::Stored {
+                generation,
+                outcome,
+            } => self.stored(generation, outcome, now),
+            Input::Join(record) => self.join(record),
+            Input::Admitted { node, outcome } => self.admitted(node, outcome),
+            Input::Members(records) => self.set_members(records),
+            Input::Policy(version, policy) => self.set_policy(version, policy),
+        }
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn report(&mut self, report: &Report, now: Nanos) {
+        if report.promised > self.term {
+            return self.step_down(StepDown::Refused(report.promised));
+        }
+        let Some(member) = self.members.get_mut(&report.node) else {
+            return;
+        };
+        let life = report.token.incarnation;
+        match member.heard.map(|heard| heard.token.incarnation) {
+            Some(known) if life < known => return,
+            Some(known) if life > known => member.begin_life(),
+            _ => {}
+        }
+        member.heard = Some(Heard {
+            token: report.token,
+            at: now,
+            policy: report.policy,
+        });
+        if report.policy != self.policy_version {
+            return;
+        }
+        for limit in coordinated(&self.policy) {
+            if let Some(counted) = report
+                .limits
+                .iter()
+                .find(|counted| counted.limit == limit.id)
+            {
+                let meter = member.meters.entry(limit.id).or_default();
+                meter.observe(report.token.at, counted, limit.scale);
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, ack: &Ack, now: Nanos) {
+        if ack.position.term != self.term {
+            return;
+        }
+        let Some(member) = self.members.get_mut(&ack.node) else {
+            return;
+        };
+        let current_life = member
+            .heard
+            .is_some_and(|heard| heard.token.incarnation == ack.incarnation);
+        if !current_life {
+            return;
+        }
+        let generation = ack.position.generation;
+        if member
+            .acknowledged
+            .is_none_or(|(latest, _)| latest < generation)
+        {
+            member.acknowledged = Some((generation, now));
+        }
+        member.unanswered_since = None;
+        self.book.acknowledge(ack.node, generation);
+        self.commit_to(ack.node);
+        self.advance_if_answered(now);
+    }
+
+    fn refused(&mut self, refuse: &Refuse) {
+        let other_leader =
+            refuse.promised == self.term && refuse.leader.is_some_and(|leader| leader != self.node);
+        if refuse.promised > self.term || other_leader {
+            self.step_down(StepDown::Refused(refuse.promised));
+        }
+    }
+
+    fn stored(&mut self, generation: Generation, outcome: StoreOutcome, now: Nanos) {
+        self.backend.stored(generation, outcome);
+        match outcome {
+            StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
+            StoreOutcome::Unknown => {}
+            StoreOutcome::Committed => {
+                self.committed(now);
+                self.advance_if_answered(now);
+            }
+        }
+    }
+
+    fn committed(&mut self, now: Nanos) {
+        if self.backend.is_committed(self.generation) {
+            self.last_commit = Some(now);
+            let nodes: Vec<NodeId> = self.members.keys().copied().collect();
+            for node in nodes {
+                self.commit_to(node);
+            }
+        }
+    }
+
+    /// Sends the commit of the latest proposal to a node that has acknowledged it.
+    fn commit_to(&mut self, node: NodeId) {
+        let Some(member) = self.members.get_mut(&node) else {
+            return;
+        };
+        let acknowledged = member
+            .acknowledged
+            .is_some_and(|(generation, _)| generation == self.generation);
+        if acknowledged
+            && member.committed < self.generation
+            && self.backend.is_committed(self.generation)
+        {
+            member.committed = self.generation;
+            let position = Position {
+                term: self.term,
+                generation: self.generation,
+            };
+            let message = ToNode::Commit(Commit { position });
+            self.commands.push_back(Command::Send { to: node, message });
+        }
+    }
+
+    /// Goes on at once when everybody has answered: moving budget takes two generations, and both
+    /// fit in one tick.
+    fn advance_if_answered(&mut self, now: Nanos) {
+        let answered = self.participating(now).all(|(_, member)| {
+            member
+                .acknowledged
+                .is_some_and(|(generation, _)| generation == self.generation)
+        });
+        if answered {
+            self.advance(now);
+        }
+    }
+
+    fn advance(&mut self, now: Nanos) {
+        self.release(now);
+        self.admit();
+        if self.backend.is_busy() {
+            return;
+        }
+        let plan = self.plan(now);
+        let renewal_due = self
+            .last_commit
+            .is_none_or(|last| now - last >= self.timing.renewal());
+        let unanswered = plan
+            .keys()
+            .filter_map(|node| self.members.get(node))
+            .any(|member| member.acknowledged.is_none());
+        let changed = plan.iter().any(|(node, rows)| {
+            rows.iter()
+                .any(|row| self.book.latest(*node, row.limit) != row.entry)
+        });
+        if changed || renewal_due || unanswered {
+            self.propose(&plan, renewal_due, now);
+        }
+    }
+
+    /// Gives back what can no longer be held, and forgets what is out of date.
+    fn release(&mut self, now: Nanos) {
+        self.book.expire(now);
+        let (stale, try_again) = (self.timing.stale(), self.timing.deaf() + self.timing.wait());
+        for member in self.members.values_mut() {
+            if member.heard.is_none_or(|heard| now - heard.at > stale) {
+                member.meters.clear();
+            }
+            if member.unanswered_since.is_some_and(|since| now - since > try_again) {
+                member.unanswered_since = None;
+            }
+        }
+    }
+
+    fn plan(&self, now: Nanos) -> BTreeMap<NodeId, Vec<PlannedRow>> {
+        let present: Vec<(NodeId, &Member)> = self.participating(now).collect();
+        let mut plan: BTreeMap<NodeId, Vec<PlannedRow>> = present
+            .iter()
+            .map(|(node, _)| (*node, Vec::new()))
+            .collect();
+        for limit in coordinated(&self.policy) {
+            let participants: Vec<Participant> = present
+                .iter()
+                .map(|(node, member)| Participant {
+                    node: *node,
+                    weight: member.record.weight,
+                    demand: member
+                        .meters
+                        .get(&limit.id)
+                        .map_or(limit.floor.rate, |meter| meter.rates().demand),
+                })
+                .collect();
+            // Those who wait to join need their floors: leave room.
+            let mut roomy = limit.clone();
+            for _ in self.joining.values().filter(|joining| !joining.asked) {
+                roomy.budget = roomy.budget.saturating_sub(limit.floor);
+            }
+            let targets = targets(&roomy, &participants, &self.book);
+            let entries = step(limit, &participants, &targets, &self.book);
+            for (participant, entry) in participants.iter().zip(entries) {
+                let row = PlannedRow {
+                    limit: limit.id,
+                    entry,
+                };
+                plan.entry(participant.node).or_default().push(row);
+            }
+        }
+        plan
+    }
+
+    /// Members that are heard, enforce this policy, and answer.
+    fn participating(&self, now: Nanos) -> impl Iterator<Item = (NodeId, &Member)> {
+        let stale = self.timing.stale();
+        let deaf = self.timing.deaf();
+        self.members.iter().filter_map(move |(node, member)| {
+            let heard = member.heard?;
+            let answers = member
+                .unanswered_since
+                .is_none_or(|since| now - since < deaf);
+            let takes_part =
+                now - heard.at <= stale && heard.policy == self.policy_version && answers;
+            takes_part.then_some((*node, member))
+        })
+    }
+
+    fn propose(&mut self, plan: &BTreeMap<NodeId, Vec<PlannedRow>>, renewal_due: bool, now: Nanos) {
+        let grows = plan.iter().any(|(node, rows)| {
+            rows.iter().any(|row| {
+                let latest = self.book.latest(*node, row.limit);
+                !row.entry.amount.fits(latest.amount) || !row.entry.floor.fits(latest.floor)
+            })
+        });
+        self.generation = self.generation.next();
+        let position = Position {
+            term: self.term,
+            generation: self.generation,
+        };
+        for (node, rows) in plan {
+            for row in rows {
+                self.book
+                    .propose(*node, row.limit, self.generation, row.entry);
+            }
+            let Some(member) = self.members.get_mut(node) else {
+                continue;
+            };
+            let Some(heard) = member.heard else { continue };
+            self.book.extend_lease(*node, heard.at + self.timing.wait());
+            member.unanswered_since.get_or_insert(now);
+            let rows = rows
+                .iter()
+                .map(|row| Row {
+                    limit: row.limit,
+                    amount: row.entry.amount,
+                    floor: row.entry.floor,
+                })
+                .collect();
+            let message = ToNode::Propose(Propose {
+                position,
+                leader: self.node,
+                policy: self.policy_version,
+                anchor: heard.token,
+                lease: self.timing.lease,
+                rows,
+            });
+            self.commands
+                .push_back(Command::Send { to: *node, message });
+        }
+        if grows || renewal_due {
+            let envelope = EnvelopeRecord {
+                term: self.term,
+                generation: self.generation,
+                lease: self.timing.lease,
+                nodes: self.book.envelopes(),
+            };
+            if let Some(record) = self.backend.propose(envelope) {
+                self.commands.push_back(Command::Store(record));
+            }
+            self.committed(now);
+        }
+    }
+
+    /// Rule 10, *members*, as far as joining goes: the others shrink until the newcomer's floor
+    /// fits, then the roster is written, then it may use the floor.
+    fn admit(&mut self) {
+        for (node, joining) in &mut self.joining {
+            let floors = coordinated(&self.policy)
+                .map(|limit| (limit.id, limit.floor))
+                .collect();
+            if joining.asked || !self.book.has_room(&floors) {
+                continue;
+            }
+            for (limit, floor) in floors {
+                self.book.reserve_floor(*node, limit, floor);
+            }
+            joining.asked = true;
+            self.commands
+                .push_back(Command::Admit(joining.record.clone()));
+        }
+    }
+
+    fn join(&mut self, record: MemberRecord) {
+        let known =
+            self.members.contains_key(&record.node) || self.joining.contains_key(&record.node);
+        if !known {
+            self.joining.insert(
+                record.node,
+                Joining {
+                    record,
+                    asked: false,
+                },
+            );
+        }
+    }
+
+    fn admitted(&mut self, node: NodeId, outcome: StoreOutcome) {
+        match outcome {
+            StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
+            StoreOutcome::Unknown => {
+                // The roster may have it, so the floor stays reserved; ask again.
+                if let Some(joining) = self.joining.get_mut(&node) {
+                    self.commands
+                        .push_back(Command::Admit(joining.record.clone()));
+                }
+            }
+            StoreOutcome::Committed => {
+                if let Some(joining) = self.joining.remove(&node) {
+                    self.members
+                        .entry(node)
+                        .or_insert_with(|| Member::new(joining.record));
+                }
+            }
+        }
+    }
+
+    fn set_members(&mut self, records: Vec<MemberRecord>) {
+        for record in records {
+            for limit in coordinated(&self.policy) {
+                self.book.reserve_floor(record.node, limit.id, limit.floor);
+            }
+            self.joining.remove(&record.node);
+            self.members
+                .entry(record.node)
+                .and_modify(|member| member.record = record.clone())
+                .or_insert_with(|| Member::new(record));
+        }
+    }
+
+    fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
+        let known: Vec<LimitId> = coordinated(&self.policy).map(|limit| limit.id).collect();
+        self.policy_version = version;
+        self.policy = policy;
+        self.book.set_limits(coordinated(&self.policy));
+        // A limit that nobody had is safe to reserve for everybody: validation made sure that the
+        // floors of all members fit. Floors that a policy raises wait for room, see `step`.
+        for limit in coordinated(&self.policy).filter(|limit| !known.contains(&limit.id)) {
+            for node in self.members.keys().chain(self.joining.keys()) {
+                self.book.reserve_floor(*node, limit.id, limit.floor);
+            }
+        }
+        for member in self.members.values_mut() {
+            member
+                .meters
+                .retain(|limit, _| self.policy.limit(*limit).is_some());
+        }
+    }
+
+    fn step_down(&mut self, reason: StepDown) {
+        self.commands.push_back(Command::StepDown(reason));
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PlannedRow {
+    limit: LimitId,
+    entry: Entry,
+}
+
+/// The limits that the fleet shares; local ones are no business of the leader.
+fn coordinated(policy: &Policy) -> impl Iterator<Item = &weir_model::Limit> {
+    policy
+        .limits
+        .iter()
+        .filter(|limit| limit.promise == Promise::Strict)
+}
+
+/// What a leader knows, for people.
+impl<B: CommitBackend> Leader<B> {
+    /// The term that it leads.
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The policy that it leads by.
+    pub const fn policy_version(&self) -> PolicyVersion {
+        self.policy_version
+    }
+
+    /// The limits whose envelopes add up to more than the budget (I4): none, but while a lowered
+    /// budget is being collected.
+    pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
+        self.book.over_budget()
+    }
+
+    /// Every member, as far as it is known here.
+    pub fn view(&self, now: Nanos) -> Vec<MemberView> {
+        self.members
+            .values()
+            .map(|member| MemberView {
+                record: member.record.clone(),
+                heard: member.heard.map(|heard| now - heard.at),
+                policy: member.heard.map(|heard| heard.policy),
+                limits: coordinated(&self.policy)
+                    .map(|limit| ShareView {
+                        limit: limit.id,
+                        granted: self.book.latest(member.record.node, limit.id).amount,
+                        envelope: self.book.envelope(member.record.node, limit.id),
+                        rates: member
+                            .meters
+                            .get(&limit.id)
+                            .map(Meter::rates)
+                            .unwrap_or_default(),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+/// One member in [`Leader::view`].
+#[derive(Clone, Debug)]
+pub struct MemberView {
+    /// Who.
+    pub record: MemberRecord,
+    /// How long ago it last reported; `None` if not in this term.
+    pub heard: Option<core::time::Duration>,
+    /// The policy that it enforces.
+    pub policy: Option<PolicyVersion>,
+    /// What it holds and counts, for each limit.
+    pub limits: Vec<ShareView>,
+}
+
+/// One limit of a [`MemberView`].
+#[derive(Clone, Copy, Debug)]
+pub struct ShareView {
+    /// Which limit.
+    pub limit: LimitId,
+    /// What was proposed last.
+    pub granted: Amount,
+    /// The most that it may hold.
+    pub envelope: Amount,
+    /// What it counts.
+    pub rates: Rates,
+}

@@ -1,0 +1,65 @@
+//! The protocol's times, and how they relate.
+
+use core::time::Duration;
+
+/// Declared bound on the difference of two hosts' clock *rates*, in parts per thousand (ρ).
+pub const DRIFT_PER_MILLE: u32 = 1;
+/// Added to every wait for a lease of another clock, for the granularity of clocks and timers.
+const MARGIN: Duration = Duration::from_millis(20);
+/// A grant is renewed this many times within its lease, so that one lost renewal costs nothing.
+const RENEWALS_PER_LEASE: u32 = 4;
+
+/// The times of one fleet. All nodes of a fleet should agree on them; safety does not need it,
+/// since every proposal carries the lease that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The period of report, reallocate, grant. 10 ms to 10 s.
+    pub tick: Duration,
+    /// How long a grant lasts (L). At least four ticks.
+    pub lease: Duration,
+}
+
+impl Timing {
+    /// 100 ms ticks, 2 s leases.
+    pub const DEFAULT: Self = Self {
+        tick: Duration::from_millis(100),
+        lease: Duration::from_secs(2),
+    };
+
+    /// How long to wait, by one clock, until a lease that ran from an earlier instant by another
+    /// clock has surely ended (W): `L(1 + 2ρ) + 20 ms`.
+    #[must_use]
+    pub const fn wait(self) -> Duration {
+        wait_for(self.lease)
+    }
+
+    /// How old the last commit may become before the next one is due although nothing changes.
+    #[must_use]
+    pub fn renewal(self) -> Duration {
+        self.lease / RENEWALS_PER_LEASE
+    }
+
+    /// A node that answers nothing for so long is given no further leases until it does.
+    #[must_use]
+    pub fn deaf(self) -> Duration {
+        self.lease / 2
+    }
+
+    /// Reports older than this say nothing about where the traffic is.
+    #[must_use]
+    pub fn stale(self) -> Duration {
+        self.tick * 5
+    }
+}
+
+/// [`Timing::wait`] for a lease of another leader.
+#[must_use]
+pub const fn wait_for(lease: Duration) -> Duration {
+    let drift = Duration::from_nanos(lease.as_nanos() as u64 / 1_000 * 2 * DRIFT_PER_MILLE as u64);
+    lease.saturating_add(drift).saturating_add(MARGIN)
+}
+
+const _: () = {
+    assert!(wait_for(Timing::DEFAULT.lease).as_nanos() > Timing::DEFAULT.lease.as_nanos());
+    assert!(RENEWALS_PER_LEASE >= 2, "one renewal may be lost");
+};
