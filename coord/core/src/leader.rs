@@ -370,7 +370,10 @@ impl<B: CommitBackend> Leader<B> {
             if member.heard.is_none_or(|heard| now - heard.at > stale) {
                 member.meters.clear();
             }
-            if member.unanswered_since.is_some_and(|since| now - since > try_again) {
+            if member
+                .unanswered_since
+                .is_some_and(|since| now - since > try_again)
+            {
                 member.unanswered_since = None;
             }
         }

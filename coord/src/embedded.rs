@@ -1,0 +1,73 @@
+//! The coordinator of a fleet of one: the same protocol, with nobody to ask.
+
+use std::collections::VecDeque;
+
+use weir_coord_core::{
+    commit::EmbeddedCommit,
+    leader::{Command, Input, Leader, Mandate},
+    record::MemberRecord,
+    timing::Timing,
+};
+use weir_model::{
+    Nanos, NodeId, Policy, PolicyVersion, Term,
+    message::{FromNode, ToNode},
+};
+
+/// The term of an embedded leader: there is never another.
+pub const EMBEDDED_TERM: Term = Term(1);
+
+/// A leader whose only member is the host that it runs on.
+#[derive(Debug)]
+pub struct Embedded {
+    leader: Leader<EmbeddedCommit>,
+    messages: VecDeque<ToNode>,
+}
+
+impl Embedded {
+    /// Leads `node` by `policy` from `now` on.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        policy: (PolicyVersion, Policy),
+        timing: Timing,
+        now: Nanos,
+    ) -> Self {
+        let mandate = Mandate {
+            node,
+            term: EMBEDDED_TERM,
+            adopted: None,
+            members: vec![MemberRecord { node, name: node.to_string(), weight: 1 }],
+            policy,
+        };
+        let leader = Leader::new(mandate, timing, EmbeddedCommit::default(), now);
+        Self { leader, messages: VecDeque::new() }
+    }
+
+    /// Takes what the node says, or a tick.
+    pub fn handle(&mut self, input: Input, now: Nanos) {
+        self.leader.handle(input, now);
+        while let Some(command) = self.leader.poll_command() {
+            match command {
+                Command::Send { message, .. } => self.messages.push_back(message),
+                // The backend stores nothing, the roster is fixed, and no other term exists.
+                Command::Store(_) | Command::Admit(_) | Command::StepDown(_) => {}
+            }
+        }
+    }
+
+    /// What the node says.
+    pub fn receive(&mut self, message: FromNode, now: Nanos) {
+        self.handle(Input::FromNode(message), now);
+    }
+
+    /// The next message to the node.
+    pub fn poll_message(&mut self) -> Option<ToNode> {
+        self.messages.pop_front()
+    }
+
+    /// The leader, to look at.
+    #[must_use]
+    pub const fn leader(&self) -> &Leader<EmbeddedCommit> {
+        &self.leader
+    }
+}

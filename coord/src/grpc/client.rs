@@ -1,0 +1,152 @@
+//! A node's end: the stream to whoever leads.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tracing::{debug, info};
+use weir_model::message::{FromNode, ToNode};
+use weir_proto::{
+    MAX_MESSAGE_BYTES,
+    coordination::v1::{self, coordination_client::CoordinationClient},
+};
+
+use super::{INBOX, OUTBOX};
+
+/// To reach a host of the fleet takes far less, or it is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A peer that does not answer a ping for so long is gone: its host may have lost power.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// The pause between two attempts. A lease lasts many of them.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The stream to the leader, kept open by a task of its own while the leader's address is known.
+#[derive(Debug)]
+pub struct LeaderLink {
+    address: watch::Sender<Option<String>>,
+    outgoing: watch::Sender<Option<Outbox>>,
+    incoming: mpsc::Receiver<ToNode>,
+}
+
+type Outbox = mpsc::Sender<v1::FromNode>;
+
+impl LeaderLink {
+    /// Starts the task. Ends when the link is dropped.
+    #[must_use]
+    pub fn spawn() -> Self {
+        let (address, addresses) = watch::channel(None);
+        let (outgoing, _) = watch::channel(None);
+        let (inbox, incoming) = mpsc::channel(INBOX);
+        tokio::spawn(keep_attached(addresses, outgoing.clone(), inbox));
+        Self { address, outgoing, incoming }
+    }
+
+    /// Who leads now, `host:port`. A stream to another address ends.
+    pub fn follow(&self, address: Option<String>) {
+        self.address.send_if_modified(|current| {
+            let changed = *current != address;
+            *current = address;
+            changed
+        });
+    }
+
+    /// Whether a stream stands.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.outgoing.borrow().is_some()
+    }
+
+    /// Sends to the leader. Dropped if there is no stream, or one that does not keep up.
+    pub fn send(&self, message: FromNode) {
+        if let Some(outbox) = &*self.outgoing.borrow()
+            && outbox.try_send(message.into()).is_err()
+        {
+            debug!("a message to the leader was dropped: its stream is gone or slow");
+        }
+    }
+
+    /// The next message of whoever leads.
+    pub async fn receive(&mut self) -> Option<ToNode> {
+        self.incoming.recv().await
+    }
+}
+
+async fn keep_attached(
+    mut addresses: watch::Receiver<Option<String>>,
+    outgoing: watch::Sender<Option<Outbox>>,
+    inbox: mpsc::Sender<ToNode>,
+) {
+    loop {
+        let Some(address) = addresses.borrow_and_update().clone() else {
+            if addresses.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        tokio::select! {
+            changed = addresses.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            reason = attach(&address, &outgoing, &inbox) => {
+                debug!(leader = %address, %reason, "not attached to the leader");
+                outgoing.send_replace(None);
+                sleep(RETRY).await;
+            }
+        }
+        outgoing.send_replace(None);
+    }
+}
+
+/// Holds one stream until it ends; returns why.
+async fn attach(
+    address: &str,
+    outgoing: &watch::Sender<Option<Outbox>>,
+    inbox: &mpsc::Sender<ToNode>,
+) -> String {
+    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
+        Ok(endpoint) => endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true),
+        Err(error) => return error.to_string(),
+    };
+    let channel = match timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => channel,
+        Ok(Err(error)) => return error.to_string(),
+        Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
+    };
+    let mut client = CoordinationClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (outbox, messages) = mpsc::channel(OUTBOX);
+    let mut stream = match client.attach(ReceiverStream::new(messages)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return status.to_string(),
+    };
+    info!(leader = %address, "attached to the leader");
+    outgoing.send_replace(Some(outbox));
+    while let Some(message) = stream.next().await {
+        let wire = match message {
+            Ok(wire) => wire,
+            Err(status) => return status.to_string(),
+        };
+        match ToNode::try_from(wire) {
+            Ok(message) => {
+                if inbox.try_send(message).is_err() {
+                    debug!("a message of the leader was dropped: the inbox is full");
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+    "the leader ended the stream".to_owned()
+}

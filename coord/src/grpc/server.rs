@@ -1,0 +1,169 @@
+//! The leader's end: one stream from each node.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::debug;
+use weir_model::{
+    NodeId,
+    message::{FromNode, ToNode},
+};
+use weir_proto::{
+    MAX_MESSAGE_BYTES,
+    coordination::v1::{
+        self,
+        coordination_server::{Coordination, CoordinationServer},
+    },
+};
+
+use super::{INBOX, OUTBOX};
+
+/// What nodes said, in the order of arrival.
+pub type Inbound = mpsc::Receiver<FromNode>;
+
+type Outbox = mpsc::Sender<Result<v1::ToNode, Status>>;
+
+/// The open streams of the nodes that are attached to this leader.
+///
+/// While closed (this node does not lead) a node that attaches is turned away.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    open: Arc<Mutex<Option<BTreeMap<NodeId, Outbox>>>>,
+}
+
+impl Streams {
+    /// Begins to take streams.
+    pub fn open(&self) {
+        self.lock().get_or_insert_default();
+    }
+
+    /// Ends every stream and takes no more.
+    pub fn close(&self) {
+        *self.lock() = None;
+    }
+
+    /// Sends to a node. Dropped if it has no stream, or one that does not keep up.
+    pub fn send(&self, to: NodeId, message: ToNode) {
+        if let Some(outbox) = self.lock().as_ref().and_then(|open| open.get(&to))
+            && outbox.try_send(Ok(message.into())).is_err()
+        {
+            debug!(node = %to, "a message to a node was dropped: its stream is gone or slow");
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// The node's newest stream takes the place of an older one. `false` if closed.
+    fn register(&self, node: NodeId, outbox: Outbox) -> bool {
+        self.lock().as_mut().map(|open| open.insert(node, outbox)).is_some()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<NodeId, Outbox>>> {
+        // Every critical section is a single map operation: a panic leaves nothing half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The gRPC service.
+#[derive(Debug)]
+pub struct AttachService {
+    streams: Streams,
+    inbox: mpsc::Sender<FromNode>,
+}
+
+impl AttachService {
+    /// The service, and what arrives on it.
+    #[must_use]
+    pub fn new(streams: Streams) -> (CoordinationServer<Self>, Inbound) {
+        let (inbox, inbound) = mpsc::channel(INBOX);
+        let service = CoordinationServer::new(Self { streams, inbox })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        (service, inbound)
+    }
+}
+
+#[tonic::async_trait]
+impl Coordination for AttachService {
+    type AttachStream = Pin<Box<dyn Stream<Item = Result<v1::ToNode, Status>> + Send>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::FromNode>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        if !self.streams.is_open() {
+            return Err(Status::failed_precondition("this node does not lead"));
+        }
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let listener = Listener {
+            streams: self.streams.clone(),
+            inbox: self.inbox.clone(),
+            outbox,
+        };
+        tokio::spawn(listener.run(request.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+}
+
+/// Reads one node's stream until it ends.
+struct Listener {
+    streams: Streams,
+    inbox: mpsc::Sender<FromNode>,
+    outbox: Outbox,
+}
+
+impl Listener {
+    async fn run(self, mut stream: Streaming<v1::FromNode>) {
+        let mut node = None;
+        while let Some(message) = stream.next().await {
+            let message = message.and_then(|wire| {
+                FromNode::try_from(wire).map_err(|error| Status::invalid_argument(error.to_string()))
+            });
+            match message {
+                Ok(message) => {
+                    if !self.take(&mut node, message) {
+                        break;
+                    }
+                }
+                Err(status) => {
+                    debug!(%status, "a node's stream ended");
+                    let _ = self.outbox.try_send(Err(status));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// `false` when the stream has to end: this node no longer leads, or the peer changed its name.
+    fn take(&self, known: &mut Option<NodeId>, message: FromNode) -> bool {
+        let sender = match &message {
+            FromNode::Report(report) => report.node,
+            FromNode::Ack(ack) => ack.node,
+            FromNode::Refuse(refuse) => refuse.node,
+        };
+        if *known.get_or_insert(sender) != sender {
+            let status = Status::invalid_argument("one stream speaks for one node");
+            let _ = self.outbox.try_send(Err(status));
+            return false;
+        }
+        if matches!(message, FromNode::Report(_))
+            && !self.streams.register(sender, self.outbox.clone())
+        {
+            let _ = self.outbox.try_send(Err(Status::unavailable("this node no longer leads")));
+            return false;
+        }
+        if self.inbox.try_send(message).is_err() {
+            debug!(node = %sender, "a message from a node was dropped: the inbox is full");
+        }
+        true
+    }
+}
