@@ -44,9 +44,8 @@ pub(crate) fn clean(command: &mut Command) {
 }
 
 fn is_foreign(name: &str) -> bool {
-    let starts = |prefix: &&str| name.starts_with(*prefix);
-    (FOREIGN.iter().any(|prefix| starts(&prefix)) && !KEPT.iter().any(|prefix| starts(&prefix)))
-        || FOREIGN_NAMES.contains(&name)
+    let any = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    (any(&FOREIGN) && !any(&KEPT)) || FOREIGN_NAMES.contains(&name)
 }
 
 #[cfg(test)]

@@ -5,10 +5,8 @@
 //! cargo, and linked by `bpf-linker`.
 //!
 //! ```no_run
-//! // build.rs
-//! fn main() {
-//!     weir_bpf_builder::build_script("../xdp");
-//! }
+//! // The whole of a `main` in build.rs.
+//! weir_bpf_builder::build_script("../xdp");
 //! ```
 //!
 //! Then `concat!(env!("OUT_DIR"), "/weir-xdp.o")` is the object.
