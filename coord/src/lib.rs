@@ -1,1 +1,7 @@
-//! Placeholder.
+//! The shells around Weir's protocol core: they perform what `weir-coord-core` decides.
+
+pub mod embedded;
+pub mod grpc;
+#[cfg(feature = "test-support")]
+pub mod testing;
+pub mod zookeeper;

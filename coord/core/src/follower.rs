@@ -139,6 +139,16 @@ impl Follower {
         self.held.values()
     }
 
+    /// The daemon goes on under a newer incarnation: its session was lost and its live znode made
+    /// anew. What was proposed to the old one is void.
+    pub fn begin_life(&mut self, incarnation: Incarnation, term: Term) {
+        if incarnation != self.incarnation {
+            self.incarnation = incarnation;
+            self.proposed = None;
+        }
+        self.promise(term);
+    }
+
     /// Promises `term` if it is newer: it was read from ZooKeeper.
     pub fn promise(&mut self, term: Term) {
         if term > self.promised {

@@ -129,6 +129,7 @@ struct Member {
     /// When it was first proposed to since it last answered.
     unanswered_since: Option<Nanos>,
     meters: BTreeMap<LimitId, Meter>,
+    held: BTreeMap<LimitId, HeldView>,
 }
 
 /// The latest report.
@@ -154,6 +155,7 @@ impl Member {
             committed: Generation(0),
             unanswered_since: None,
             meters: BTreeMap::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -244,6 +246,14 @@ impl<B: CommitBackend> Leader<B> {
             {
                 let meter = member.meters.entry(limit.id).or_default();
                 meter.observe(report.token.at, counted, limit.scale);
+                let lease_left = counted.expires - report.token.at;
+                member.held.insert(
+                    limit.id,
+                    HeldView {
+                        amount: counted.held,
+                        lease_left,
+                    },
+                );
             }
         }
     }
@@ -621,6 +631,7 @@ impl<B: CommitBackend> Leader<B> {
                         limit: limit.id,
                         granted: self.book.latest(member.record.node, limit.id).amount,
                         envelope: self.book.envelope(member.record.node, limit.id),
+                        held: member.held.get(&limit.id).copied().unwrap_or_default(),
                         rates: member
                             .meters
                             .get(&limit.id)
@@ -655,6 +666,18 @@ pub struct ShareView {
     pub granted: Amount,
     /// The most that it may hold.
     pub envelope: Amount,
+    /// What it said that its kernel held when it last reported.
+    pub held: HeldView,
     /// What it counts.
     pub rates: Rates,
+}
+
+/// A grant in a node's kernel, as the node reported it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldView {
+    /// What was in effect.
+    pub amount: Amount,
+    /// What was left of the lease: nothing for a node on its floor, 584 years for one that never
+    /// had a grant.
+    pub lease_left: core::time::Duration,
 }
