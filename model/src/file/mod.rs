@@ -1,1 +1,71 @@
-//! Reading limits files.
+//! The limits language: text in, a [`Policy`] or every problem at once out.
+//!
+//! [`check`] reads a limits file in three steps. `document` turns the text into tables and values
+//! that know their place; `syntax` turns each `[[limit]]` into a checked [`syntax::LimitText`];
+//! `compile` gives it a scale, a budget and a floor; `policy` looks at all limits together. No
+//! step stops at the first problem.
+//!
+//! The first step, with [`quantity`] and [`Problem`], serves other files of the same style too.
+
+mod compile;
+pub mod document;
+mod overlap;
+mod policy;
+mod position;
+mod problem;
+pub mod quantity;
+mod suggest;
+mod syntax;
+
+use std::vec::Vec;
+
+pub use document::{Document, Table, Value};
+pub use problem::{Complaint, Problem, Severity};
+
+use crate::policy::Policy;
+
+/// The version of the language, the file's `version`.
+pub const LANGUAGE_VERSION: u64 = 1;
+
+/// What reading a file came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome<T> {
+    /// What the file means; `None` if a problem is an error.
+    pub value: Option<T>,
+    /// Errors and warnings, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+impl<T> Outcome<T> {
+    /// The value, or the problems that are errors.
+    ///
+    /// # Errors
+    ///
+    /// The errors, at least one, in the order of the file. Warnings are left out.
+    pub fn into_result(self) -> Result<T, Vec<Problem>> {
+        let Self { value, problems } = self;
+        value.ok_or_else(|| {
+            problems
+                .into_iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .collect()
+        })
+    }
+}
+
+/// Reads a limits file.
+///
+/// # Errors
+///
+/// Every problem that keeps it from being put in force, in the order of the file.
+pub fn parse(text: &str) -> Result<Policy, Vec<Problem>> {
+    check(text).into_result()
+}
+
+/// Reads a limits file, and says what is doubtful about it too.
+#[must_use]
+pub fn check(text: &str) -> Outcome<Policy> {
+    let document = Document::parse(text);
+    let policy = policy::read(document.root());
+    document.finish(policy)
+}

@@ -1,0 +1,160 @@
+//! The whole file: the settings of the fleet, the limits, and what they must be together.
+
+use std::{collections::BTreeMap, format, string::ToString, vec::Vec};
+
+use super::{
+    LANGUAGE_VERSION,
+    compile::{self, Amounts, Key, Terms},
+    document::{Table, Value},
+    overlap,
+    problem::Complaint,
+    syntax::{self, LimitText},
+};
+use crate::{
+    identity::LimitId,
+    policy::{FleetSettings, Limit, MAX_LIMITS, MEMBERS, Policy},
+};
+
+/// Most `to` prefixes of all limits together.
+const MAX_PREFIXES: usize = 100_000;
+
+/// Reads a limits file's root; `None` if something that is wrong leaves no policy.
+pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
+    if let Some(version) = root.required("version", &LANGUAGE_VERSION.to_string()) {
+        let _checked = version.integer(LANGUAGE_VERSION..=LANGUAGE_VERSION);
+    }
+    let fleet = root
+        .table("fleet")
+        .map_or_else(|| Some(FleetSettings::default()), fleet_settings);
+    let tables = root.tables("limit");
+    if tables.as_ref().is_some_and(Vec::is_empty) && root.is_whole() {
+        root.warning(Complaint::new(
+            "the file has no [[limit]]: it would lift every limit",
+        ));
+    }
+    root.not_supported_yet(&["fragments", "unparsed"]);
+    root.finish();
+    let tables = tables?;
+    if tables.len() > MAX_LIMITS {
+        tables[MAX_LIMITS].error(Complaint::new(format!(
+            "the file has {} limits, expected at most {MAX_LIMITS}",
+            tables.len()
+        )));
+        return None;
+    }
+    let expected = tables.len();
+    let texts: Vec<LimitText<'_>> = tables.into_iter().filter_map(syntax::read).collect();
+    let prefixes: usize = texts.iter().map(|text| text.matches.to.len()).sum();
+    if prefixes > MAX_PREFIXES {
+        if let Some(last) = texts.last() {
+            last.name.value.error(Complaint::new(format!(
+                "all limits together name {prefixes} destinations, expected at most {MAX_PREFIXES}"
+            )));
+        }
+        return None;
+    }
+    check_names(&texts);
+    overlap::check(&texts);
+    // Floors depend on max_members; without it, complaints about them would be guesses.
+    let fleet = fleet?;
+    let limits: Vec<Limit> = texts
+        .into_iter()
+        .filter_map(|text| limit(text, fleet.max_members))
+        .collect();
+    (limits.len() == expected).then_some(Policy { fleet, limits })
+}
+
+fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
+    let default = FleetSettings::default();
+    let bounds = u64::from(*MEMBERS.start())..=u64::from(*MEMBERS.end());
+    let max_members = match table.optional("max_members") {
+        Some(value) => value.integer(bounds),
+        None => Some(u64::from(default.max_members)),
+    };
+    table.finish();
+    Some(FleetSettings {
+        max_members: u32::try_from(max_members?).ok()?,
+    })
+}
+
+/// Names, and the identities made from them, are unique.
+fn check_names(texts: &[LimitText<'_>]) {
+    let mut first: BTreeMap<LimitId, &LimitText<'_>> = BTreeMap::new();
+    for text in texts {
+        let name = &text.name.meaning;
+        let Some(other) = first.insert(LimitId::of(name), text) else {
+            continue;
+        };
+        let complaint = if other.name.meaning == *name {
+            Complaint::new(format!(
+                "the name \"{name}\" is already used on line {}",
+                other.name.value.line()
+            ))
+            .suggest("every limit needs a name of its own")
+        } else {
+            // One pair in 2^64; a bucket must never be shared by accident.
+            Complaint::new(format!(
+                "the names \"{name}\" and \"{}\" have the same hash",
+                other.name.meaning
+            ))
+            .suggest("rename one")
+        };
+        text.name.value.error(complaint);
+    }
+}
+
+/// The limit that a text means; what stands in its way, and what is doubtful, is noted.
+fn limit(text: LimitText<'_>, max_members: u32) -> Option<Limit> {
+    let terms = Terms {
+        rate: text.rate.meaning,
+        burst_tokens: text.burst_tokens.as_ref().map(|burst| burst.meaning),
+        floor: text.floor.as_ref().map(|floor| floor.meaning),
+        promise: text.promise,
+        max_members,
+    };
+    match compile::compile(&terms) {
+        Ok((amounts, doubts)) => {
+            for doubt in doubts {
+                place(&text, doubt.key()).warning(Complaint::new(doubt.to_string()));
+            }
+            Some(assembled(text, terms, amounts))
+        }
+        Err(objections) => {
+            for objection in objections {
+                place(&text, objection.key())
+                    .error(Complaint::new(objection.to_string()).suggest(objection.suggestion()));
+            }
+            None
+        }
+    }
+}
+
+fn assembled(text: LimitText<'_>, terms: Terms, amounts: Amounts) -> Limit {
+    let name = text.name.meaning;
+    Limit {
+        id: LimitId::of(&name),
+        name,
+        revision: amounts.revision,
+        matches: text.matches,
+        cost: terms.rate.cost,
+        scale: amounts.scale,
+        budget: amounts.budget,
+        floor: amounts.floor,
+        smallest_burst: amounts.smallest_burst,
+        promise: text.promise,
+        mode: text.mode,
+    }
+}
+
+/// The value that a key has, or the rate, from which absent ones are derived.
+fn place<'t, 'd>(text: &'t LimitText<'d>, key: Key) -> &'t Value<'d> {
+    let rate = &text.rate.value;
+    match key {
+        Key::Rate => rate,
+        Key::Burst => text
+            .burst_tokens
+            .as_ref()
+            .map_or(rate, |burst| &burst.value),
+        Key::Floor => text.floor.as_ref().map_or(rate, |floor| &floor.value),
+    }
+}

@@ -1,0 +1,331 @@
+//! One `[[limit]]`: what it says, key by key.
+
+use std::{borrow::ToOwned, format, string::String, vec::Vec};
+
+use super::{
+    document::{Table, Value},
+    problem::Complaint,
+    quantity::{self, Fraction, Rate, plural},
+};
+use crate::{
+    policy::{Match, Mode, PortRange, Promise, Protocol},
+    prefix::{Prefix, PrefixError},
+};
+
+/// Most `to` or `from` prefixes of one limit.
+pub(super) const MAX_PREFIXES_PER_LIMIT: usize = 1_024;
+/// Most `ports` of one limit.
+pub(super) const MAX_PORTS_PER_LIMIT: usize = 64;
+/// Longest name.
+const NAME_BYTES: usize = 63;
+
+/// A key's meaning and its place.
+pub(super) struct Placed<'d, T> {
+    pub(super) meaning: T,
+    pub(super) value: Value<'d>,
+}
+
+/// What a `[[limit]]` says.
+pub(super) struct LimitText<'d> {
+    pub(super) name: Placed<'d, String>,
+    pub(super) matches: Match,
+    /// The places of `matches.to`, one each.
+    pub(super) to: Vec<Value<'d>>,
+    pub(super) rate: Placed<'d, Rate>,
+    pub(super) burst_tokens: Option<Placed<'d, u64>>,
+    pub(super) floor: Option<Placed<'d, Fraction>>,
+    pub(super) promise: Promise,
+    pub(super) mode: Mode,
+}
+
+/// Reads a `[[limit]]`; `None` if what it says is not enough to go on.
+pub(super) fn read(mut table: Table<'_>) -> Option<LimitText<'_>> {
+    let name = table
+        .required("name", "\"my-limit\"")
+        .and_then(|value| placed(value, name));
+    let (to_places, to) = prefixes(table.optional("to"));
+    let (_, from) = prefixes(table.optional("from"));
+    let protocol = table
+        .optional("proto")
+        .map_or(Some(Protocol::Any), |value| {
+            value.one_of(&[
+                ("udp", Protocol::Udp),
+                ("tcp", Protocol::Tcp),
+                ("icmp", Protocol::Icmp),
+                ("any", Protocol::Any),
+            ])
+        });
+    let ports = table
+        .optional("ports")
+        .map_or_else(Vec::new, |value| ports(&value, protocol));
+    let rate = table
+        .required("rate", "\"100k packets/s\"")
+        .and_then(|value| placed(value, quantity::rate));
+    let burst = unless_wrong(table.optional("burst"), quantity::size);
+    let promise = promise(&mut table);
+    let floor = unless_wrong(table.optional("floor"), quantity::percentage);
+    check_expiry(&mut table);
+    let mode = table.optional("mode").map_or(Some(Mode::Enforce), |value| {
+        value.one_of(&[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])
+    });
+    table.not_supported_yet(&[
+        "per",
+        "excess",
+        "tcp_flags",
+        "fragments",
+        "unparsed",
+        "overhead",
+    ]);
+    table.finish();
+
+    let rate = rate?;
+    let burst_tokens = match burst? {
+        Some(burst) => Some(burst_tokens(burst, &rate)?),
+        None => None,
+    };
+    Some(LimitText {
+        name: name?,
+        matches: Match {
+            to,
+            protocol: protocol.unwrap_or_default(),
+            ports,
+            from,
+        },
+        to: to_places,
+        burst_tokens,
+        rate,
+        floor: floor?,
+        promise: promise?,
+        mode: mode?,
+    })
+}
+
+fn placed<'d, T>(
+    value: Value<'d>,
+    read: impl FnOnce(&'d str) -> Result<T, Complaint>,
+) -> Option<Placed<'d, T>> {
+    let meaning = value.parsed(read)?;
+    Some(Placed { meaning, value })
+}
+
+/// An absent key is `Some(None)`; one that is there and wrong is `None`, as a default in its place
+/// would bring on complaints about what nobody wrote.
+fn unless_wrong<'d, T>(
+    value: Option<Value<'d>>,
+    read: impl FnOnce(&'d str) -> Result<T, Complaint>,
+) -> Option<Option<Placed<'d, T>>> {
+    match value {
+        Some(value) => placed(value, read).map(Some),
+        None => Some(None),
+    }
+}
+
+fn name(text: &str) -> Result<String, Complaint> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=NAME_BYTES).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    let complaint = Complaint::new(format!(
+        "\"{}\" is not a name: 1 to {NAME_BYTES} of a-z, 0-9 and -",
+        text.escape_debug()
+    ));
+    let meant: String = text
+        .to_lowercase()
+        .chars()
+        .map(|letter| {
+            if matches!(letter, '_' | ' ' | '.') {
+                '-'
+            } else {
+                letter
+            }
+        })
+        .collect();
+    let usable = (1..=NAME_BYTES).contains(&meant.len()) && meant.bytes().all(allowed);
+    Err(if usable {
+        complaint.suggest(format!("write \"{meant}\""))
+    } else {
+        complaint
+    })
+}
+
+/// The prefixes of `to` or `from`, with their places. One inside another would match nothing
+/// more: it is left out, with a warning.
+fn prefixes(value: Option<Value<'_>>) -> (Vec<Value<'_>>, Vec<Prefix>) {
+    let Some(elements) = value
+        .as_ref()
+        .and_then(|value| value.list(MAX_PREFIXES_PER_LIMIT))
+    else {
+        return (Vec::new(), Vec::new());
+    };
+    if let (Some(value), []) = (&value, &elements[..]) {
+        value.error(
+            Complaint::new("an empty list would match everything")
+                .suggest("remove the key to match any address"),
+        );
+    }
+    let mut read: Vec<(Value<'_>, Prefix)> = Vec::with_capacity(elements.len());
+    for element in elements {
+        if let Some(prefix) = element.parsed(prefix) {
+            read.push((element, prefix));
+        }
+    }
+    let all: Vec<Prefix> = read.iter().map(|(_, prefix)| *prefix).collect();
+    let covered_by = |index: usize| {
+        all.iter().enumerate().find_map(|(other, wider)| {
+            let wider_or_first = *wider != all[index] || other < index;
+            (other != index && wider_or_first && wider.contains(all[index])).then_some(*wider)
+        })
+    };
+    read.into_iter()
+        .enumerate()
+        .filter_map(|(index, (value, prefix))| match covered_by(index) {
+            None => Some((value, prefix)),
+            Some(wider) => {
+                value.warning(
+                    Complaint::new(format!("{prefix} is already covered by {wider}"))
+                        .suggest("remove it"),
+                );
+                None
+            }
+        })
+        .unzip()
+}
+
+fn prefix(text: &str) -> Result<Prefix, Complaint> {
+    text.parse().map_err(|error: PrefixError| {
+        let text = text.escape_debug();
+        match error {
+            PrefixError::HostBits { masked } => Complaint::new(format!(
+                "\"{text}\" is not a prefix: bits after the length are set"
+            ))
+            .suggest(format!("did you mean \"{masked}\"?")),
+            PrefixError::Address | PrefixError::Length { .. } => {
+                Complaint::new(format!("\"{text}\" is not a prefix: {error}"))
+                    .suggest("write it like \"192.0.2.0/24\" or \"2001:db8::/32\"")
+            }
+        }
+    })
+}
+
+/// The port ranges, sorted, overlapping and adjacent ones merged.
+fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
+    if let Some(protocol @ (Protocol::Any | Protocol::Icmp)) = protocol {
+        let (name, why) = match protocol {
+            Protocol::Icmp => ("icmp", "has no ports"),
+            _ => ("any", "includes protocols without ports"),
+        };
+        value.key_error(
+            Complaint::new(format!("`ports` with proto \"{name}\", which {why}"))
+                .suggest("write `proto = \"udp\"` or `proto = \"tcp\"`"),
+        );
+    }
+    let Some(elements) = value.list(MAX_PORTS_PER_LIMIT) else {
+        return Vec::new();
+    };
+    if elements.is_empty() {
+        value.error(
+            Complaint::new("an empty list would match every port")
+                .suggest("remove the key to match any port"),
+        );
+    }
+    let mut ranges: Vec<PortRange> = elements.iter().filter_map(port_range).collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
+                last.last = last.last.max(range.last);
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+fn port_range(value: &Value<'_>) -> Option<PortRange> {
+    if value.is_integer() {
+        let port = value.integer(0..=u64::from(u16::MAX))?;
+        let port = u16::try_from(port).ok()?;
+        return Some(PortRange {
+            first: port,
+            last: port,
+        });
+    }
+    if !value.is_string() {
+        value.expected("a port like 53, or a range like \"8000-8099\"");
+        return None;
+    }
+    value.parsed(|text| {
+        let complain = || {
+            Complaint::new(format!(
+                "\"{}\" is not a port or a range of ports",
+                text.escape_debug()
+            ))
+            .suggest("write 53 or \"8000-8099\"")
+        };
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |digits: &str| digits.trim().parse::<u16>().map_err(|_| complain());
+        let (first, last) = (port(first)?, port(last)?);
+        if first > last {
+            return Err(
+                Complaint::new(format!("the range \"{first}-{last}\" is backwards"))
+                    .suggest(format!("did you mean \"{last}-{first}\"?")),
+            );
+        }
+        Ok(PortRange { first, last })
+    })
+}
+
+/// `promise`, unless it is one that is not built yet.
+fn promise(table: &mut Table<'_>) -> Option<Promise> {
+    let Some(value) = table.optional("promise") else {
+        return Some(Promise::Strict);
+    };
+    let promise = value.one_of(&[
+        ("strict", Some(Promise::Strict)),
+        ("local", Some(Promise::Local)),
+        ("elastic", None),
+    ])?;
+    if promise.is_none() {
+        value.error(
+            Complaint::new("the promise \"elastic\" is not supported yet")
+                .suggest("write \"strict\" or \"local\""),
+        );
+    }
+    promise
+}
+
+/// `on_expiry` has one meaning that is built.
+fn check_expiry(table: &mut Table<'_>) {
+    let Some(value) = table.optional("on_expiry") else {
+        return;
+    };
+    let words = [("floor", "floor"), ("closed", "closed"), ("open", "open")];
+    if let Some(other @ ("closed" | "open")) = value.one_of(&words) {
+        value.error(
+            Complaint::new(format!("on_expiry \"{other}\" is not supported yet"))
+                .suggest("write \"floor\""),
+        );
+    }
+}
+
+/// The tokens of a burst, which has to count what the rate counts.
+fn burst_tokens<'d>(
+    burst: Placed<'d, quantity::Size>,
+    rate: &Placed<'_, Rate>,
+) -> Option<Placed<'d, u64>> {
+    let Placed { meaning, value } = burst;
+    let cost = rate.meaning.cost;
+    if meaning.cost != cost {
+        let [counted, rated] = [meaning.cost, cost].map(plural);
+        value.error(
+            Complaint::new(format!("the burst counts {counted}, the rate {rated}"))
+                .suggest(format!("give the burst in {rated}")),
+        );
+        return None;
+    }
+    Some(Placed {
+        meaning: meaning.tokens,
+        value,
+    })
+}
