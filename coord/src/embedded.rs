@@ -26,21 +26,23 @@ pub struct Embedded {
 impl Embedded {
     /// Leads `node` by `policy` from `now` on.
     #[must_use]
-    pub fn new(
-        node: NodeId,
-        policy: (PolicyVersion, Policy),
-        timing: Timing,
-        now: Nanos,
-    ) -> Self {
+    pub fn new(node: NodeId, policy: (PolicyVersion, Policy), timing: Timing, now: Nanos) -> Self {
         let mandate = Mandate {
             node,
             term: EMBEDDED_TERM,
             adopted: None,
-            members: vec![MemberRecord { node, name: node.to_string(), weight: 1 }],
+            members: vec![MemberRecord {
+                node,
+                name: node.to_string(),
+                weight: 1,
+            }],
             policy,
         };
         let leader = Leader::new(mandate, timing, EmbeddedCommit::default(), now);
-        Self { leader, messages: VecDeque::new() }
+        Self {
+            leader,
+            messages: VecDeque::new(),
+        }
     }
 
     /// Takes what the node says, or a tick.

@@ -1,6 +1,7 @@
 //! The shells around Weir's protocol core: they perform what `weir-coord-core` decides.
 
 pub mod embedded;
+pub mod fleet;
 pub mod grpc;
 #[cfg(feature = "test-support")]
 pub mod testing;

@@ -143,7 +143,18 @@ struct Heard {
 #[derive(Debug)]
 struct Joining {
     record: MemberRecord,
-    asked: bool,
+    stage: Stage,
+}
+
+/// How far a node has come towards membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The others shrink until its floors fit.
+    Waiting,
+    /// Its floors are in the book.
+    Reserved,
+    /// The roster is being written.
+    Asked,
 }
 
 impl Member {
@@ -409,7 +420,11 @@ impl<B: CommitBackend> Leader<B> {
                 .collect();
             // Those who wait to join need their floors: leave room.
             let mut roomy = limit.clone();
-            for _ in self.joining.values().filter(|joining| !joining.asked) {
+            for _ in self
+                .joining
+                .values()
+                .filter(|joining| joining.stage == Stage::Waiting)
+            {
                 roomy.budget = roomy.budget.saturating_sub(limit.floor);
             }
             let targets = targets(&roomy, &participants, &self.book);
@@ -503,15 +518,17 @@ impl<B: CommitBackend> Leader<B> {
             let floors = coordinated(&self.policy)
                 .map(|limit| (limit.id, limit.floor))
                 .collect();
-            if joining.asked || !self.book.has_room(&floors) {
-                continue;
+            if joining.stage == Stage::Waiting && self.book.has_room(&floors) {
+                for (limit, floor) in floors {
+                    self.book.reserve_floor(*node, limit, floor);
+                }
+                joining.stage = Stage::Reserved;
             }
-            for (limit, floor) in floors {
-                self.book.reserve_floor(*node, limit, floor);
+            if joining.stage == Stage::Reserved {
+                joining.stage = Stage::Asked;
+                self.commands
+                    .push_back(Command::Admit(joining.record.clone()));
             }
-            joining.asked = true;
-            self.commands
-                .push_back(Command::Admit(joining.record.clone()));
         }
     }
 
@@ -533,10 +550,9 @@ impl<B: CommitBackend> Leader<B> {
         match outcome {
             StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
             StoreOutcome::Unknown => {
-                // The roster may have it, so the floor stays reserved; ask again.
+                // The roster may have it, so the floor stays reserved; ask again next tick.
                 if let Some(joining) = self.joining.get_mut(&node) {
-                    self.commands
-                        .push_back(Command::Admit(joining.record.clone()));
+                    joining.stage = Stage::Reserved;
                 }
             }
             StoreOutcome::Committed => {

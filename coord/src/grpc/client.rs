@@ -43,7 +43,11 @@ impl LeaderLink {
         let (outgoing, _) = watch::channel(None);
         let (inbox, incoming) = mpsc::channel(INBOX);
         tokio::spawn(keep_attached(addresses, outgoing.clone(), inbox));
-        Self { address, outgoing, incoming }
+        Self {
+            address,
+            outgoing,
+            incoming,
+        }
     }
 
     /// Who leads now, `host:port`. A stream to another address ends.

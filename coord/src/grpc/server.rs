@@ -64,7 +64,10 @@ impl Streams {
 
     /// The node's newest stream takes the place of an older one. `false` if closed.
     fn register(&self, node: NodeId, outbox: Outbox) -> bool {
-        self.lock().as_mut().map(|open| open.insert(node, outbox)).is_some()
+        self.lock()
+            .as_mut()
+            .map(|open| open.insert(node, outbox))
+            .is_some()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<NodeId, Outbox>>> {
@@ -126,7 +129,8 @@ impl Listener {
         let mut node = None;
         while let Some(message) = stream.next().await {
             let message = message.and_then(|wire| {
-                FromNode::try_from(wire).map_err(|error| Status::invalid_argument(error.to_string()))
+                FromNode::try_from(wire)
+                    .map_err(|error| Status::invalid_argument(error.to_string()))
             });
             match message {
                 Ok(message) => {
@@ -158,7 +162,9 @@ impl Listener {
         if matches!(message, FromNode::Report(_))
             && !self.streams.register(sender, self.outbox.clone())
         {
-            let _ = self.outbox.try_send(Err(Status::unavailable("this node no longer leads")));
+            let _ = self
+                .outbox
+                .try_send(Err(Status::unavailable("this node no longer leads")));
             return false;
         }
         if self.inbox.try_send(message).is_err() {
