@@ -540,7 +540,7 @@ impl<B: CommitBackend> Leader<B> {
                 record.node,
                 Joining {
                     record,
-                    asked: false,
+                    stage: Stage::Waiting,
                 },
             );
         }
