@@ -406,7 +406,7 @@ fn too_many_rules_for_an_address_are_named() {
     assert_eq!(
         said(&ninth),
         [
-            "37:20: error: 9 rules apply to 10.9.8.7/32, expected at most 8: l0, l1, l2, l3, l4, l5, l6, any, host; merge limits, or give them narrower prefixes"
+            "37:20: error: 9 limits apply to 10.9.8.7/32, expected at most 8: l0, l1, l2, l3, l4, l5, l6, any, host; merge limits, or give them narrower prefixes"
         ]
     );
 
@@ -417,24 +417,59 @@ fn too_many_rules_for_an_address_are_named() {
     assert_eq!(
         said(&text),
         [
-            "35:8: error: 9 rules apply to any destination, expected at most 8: l0, l1, l2, l3, l4, l5, l6, l7, l8; merge limits, or give them narrower prefixes"
+            "35:8: error: 9 limits apply to any destination, expected at most 8: l0, l1, l2, l3, l4, l5, l6, l7, l8; merge limits, or give them narrower prefixes"
         ]
     );
+}
 
-    let text = String::from("version = 1\n")
-        + &limit(
-            "a",
-            "to = [\"10.0.0.1\"]\nproto = \"udp\"\nports = [1, 3, 5, 7, 9, 11]",
-        )
-        + &limit(
-            "b",
-            "to = [\"10.0.0.0/8\"]\nproto = \"tcp\"\nports = [1, 3, 5]",
-        );
+#[test]
+fn what_a_data_plane_cannot_hold_is_refused() {
+    let header = "version = 1\n[[limit]]\nname = \"a\"\nrate = \"1k packets/s\"\n";
+    let ports: Vec<u32> = (0..9).map(|index| index * 2).collect();
     assert_eq!(
-        said(&text),
+        said(&format!("{header}proto = \"udp\"\nports = {ports:?}\n")),
         [
-            "11:7: error: 9 rules apply to 10.0.0.1/32, expected at most 8: a (6 port ranges), b (3 port ranges); merge limits, or give them narrower prefixes"
+            "6:9: error: `ports` has 9 separate ranges, expected at most 8; use wider ranges, or several limits"
         ]
+    );
+    let prefixes = |first: usize, count: usize| -> Vec<String> {
+        let address = |index: usize| format!("10.{}.{}.0/24", index / 256, index % 256);
+        (first..first + count).map(address).collect()
+    };
+    assert_eq!(
+        said(&format!("{header}to = {:?}\n", prefixes(0, 1_025))),
+        ["5:6: error: `to` has 1025 entries, expected at most 1024"]
+    );
+    let many = |key: &str, limits: usize, each: usize| {
+        let limit = |index: usize| {
+            format!(
+                "[[limit]]\nname = \"l{index}\"\nrate = \"1k packets/s\"\n{key} = {:?}\n",
+                prefixes(index * each, each)
+            )
+        };
+        (0..limits).fold(String::from("version = 1\n"), |text, index| {
+            text + &limit(index)
+        })
+    };
+    assert!(file::parse(&many("to", 32, 1_000)).is_ok());
+    assert_eq!(
+        said(&many("to", 33, 1_000)),
+        [
+            "131:8: error: up to this limit the file has 33000 different `to` prefixes, expected at most 32000; use wider prefixes"
+        ]
+    );
+    assert_eq!(
+        said(&many("from", 65, 1)),
+        [
+            "259:8: error: up to this limit the file has 65 different `from` lists, expected at most 64; use wider prefixes"
+        ]
+    );
+    let limits: String = (0..4_097)
+        .map(|index| format!("[[limit]]\nname = \"l{index}\"\nrate = \"1k packets/s\"\n"))
+        .collect();
+    assert_eq!(
+        said(&format!("version = 1\n{limits}")),
+        ["12290:1: error: the file has 4097 limits, expected at most 4096"]
     );
 }
 

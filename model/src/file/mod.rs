@@ -27,6 +27,16 @@ use crate::policy::Policy;
 /// The version of the language, the file's `version`.
 pub const LANGUAGE_VERSION: u64 = 1;
 
+/// Most `to`, and most `from`, prefixes of one limit.
+pub const MAX_PREFIXES_PER_LIMIT: usize = 1_024;
+/// Most different `to`, and most different `from`, prefixes of one file. A data plane that holds
+/// two policies while it changes from one to the other needs room for twice as many.
+pub const MAX_PREFIXES: usize = 32_000;
+/// Most different `from` lists of one file.
+pub const MAX_SOURCE_LISTS: usize = 64;
+/// Most port ranges of one limit, after overlapping and adjacent ones are merged.
+pub const MAX_PORT_RANGES: usize = 8;
+
 /// What reading a file came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome<T> {

@@ -1,9 +1,9 @@
-//! How many rules apply to one destination address.
+//! How many limits can apply to one destination address.
 //!
-//! A packet is matched against a bounded list, [`MAX_RULES_PER_SERVICE`] long. Every port range of
-//! every limit whose `to` covers the address is a rule on it.
+//! A packet is matched against a bounded list, [`MAX_RULES_PER_SERVICE`] long: every limit whose
+//! `to` covers its destination is a rule on it, whatever else the limit asks for.
 
-use std::{collections::BTreeMap, format, string::String, vec::Vec};
+use std::{collections::BTreeMap, format, vec::Vec};
 
 use super::{document::Value, problem::Complaint, syntax::LimitText};
 use crate::{policy::MAX_RULES_PER_SERVICE, prefix::Prefix};
@@ -11,17 +11,13 @@ use crate::{policy::MAX_RULES_PER_SERVICE, prefix::Prefix};
 /// Most limits that a message names.
 const MOST_NAMES: usize = 16;
 
-/// Notes the first prefix of the file, if any, that is covered by too many rules.
+/// Notes the most crowded prefix of the file, if it has too many rules.
 pub(super) fn check(limits: &[LimitText<'_>]) {
     let everywhere: Vec<usize> = (0..limits.len())
         .filter(|limit| limits[*limit].matches.to.is_empty())
         .collect();
-    if rules(limits, &everywhere) > MAX_RULES_PER_SERVICE {
-        // The limit that is one too many says so.
-        let place = (1..=everywhere.len())
-            .find(|count| rules(limits, &everywhere[..*count]) > MAX_RULES_PER_SERVICE)
-            .map_or(0, |count| count - 1);
-        let value = &limits[everywhere[place]].name.value;
+    if let Some(one_too_many) = everywhere.get(MAX_RULES_PER_SERVICE) {
+        let value = &limits[*one_too_many].name.value;
         value.error(complaint(limits, &everywhere, "any destination"));
         return;
     }
@@ -32,10 +28,10 @@ pub(super) fn check(limits: &[LimitText<'_>]) {
             covering.sort_unstable();
             (prefix, covering)
         })
-        .filter(|(_, covering)| rules(limits, covering) > MAX_RULES_PER_SERVICE);
+        .filter(|(_, covering)| covering.len() > MAX_RULES_PER_SERVICE);
     // The worst prefix says it for the others, which share its limits.
-    let worst = crowded
-        .max_by_key(|(prefix, covering)| (rules(limits, covering), core::cmp::Reverse(*prefix)));
+    let worst =
+        crowded.max_by_key(|(prefix, covering)| (covering.len(), core::cmp::Reverse(*prefix)));
     if let Some((prefix, covering)) = worst {
         let last = covering
             .iter()
@@ -77,14 +73,6 @@ fn covering_sets(limits: &[LimitText<'_>]) -> Vec<(Prefix, Vec<usize>)> {
     sets
 }
 
-fn rules(limits: &[LimitText<'_>], covering: &[usize]) -> usize {
-    covering.iter().map(|limit| rules_of(&limits[*limit])).sum()
-}
-
-fn rules_of(limit: &LimitText<'_>) -> usize {
-    limit.matches.ports.len().max(1)
-}
-
 /// Where a limit names a prefix that covers `prefix`.
 fn place<'t, 'd>(limit: &'t LimitText<'d>, prefix: Prefix) -> Option<&'t Value<'d>> {
     let covers = |to: &Prefix| to.contains(prefix);
@@ -93,16 +81,10 @@ fn place<'t, 'd>(limit: &'t LimitText<'d>, prefix: Prefix) -> Option<&'t Value<'
 }
 
 fn complaint(limits: &[LimitText<'_>], covering: &[usize], address: &str) -> Complaint {
-    let names: Vec<String> = covering
+    let names: Vec<&str> = covering
         .iter()
         .take(MOST_NAMES)
-        .map(|limit| {
-            let limit = &limits[*limit];
-            match rules_of(limit) {
-                1 => limit.name.meaning.clone(),
-                ranges => format!("{} ({ranges} port ranges)", limit.name.meaning),
-            }
-        })
+        .map(|limit| limits[*limit].name.meaning.as_str())
         .collect();
     let more = if covering.len() > MOST_NAMES {
         ", …"
@@ -110,9 +92,9 @@ fn complaint(limits: &[LimitText<'_>], covering: &[usize], address: &str) -> Com
         ""
     };
     Complaint::new(format!(
-        "{} rules apply to {address}, expected at most {MAX_RULES_PER_SERVICE}: {}",
-        rules(limits, covering),
-        names.join(", ") + more
+        "{} limits apply to {address}, expected at most {MAX_RULES_PER_SERVICE}: {}{more}",
+        covering.len(),
+        names.join(", ")
     ))
     .suggest("merge limits, or give them narrower prefixes")
 }

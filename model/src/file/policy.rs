@@ -1,9 +1,14 @@
 //! The whole file: the settings of the fleet, the limits, and what they must be together.
 
-use std::{collections::BTreeMap, format, string::ToString, vec::Vec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::ToString,
+    vec::Vec,
+};
 
 use super::{
-    LANGUAGE_VERSION,
+    LANGUAGE_VERSION, MAX_PREFIXES, MAX_SOURCE_LISTS,
     compile::{self, Amounts, Key, Terms},
     document::{Table, Value},
     overlap,
@@ -13,10 +18,8 @@ use super::{
 use crate::{
     identity::LimitId,
     policy::{FleetSettings, Limit, MAX_LIMITS, MEMBERS, Policy},
+    prefix::Prefix,
 };
-
-/// Most `to` prefixes of all limits together.
-const MAX_PREFIXES: usize = 100_000;
 
 /// Reads a limits file's root; `None` if something that is wrong leaves no policy.
 pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
@@ -44,15 +47,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
     }
     let expected = tables.len();
     let texts: Vec<LimitText<'_>> = tables.into_iter().filter_map(syntax::read).collect();
-    let prefixes: usize = texts.iter().map(|text| text.matches.to.len()).sum();
-    if prefixes > MAX_PREFIXES {
-        if let Some(last) = texts.last() {
-            last.name.value.error(Complaint::new(format!(
-                "all limits together name {prefixes} destinations, expected at most {MAX_PREFIXES}"
-            )));
-        }
-        return None;
-    }
+    check_totals(&texts)?;
     check_names(&texts);
     overlap::check(&texts);
     // Floors depend on max_members; without it, complaints about them would be guesses.
@@ -75,6 +70,41 @@ fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
     Some(FleetSettings {
         max_members: u32::try_from(max_members?).ok()?,
     })
+}
+
+/// What all limits together need fits; otherwise the limit that is one too many says so, and the
+/// rest of the file is not looked at, to bound the work.
+fn check_totals(texts: &[LimitText<'_>]) -> Option<()> {
+    let mut destinations: BTreeSet<Prefix> = BTreeSet::new();
+    let mut sources: BTreeSet<Prefix> = BTreeSet::new();
+    let mut source_lists: BTreeSet<&[Prefix]> = BTreeSet::new();
+    for text in texts {
+        destinations.extend(&text.matches.to);
+        sources.extend(&text.matches.from);
+        if !text.matches.from.is_empty() {
+            source_lists.insert(&text.matches.from);
+        }
+        for (what, found, most) in [
+            ("different `to` prefixes", destinations.len(), MAX_PREFIXES),
+            ("different `from` prefixes", sources.len(), MAX_PREFIXES),
+            (
+                "different `from` lists",
+                source_lists.len(),
+                MAX_SOURCE_LISTS,
+            ),
+        ] {
+            if found > most {
+                text.name.value.error(
+                    Complaint::new(format!(
+                        "up to this limit the file has {found} {what}, expected at most {most}"
+                    ))
+                    .suggest("use wider prefixes"),
+                );
+                return None;
+            }
+        }
+    }
+    Some(())
 }
 
 /// Names, and the identities made from them, are unique.

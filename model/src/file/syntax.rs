@@ -3,6 +3,7 @@
 use std::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use super::{
+    MAX_PORT_RANGES, MAX_PREFIXES_PER_LIMIT,
     document::{Table, Value},
     problem::Complaint,
     quantity::{self, Fraction, Rate, plural},
@@ -12,10 +13,8 @@ use crate::{
     prefix::{Prefix, PrefixError},
 };
 
-/// Most `to` or `from` prefixes of one limit.
-pub(super) const MAX_PREFIXES_PER_LIMIT: usize = 1_024;
-/// Most `ports` of one limit.
-pub(super) const MAX_PORTS_PER_LIMIT: usize = 64;
+/// Most entries of `ports`, before they are merged.
+const MAX_PORTS: usize = 1_024;
 /// Longest name.
 const NAME_BYTES: usize = 63;
 
@@ -219,7 +218,7 @@ fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
                 .suggest("write `proto = \"udp\"` or `proto = \"tcp\"`"),
         );
     }
-    let Some(elements) = value.list(MAX_PORTS_PER_LIMIT) else {
+    let Some(elements) = value.list(MAX_PORTS) else {
         return Vec::new();
     };
     if elements.is_empty() {
@@ -238,6 +237,15 @@ fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
             }
             _ => merged.push(range),
         }
+    }
+    if merged.len() > MAX_PORT_RANGES {
+        value.error(
+            Complaint::new(format!(
+                "`ports` has {} separate ranges, expected at most {MAX_PORT_RANGES}",
+                merged.len()
+            ))
+            .suggest("use wider ranges, or several limits"),
+        );
     }
     merged
 }
