@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod amount;
+pub mod change;
 pub mod identity;
 pub mod message;
 pub mod policy;

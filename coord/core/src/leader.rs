@@ -249,7 +249,7 @@ impl<B: CommitBackend> Leader<B> {
         if report.policy != self.policy_version {
             return;
         }
-        for limit in coordinated(&self.policy) {
+        for limit in &self.policy.limits {
             if let Some(counted) = report
                 .limits
                 .iter()
@@ -642,7 +642,10 @@ impl<B: CommitBackend> Leader<B> {
                 record: member.record.clone(),
                 heard: member.heard.map(|heard| now - heard.at),
                 policy: member.heard.map(|heard| heard.policy),
-                limits: coordinated(&self.policy)
+                limits: self
+                    .policy
+                    .limits
+                    .iter()
                     .map(|limit| ShareView {
                         limit: limit.id,
                         granted: self.book.latest(member.record.node, limit.id).amount,
