@@ -1,0 +1,162 @@
+//! Candidacy: an ephemeral sequential znode, of which the lowest stands.
+//!
+//! Each candidate watches only its predecessor, so the end of one session wakes one node and not
+//! the fleet. Standing is a hint, since ephemerals outlive their sessions now and then
+//! (ZOOKEEPER-4837): only `term` says who leads.
+
+use std::convert::Infallible;
+
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use zookeeper_client::{CreateMode, Error, OneshotWatcher};
+
+use super::{event::Event, link::RETRY_PAUSE, path, registration, session::Session};
+
+/// Where a candidate is in the queue.
+enum Place {
+    /// Nobody is before it. The watch is on its own znode.
+    First(OneshotWatcher),
+    /// The watch is on the one before it.
+    Behind(OneshotWatcher),
+    /// The queue has changed meanwhile.
+    Moved,
+    /// Its znode is gone.
+    Lost,
+}
+
+/// Keeps a candidacy, publishes its path, and tells when it becomes the lowest and when not.
+pub(super) async fn stand(
+    mut session: Session,
+    candidacy: &watch::Sender<Option<String>>,
+    resign: &Notify,
+) -> Infallible {
+    let mut has_term = session.has_term.subscribe();
+    let mut standing = None;
+    loop {
+        if has_term.wait_for(|present| *present).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        match step(&session, candidacy).await {
+            Ok(Place::First(watcher)) => {
+                tell(&session, &mut standing, true);
+                wait(&mut session, watcher, candidacy, resign).await;
+            }
+            Ok(Place::Behind(watcher)) => {
+                tell(&session, &mut standing, false);
+                wait(&mut session, watcher, candidacy, resign).await;
+            }
+            Ok(Place::Moved) => {}
+            Ok(Place::Lost) => {
+                candidacy.send_replace(None);
+                tell(&session, &mut standing, false);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the election could not be read yet");
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn tell(session: &Session, standing: &mut Option<bool>, now: bool) {
+    if standing.replace(now) != Some(now) {
+        session.outbox.tell(if now {
+            Event::Standing
+        } else {
+            Event::NotStanding
+        });
+    }
+}
+
+async fn wait(
+    session: &mut Session,
+    watcher: OneshotWatcher,
+    candidacy: &watch::Sender<Option<String>>,
+    resign: &Notify,
+) {
+    tokio::select! {
+        () = session.changed(watcher) => return,
+        () = resign.notified() => {}
+    }
+    let Some(own) = candidacy.send_replace(None) else {
+        return;
+    };
+    // On an unknown outcome a left-over is found, and taken up again, by `enter`.
+    if let Err(error) = session.client.delete(&own, None).await {
+        tracing::warn!(%error, own, "could not resign");
+    }
+}
+
+async fn step(
+    session: &Session,
+    candidacy: &watch::Sender<Option<String>>,
+) -> Result<Place, Error> {
+    if candidacy.borrow().is_none() {
+        let own = enter(session).await?;
+        tracing::debug!(own, "candidate");
+        candidacy.send_replace(Some(own));
+    }
+    let Some(own) = candidacy.borrow().clone() else {
+        return Ok(Place::Lost);
+    };
+    place(session, &own).await
+}
+
+/// Finds this session's candidacy or makes one, and deletes those of this node's earlier lives.
+async fn enter(session: &Session) -> Result<String, Error> {
+    if !registration::is_registered(session).await? {
+        // Another process goes by this node's identity: its candidacies are not ours to delete.
+        return Err(Error::NoNode);
+    }
+    let client = &session.client;
+    let own = path::place_of(session.live.node.0);
+    client.sync(path::ELECTION).await?;
+    let mut found = None;
+    for name in path::in_order(client.list_children(path::ELECTION).await?) {
+        if !name.starts_with(&own) {
+            continue;
+        }
+        let candidate = format!("{}/{name}", path::ELECTION);
+        let Some(stat) = client.check_stat(&candidate).await? else {
+            continue;
+        };
+        if stat.ephemeral_owner == client.session_id().0 && found.is_none() {
+            found = Some(candidate);
+        } else {
+            match client.delete(&candidate, None).await {
+                Ok(()) | Err(Error::NoNode) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let prefix = format!("{}/{own}", path::ELECTION);
+    let options = CreateMode::EphemeralSequential.with_acls(session.acls);
+    let (_, sequence) = client.create(&prefix, b"", &options).await?;
+    Ok(format!("{prefix}{sequence}"))
+}
+
+async fn place(session: &Session, own: &str) -> Result<Place, Error> {
+    let client = &session.client;
+    let queue = path::in_order(client.list_children(path::ELECTION).await?);
+    let index = queue.iter().position(|name| {
+        own.strip_prefix(path::ELECTION)
+            .and_then(|own| own.strip_prefix('/'))
+            == Some(name)
+    });
+    let watched = match index {
+        None => return Ok(Place::Lost),
+        Some(0) => own.to_owned(),
+        Some(index) => format!("{}/{}", path::ELECTION, queue[index - 1]),
+    };
+    let (stat, watcher) = client.check_and_watch_stat(&watched).await?;
+    Ok(match (stat, index) {
+        (None, _) => Place::Moved,
+        (Some(_), Some(0)) => Place::First(watcher),
+        (Some(_), _) => Place::Behind(watcher),
+    })
+}

@@ -1,0 +1,214 @@
+//! What the fleet's znodes hold, told again at every change and after every reconnection.
+//!
+//! All watches are one-shot: they are set by the read itself, and the server replays what they
+//! missed when a connection returns. Persistent watches lose such events (ZOOKEEPER-4698).
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use serde::de::DeserializeOwned;
+use tokio::time::sleep;
+use weir_coord_core::record::{LiveRecord, MemberRecord, TermRecord};
+use weir_model::{Incarnation, NodeId, PolicyVersion};
+use zookeeper_client::{Error, OneshotWatcher, Stat};
+
+use super::{
+    event::{Event, Live, Refusal, Roster},
+    link::{RETRY_PAUSE, parse, read_all},
+    path,
+    session::Session,
+};
+
+/// Tells the content of `term`, or refuses to lead without it.
+pub(super) async fn term(mut session: Session) -> Infallible {
+    let mut last = None;
+    let mut refused = false;
+    loop {
+        let (found, watcher) = match term_once(&session).await {
+            Ok(read) => read,
+            Err(_) => {
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        match found {
+            Ok((record, version)) => {
+                session.has_term.send_replace(true);
+                if std::mem::take(&mut refused) {
+                    session.outbox.tell(Event::Accepted);
+                }
+                if last.as_ref() != Some(&(record.clone(), version)) {
+                    last = Some((record.clone(), version));
+                    session.outbox.tell(Event::Term { record, version });
+                }
+            }
+            Err(refusal) => {
+                session.has_term.send_replace(false);
+                if !std::mem::replace(&mut refused, true) {
+                    tracing::error!("{refusal}");
+                    session.outbox.tell(Event::Refused(refusal));
+                }
+            }
+        }
+        session.changed(watcher).await;
+    }
+}
+
+type Found = Result<(TermRecord, i32), Refusal>;
+
+async fn term_once(session: &Session) -> Result<(Found, OneshotWatcher), Error> {
+    let client = &session.client;
+    match client.get_and_watch_data(path::TERM).await {
+        Ok((data, stat, watcher)) => {
+            let found = match parse(&data) {
+                Ok(record) => Ok((record, stat.version)),
+                Err(reason) => Err(Refusal::Malformed {
+                    znode: path::TERM.to_owned(),
+                    reason,
+                }),
+            };
+            Ok((found, watcher))
+        }
+        Err(Error::NoNode) => match client.check_and_watch_stat(path::TERM).await? {
+            (Some(_), _) => Err(Error::NoNode),
+            (None, watcher) => Ok((
+                Err(Refusal::TermMissing {
+                    root: session.root.clone(),
+                }),
+                watcher,
+            )),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the content of `roster`.
+pub(super) async fn roster(mut session: Session) -> Infallible {
+    let mut last = None;
+    loop {
+        match children::<MemberRecord>(&session, path::ROSTER).await {
+            Ok((version, found, watcher)) => {
+                let roster = roster_of(version, found.into_iter().map(|(record, _)| record));
+                if last.as_ref() != Some(&roster) {
+                    last = Some(roster.clone());
+                    session.outbox.tell(Event::Members(roster));
+                }
+                session.changed(watcher).await;
+            }
+            Err(_) => sleep(RETRY_PAUSE).await,
+        }
+    }
+}
+
+/// The members in the order of their identities.
+pub(super) fn roster_of(version: i32, records: impl Iterator<Item = MemberRecord>) -> Roster {
+    let members: BTreeMap<NodeId, MemberRecord> =
+        records.map(|record| (record.node, record)).collect();
+    Roster {
+        version,
+        members: members.into_values().collect(),
+    }
+}
+
+/// Tells the content of `live`.
+pub(super) async fn live(mut session: Session) -> Infallible {
+    let mut last = None;
+    loop {
+        match children::<LiveRecord>(&session, path::LIVE).await {
+            Ok((_, found, watcher)) => {
+                let live = found.into_iter().map(|(record, stat)| {
+                    let incarnation = Incarnation(u64::try_from(stat.czxid).unwrap_or_default());
+                    (
+                        record.node,
+                        Live {
+                            record,
+                            incarnation,
+                        },
+                    )
+                });
+                let live: BTreeMap<NodeId, Live> = live.collect();
+                let live: Vec<Live> = live.into_values().collect();
+                if last.as_ref() != Some(&live) {
+                    last = Some(live.clone());
+                    session.outbox.tell(Event::Live(live));
+                }
+                session.changed(watcher).await;
+            }
+            Err(_) => sleep(RETRY_PAUSE).await,
+        }
+    }
+}
+
+/// The records below a directory, its child version, and a watch on its children. One that is
+/// malformed is left out and said once a reading.
+async fn children<T: DeserializeOwned>(
+    session: &Session,
+    directory: &str,
+) -> Result<(i32, Vec<(T, Stat)>, OneshotWatcher), Error> {
+    let client = &session.client;
+    let (names, directory_stat, watcher) = client.get_and_watch_children(directory).await?;
+    let paths: Vec<String> = names
+        .iter()
+        .map(|name| format!("{directory}/{name}"))
+        .collect();
+    let mut records = Vec::with_capacity(paths.len());
+    for (data, stat) in read_all(client, &paths).await? {
+        match parse(&data) {
+            Ok(record) => records.push((record, stat)),
+            Err(reason) => tracing::warn!(directory, reason, "a malformed record is left out"),
+        }
+    }
+    Ok((directory_stat.cversion, records, watcher))
+}
+
+/// Tells the document in force. One that is older than the last is not told: versions grow.
+pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> Infallible {
+    loop {
+        let (version, document, watcher) = match policy_once(&session).await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%error, "the policy could not be read yet");
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        match document {
+            Some(document) if version > *last => {
+                *last = version;
+                session.outbox.tell(Event::Policy { version, document });
+            }
+            _ if version < *last => {
+                tracing::error!(%version, last = last.0, "policy/current went back; keeping the later one");
+            }
+            _ => {}
+        }
+        session.changed(watcher).await;
+    }
+}
+
+async fn policy_once(
+    session: &Session,
+) -> Result<(PolicyVersion, Option<String>, OneshotWatcher), Error> {
+    let client = &session.client;
+    let (data, _, watcher) = client.get_and_watch_data(path::POLICY_CURRENT).await?;
+    let version: PolicyVersion = match parse(&data) {
+        Ok(version) => version,
+        Err(reason) => {
+            tracing::error!(
+                reason,
+                "policy/current is malformed; keeping the policy in force"
+            );
+            return Ok((PolicyVersion(0), None, watcher));
+        }
+    };
+    if version == PolicyVersion(0) {
+        return Ok((version, None, watcher));
+    }
+    let (data, _) = client.get_data(&path::document(version)).await?;
+    match String::from_utf8(data) {
+        Ok(document) => Ok((version, Some(document), watcher)),
+        Err(error) => {
+            tracing::error!(%version, %error, "a policy document is not text; keeping the policy");
+            Ok((version, None, watcher))
+        }
+    }
+}

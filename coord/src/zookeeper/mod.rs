@@ -1,0 +1,255 @@
+//! The ZooKeeper shell: sessions, terms, membership, policy and locks, for one node of a fleet.
+//!
+//! [`spawn`] starts a task that keeps a session for ever and tells what it sees as [`Event`]s.
+//! Commands go in through a [`Keeper`]; each is answered by one event, or by the future that sent
+//! it. Nothing here decides who *should* lead: that a candidacy stands is a hint for the protocol,
+//! and that `term` was written is what makes a leader.
+//!
+//! # What ZooKeeper does not promise, and what stands in for it
+//!
+//! - Requests made while disconnected are applied after the reconnection, even if nobody waits for
+//!   them any more. Every leader write is a multi that checks `term`, and the version of what it
+//!   writes; nothing is sent on a connection that is known to be lost.
+//! - An error is no proof that a write was not applied. Only the server's own refusal is; the rest
+//!   is [`StoreOutcome::Unknown`](weir_coord_core::commit::StoreOutcome::Unknown), and is read
+//!   again before the next write.
+//! - Ephemerals outlive their session now and then, and the end of a session is seen by the server
+//!   before the client. No decision rests on either.
+//! - ACLs are not inherited: every znode is made with one.
+
+mod election;
+mod event;
+mod layout;
+mod leadership;
+mod link;
+mod lock;
+mod mailbox;
+mod mirror;
+mod outcome;
+mod path;
+mod policy;
+mod registration;
+mod roster;
+mod session;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use weir_coord_core::record::{EnvelopeRecord, LiveRecord, MemberRecord};
+use weir_model::{NodeId, PolicyVersion};
+use zookeeper_client::Acls;
+
+pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
+pub use leadership::RECORD_BYTES_MAX;
+pub use lock::{Guard, LockError, LockName};
+pub use mailbox::{ANSWERS_MAX, Events};
+pub use policy::{HISTORY_MAX, PolicyEntry, PolicyError};
+pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
+pub use settings::{Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError};
+
+use leadership::{EnvelopeVersion, LeaderCommand, Leadership};
+use link::Link;
+use policy::{Policies, PolicyCommand};
+use roster::Admissions;
+use session::Sessions;
+
+/// Most commands of one kind that wait to be performed. Beyond it they are [`Busy`].
+pub const COMMANDS_MAX: usize = 16;
+
+/// Starts the shell for the node that `live` describes. It must be called within a tokio runtime.
+///
+/// It goes on until every [`Keeper`] has been dropped; then the session is closed, and
+/// [`Events::next`] returns `None`.
+#[must_use]
+pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
+    if settings.credentials().is_none() {
+        let root = settings.root();
+        tracing::warn!(
+            root,
+            "no ZooKeeper credentials are set: anybody who reaches it can change every limit"
+        );
+    }
+    let (outbox, events) = mailbox::mailbox();
+    let (link, link_seen) = watch::channel(Link::default());
+    let (candidacy, candidacy_seen) = watch::channel(None);
+    let (tenure, tenure_seen) = watch::channel(None);
+    let (leader, leader_commands) = mpsc::channel(COMMANDS_MAX);
+    let (roster, roster_commands) = mpsc::channel(COMMANDS_MAX);
+    let (policy, policy_commands) = mpsc::channel(COMMANDS_MAX);
+    let resign = Arc::new(Notify::new());
+    let (node, acls, patience) = (live.node, settings.acls(), settings.session_timeout());
+
+    let keeper = Keeper {
+        leader,
+        roster,
+        policy,
+        resign: Arc::clone(&resign),
+        link: link_seen.clone(),
+        node,
+        acls,
+    };
+    let leadership = Leadership {
+        node,
+        root: settings.root(),
+        link: link_seen.clone(),
+        patience,
+        candidacy: candidacy_seen,
+        tenure,
+        outbox: outbox.clone(),
+        envelope: EnvelopeVersion::Doubtful,
+    };
+    let admissions = Admissions {
+        node,
+        acls,
+        link: link_seen.clone(),
+        patience,
+        tenure: tenure_seen.clone(),
+        outbox: outbox.clone(),
+    };
+    let policies = Policies {
+        node,
+        acls,
+        link: link_seen,
+        patience,
+        tenure: tenure_seen,
+    };
+    let link = Arc::new(link);
+    let sessions = Sessions {
+        settings,
+        live,
+        outbox: outbox.clone(),
+        link: Arc::clone(&link),
+        candidacy,
+        resign,
+    };
+    tokio::spawn(async move {
+        let commands = async {
+            tokio::join!(
+                leadership.run(leader_commands),
+                admissions.run(roster_commands),
+                policies.run(policy_commands),
+            )
+        };
+        tokio::select! {
+            never = sessions.run() => match never {},
+            _ = commands => {}
+        }
+        session::close(&link).await;
+        outbox.close();
+    });
+    (keeper, events)
+}
+
+/// Sends commands to the shell. Clones command the same one.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    leader: mpsc::Sender<LeaderCommand>,
+    roster: mpsc::Sender<MemberRecord>,
+    policy: mpsc::Sender<PolicyCommand>,
+    resign: Arc<Notify>,
+    link: watch::Receiver<Link>,
+    node: NodeId,
+    acls: Acls<'static>,
+}
+
+impl Keeper {
+    /// Writes a new term with this node as leader, if its candidacy is there. Answered by
+    /// [`Event::TakenOver`] or [`Event::TakeOverFailed`].
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is answered then.
+    pub fn take_over(&self, how: TakeOver) -> Result<(), Busy> {
+        self.leader
+            .try_send(LeaderCommand::TakeOver(how))
+            .map_err(|_| Busy)
+    }
+
+    /// Stores an envelope under the fence of the term that it is of. One is stored after the
+    /// other. Answered by [`Event::Stored`], at the latest after half the envelope's lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is answered then.
+    pub fn store(&self, envelope: EnvelopeRecord) -> Result<(), Busy> {
+        self.leader
+            .try_send(LeaderCommand::Store(envelope))
+            .map_err(|_| Busy)
+    }
+
+    /// Writes a member to the roster, under the lock "roster" and the fence of this node's term.
+    /// Answered by [`Event::Admitted`]. Repeating it does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is answered then.
+    pub fn admit(&self, member: MemberRecord) -> Result<(), Busy> {
+        self.roster.try_send(member).map_err(|_| Busy)
+    }
+
+    /// Goes to the end of the queue of candidates. [`Event::Standing`] follows if it is the only
+    /// one.
+    pub fn resign(&self) {
+        self.resign.notify_one();
+    }
+
+    /// Puts a document in force if `expected` is in force now, 0 being none, and returns its
+    /// version. Under the lock "policy" and the fence of this node's term.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] says whether anything was changed.
+    pub async fn publish(
+        &self,
+        document: String,
+        expected: PolicyVersion,
+    ) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Publish {
+            document,
+            expected,
+            answer,
+        })
+        .await
+    }
+
+    /// The text of one version.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError::NoSuchVersion`], or that it could not be read.
+    pub async fn document(&self, version: PolicyVersion) -> Result<String, PolicyError> {
+        self.ask(|answer| PolicyCommand::Document { version, answer })
+            .await
+    }
+
+    /// The stored versions, latest first, at most [`HISTORY_MAX`]. One that never came into force,
+    /// since its publication was interrupted, is among them.
+    ///
+    /// # Errors
+    ///
+    /// That they could not be read.
+    pub async fn history(&self) -> Result<Vec<PolicyEntry>, PolicyError> {
+        self.ask(|answer| PolicyCommand::History { answer }).await
+    }
+
+    /// Takes a lock of the fleet, waiting at most `patience` for it.
+    ///
+    /// # Errors
+    ///
+    /// [`LockError`]; nothing is left behind then, nor if the future is dropped.
+    pub async fn lock(&self, name: LockName, patience: Duration) -> Result<Guard, LockError> {
+        lock::acquire(&self.link, self.acls, name, self.node, patience).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, PolicyError>>) -> PolicyCommand,
+    ) -> Result<T, PolicyError> {
+        let (answer, answered) = oneshot::channel();
+        self.policy.try_send(command(answer)).map_err(|_| Busy)?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(PolicyError::Unknown("shutting down".to_owned())))
+    }
+}

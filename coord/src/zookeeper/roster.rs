@@ -1,0 +1,126 @@
+//! Admission: who becomes a member, and has a floor reserved from then on.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use weir_coord_core::{commit::StoreOutcome, record::MemberRecord};
+use weir_model::NodeId;
+use zookeeper_client::{Acls, CreateMode, Error};
+
+use super::{
+    event::Event,
+    leadership::{ANY_VERSION, Tenure},
+    link::{Access, Link, RETRY_PAUSE},
+    lock::{self, LockName},
+    mailbox::Outbox,
+    outcome::Failure,
+    path,
+};
+
+/// The writer of `roster`.
+pub(super) struct Admissions {
+    pub(super) node: NodeId,
+    pub(super) acls: Acls<'static>,
+    pub(super) link: watch::Receiver<Link>,
+    pub(super) patience: Duration,
+    pub(super) tenure: watch::Receiver<Option<Tenure>>,
+    pub(super) outbox: Outbox,
+}
+
+impl Admissions {
+    /// Serves until every sender is gone.
+    pub(super) async fn run(self, mut commands: mpsc::Receiver<MemberRecord>) {
+        while let Some(member) = commands.recv().await {
+            let node = member.node;
+            let outcome = self.admit(member).await;
+            if outcome == StoreOutcome::Unknown {
+                // The leader asks again at once.
+                sleep(RETRY_PAUSE).await;
+            }
+            self.outbox.answer(Event::Admitted { node, outcome }).await;
+        }
+    }
+
+    async fn admit(&self, member: MemberRecord) -> StoreOutcome {
+        let Some(tenure) = *self.tenure.borrow() else {
+            return StoreOutcome::Fenced;
+        };
+        let lock = lock::acquire(
+            &self.link,
+            self.acls,
+            LockName::Roster,
+            self.node,
+            self.patience,
+        )
+        .await;
+        let guard = match lock {
+            Ok(guard) => guard,
+            Err(error) => {
+                tracing::warn!(%error, node = %member.node, "not admitted yet");
+                return StoreOutcome::Unknown;
+            }
+        };
+        let outcome = self.write(&member, tenure, guard.path()).await;
+        guard.release().await;
+        outcome
+    }
+
+    /// A changed member is deleted and created in one multi: that changes the roster's child
+    /// version and wakes those who watch it, which a change of the data would not.
+    async fn write(&self, member: &MemberRecord, tenure: Tenure, lock: &str) -> StoreOutcome {
+        let mut access = Access::new(&self.link, self.patience);
+        let path = path::member(member.node);
+        let data = serde_json::to_vec(member).expect("a record of numbers and text is JSON");
+        let old = match stored(&mut access, &path).await {
+            Ok(Some((old, _))) if old == data => return StoreOutcome::Committed,
+            Ok(old) => old.map(|(_, version)| version),
+            Err(()) => return StoreOutcome::Unknown,
+        };
+        let written = access
+            .write(|writer| {
+                writer.add_check_version(path::TERM, tenure.term_version)?;
+                writer.add_check_version(lock, ANY_VERSION)?;
+                if let Some(version) = old {
+                    writer.add_delete(&path, Some(version))?;
+                }
+                writer.add_create(&path, &data, &CreateMode::Persistent.with_acls(self.acls))
+            })
+            .await;
+        match written {
+            Ok(_) => StoreOutcome::Committed,
+            Err(Failure::Refused {
+                index: 0,
+                reason: Error::BadVersion | Error::NoNode,
+            }) => StoreOutcome::Fenced,
+            Err(Failure::Refused { reason, .. }) => {
+                tracing::warn!(%reason, node = %member.node, "not admitted yet");
+                StoreOutcome::Unknown
+            }
+            Err(Failure::Unknown(error)) => {
+                tracing::warn!(%error, node = %member.node, "reading what came of an admission");
+                let mut again = Access::new(&self.link, self.patience);
+                match stored(&mut again, &path).await {
+                    Ok(Some((found, _))) if found == data => StoreOutcome::Committed,
+                    _ => StoreOutcome::Unknown,
+                }
+            }
+        }
+    }
+}
+
+/// The data and version of a znode, if it is there.
+async fn stored(access: &mut Access, path: &str) -> Result<Option<(Vec<u8>, i32)>, ()> {
+    let read = access
+        .read_latest(|client| async move {
+            match client.get_data(path).await {
+                Ok((data, stat)) => Ok(Some((data, stat.version))),
+                Err(Error::NoNode) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+    read.map_err(|failure| tracing::warn!(?failure, path, "could not be read"))
+}
