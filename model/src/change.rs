@@ -57,7 +57,11 @@ fn field_changes(before: &Limit, after: &Limit) -> Vec<FieldChange> {
         .into_iter()
         .zip(settings(after))
         .filter(|((_, before), (_, after))| before != after)
-        .map(|((field, before), (_, after))| FieldChange { field, before, after })
+        .map(|((field, before), (_, after))| FieldChange {
+            field,
+            before,
+            after,
+        })
         .collect()
 }
 
@@ -89,7 +93,11 @@ fn number(value: f64) -> String {
 }
 
 fn list<T: Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn ports(ranges: &[PortRange]) -> String {

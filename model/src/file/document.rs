@@ -72,7 +72,7 @@ impl<'t> Document<'t> {
     #[must_use]
     pub fn root(&self) -> Table<'_> {
         Table {
-            entries: &self.root,
+            entries: Some(&self.root),
             notes: &self.notes,
             start: 0,
             name: String::new(),
@@ -116,7 +116,8 @@ impl Notes<'_> {
 
 /// A table and the keys of it that a reader knows.
 pub struct Table<'d> {
-    entries: &'d DeTable<'d>,
+    /// `None` if the file does not have it.
+    entries: Option<&'d DeTable<'d>>,
     notes: &'d Notes<'d>,
     /// The byte where it begins.
     start: usize,
@@ -135,7 +136,7 @@ impl<'d> Table<'d> {
     }
 
     fn find(&self, key: &'static str) -> Option<Value<'d>> {
-        let (spelt, value) = self.entries.get_key_value(key)?;
+        let (spelt, value) = self.entries?.get_key_value(key)?;
         Some(Value {
             key,
             key_start: spelt.span().start,
@@ -176,6 +177,22 @@ impl<'d> Table<'d> {
     /// The table of a key that may be absent.
     pub fn table(&mut self, key: &'static str) -> Option<Table<'d>> {
         self.optional(key)?.table()
+    }
+
+    /// The table of a key, as if it were there and empty if it is absent; `None` if it is
+    /// something else.
+    pub fn table_or_empty(&mut self, key: &'static str) -> Option<Table<'d>> {
+        match self.optional(key) {
+            Some(value) => value.table(),
+            None => Some(Table {
+                entries: None,
+                notes: self.notes,
+                start: self.start,
+                name: format!("[{key}]"),
+                known: Vec::new(),
+                announced: Vec::new(),
+            }),
+        }
     }
 
     /// The tables of a `[[key]]` that may be absent; `None` if it is something else.
@@ -219,7 +236,7 @@ impl<'d> Table<'d> {
 
     /// Notes every key that was never asked for.
     pub fn finish(self) {
-        for key in self.entries.keys() {
+        for key in self.entries.iter().flat_map(|entries| entries.keys()) {
             let word = key.get_ref().as_ref();
             let keys = || self.known.iter().chain(&self.announced).copied();
             if keys().any(|key| key == word) {
@@ -402,7 +419,7 @@ impl<'d> Value<'d> {
             return None;
         };
         Some(Table {
-            entries,
+            entries: Some(entries),
             notes: self.notes,
             start: self.value.span().start,
             name: name.to_string(),

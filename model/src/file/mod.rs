@@ -9,6 +9,7 @@
 
 mod compile;
 pub mod document;
+mod network;
 mod overlap;
 mod policy;
 mod position;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     policy::{Match, Mode, PortRange, Promise, Protocol},
-    prefix::{Prefix, PrefixError},
+    prefix::Prefix,
 };
 
 /// Most entries of `ports`, before they are merged.
@@ -150,24 +150,9 @@ fn name(text: &str) -> Result<String, Complaint> {
 /// The prefixes of `to` or `from`, with their places. One inside another would match nothing
 /// more: it is left out, with a warning.
 fn prefixes(value: Option<Value<'_>>) -> (Vec<Value<'_>>, Vec<Prefix>) {
-    let Some(elements) = value
-        .as_ref()
-        .and_then(|value| value.list(MAX_PREFIXES_PER_LIMIT))
-    else {
-        return (Vec::new(), Vec::new());
-    };
-    if let (Some(value), []) = (&value, &elements[..]) {
-        value.error(
-            Complaint::new("an empty list would match everything")
-                .suggest("remove the key to match any address"),
-        );
-    }
-    let mut read: Vec<(Value<'_>, Prefix)> = Vec::with_capacity(elements.len());
-    for element in elements {
-        if let Some(prefix) = element.parsed(prefix) {
-            read.push((element, prefix));
-        }
-    }
+    let read = value
+        .and_then(|value| value.prefixes(MAX_PREFIXES_PER_LIMIT))
+        .unwrap_or_default();
     let all: Vec<Prefix> = read.iter().map(|(_, prefix)| *prefix).collect();
     let covered_by = |index: usize| {
         all.iter().enumerate().find_map(|(other, wider)| {
@@ -190,22 +175,6 @@ fn prefixes(value: Option<Value<'_>>) -> (Vec<Value<'_>>, Vec<Prefix>) {
         .unzip()
 }
 
-fn prefix(text: &str) -> Result<Prefix, Complaint> {
-    text.parse().map_err(|error: PrefixError| {
-        let text = text.escape_debug();
-        match error {
-            PrefixError::HostBits { masked } => Complaint::new(format!(
-                "\"{text}\" is not a prefix: bits after the length are set"
-            ))
-            .suggest(format!("did you mean \"{masked}\"?")),
-            PrefixError::Address | PrefixError::Length { .. } => {
-                Complaint::new(format!("\"{text}\" is not a prefix: {error}"))
-                    .suggest("write it like \"192.0.2.0/24\" or \"2001:db8::/32\"")
-            }
-        }
-    })
-}
-
 /// The port ranges, sorted, overlapping and adjacent ones merged.
 fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
     if let Some(protocol @ (Protocol::Any | Protocol::Icmp)) = protocol {
@@ -218,26 +187,7 @@ fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
                 .suggest("write `proto = \"udp\"` or `proto = \"tcp\"`"),
         );
     }
-    let Some(elements) = value.list(MAX_PORTS) else {
-        return Vec::new();
-    };
-    if elements.is_empty() {
-        value.error(
-            Complaint::new("an empty list would match every port")
-                .suggest("remove the key to match any port"),
-        );
-    }
-    let mut ranges: Vec<PortRange> = elements.iter().filter_map(port_range).collect();
-    ranges.sort_unstable();
-    let mut merged: Vec<PortRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
-                last.last = last.last.max(range.last);
-            }
-            _ => merged.push(range),
-        }
-    }
+    let merged = value.port_ranges(MAX_PORTS).unwrap_or_default();
     if merged.len() > MAX_PORT_RANGES {
         value.error(
             Complaint::new(format!(
@@ -248,40 +198,6 @@ fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
         );
     }
     merged
-}
-
-fn port_range(value: &Value<'_>) -> Option<PortRange> {
-    if value.is_integer() {
-        let port = value.integer(0..=u64::from(u16::MAX))?;
-        let port = u16::try_from(port).ok()?;
-        return Some(PortRange {
-            first: port,
-            last: port,
-        });
-    }
-    if !value.is_string() {
-        value.expected("a port like 53, or a range like \"8000-8099\"");
-        return None;
-    }
-    value.parsed(|text| {
-        let complain = || {
-            Complaint::new(format!(
-                "\"{}\" is not a port or a range of ports",
-                text.escape_debug()
-            ))
-            .suggest("write 53 or \"8000-8099\"")
-        };
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |digits: &str| digits.trim().parse::<u16>().map_err(|_| complain());
-        let (first, last) = (port(first)?, port(last)?);
-        if first > last {
-            return Err(
-                Complaint::new(format!("the range \"{first}-{last}\" is backwards"))
-                    .suggest(format!("did you mean \"{last}-{first}\"?")),
-            );
-        }
-        Ok(PortRange { first, last })
-    })
 }
 
 /// `promise`, unless it is one that is not built yet.
