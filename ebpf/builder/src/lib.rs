@@ -18,7 +18,7 @@ mod toolchain;
 use std::{
     env, fs, io,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{Command, ExitStatus},
 };
 
 use thiserror::Error;
@@ -113,10 +113,7 @@ fn compile(crate_dir: &Path, package: &str, target_dir: &Path) -> Result<(), Bui
         .current_dir(crate_dir)
         .args(["build", "--release", "--target", TARGET, "--target-dir"])
         .arg(target_dir);
-    if crate_dir.join("Cargo.lock").exists() {
-        cargo.arg("--locked");
-    }
-    let command = format!("{cargo:?}");
+    let command = command_line(&cargo);
     let output = cargo.output().map_err(|source| BuildError::Start {
         command: command.clone(),
         source,
@@ -129,6 +126,17 @@ fn compile(crate_dir: &Path, package: &str, target_dir: &Path) -> Result<(), Bui
         status: output.status,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// The program and its arguments, without the environment, which is long.
+fn command_line(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(command.get_program());
+    std::iter::once(name)
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn file<T>(path: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> Result<T, BuildError> {

@@ -1,2 +1,31 @@
-//! Placeholder.
+//! What happens to a packet, as pure functions.
+//!
+//! The crate is compiled twice: for the host, where tests and simulators call it, and for BPF,
+//! where the XDP program is a shell around it. It has no dependency but the layouts, performs
+//! nothing, and reads no clock: maps, memory and time come in through [`Environment`], [`Memory`]
+//! and [`Frame`].
+//!
+//! [`decide`] is the way of a packet, [`install`] the way of a grant.
 #![no_std]
+
+mod bucket;
+mod clock;
+mod decide;
+mod essential;
+mod install;
+mod matching;
+mod memory;
+mod packet;
+mod parse;
+mod work;
+
+pub use bucket::{charge, level_at};
+pub use clock::{Standing, advance, multiplier, standing};
+pub use decide::{Environment, decide};
+pub use install::install;
+#[cfg(not(target_arch = "bpf"))]
+pub use memory::SharedMemory;
+pub use memory::{LimitRef, Memory};
+pub use packet::{Address, Packet, Transport};
+pub use parse::{Frame, Parsed, parse};
+pub use work::Work;

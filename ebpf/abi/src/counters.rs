@@ -1,0 +1,132 @@
+//! Counters, one copy per CPU, cumulative.
+
+use crate::Plain;
+
+/// Packets and bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of whole frames, without check sequence.
+    pub bytes: u64,
+}
+
+/// Packets, bytes, and what they cost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenTally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of whole frames, without check sequence.
+    pub bytes: u64,
+    /// Tokens of the limit.
+    pub tokens: u64,
+}
+
+/// What became of the packets that a limit applied to: each is counted once, in one of the first
+/// four fields. What was offered is their sum.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitCounters {
+    /// Passed.
+    pub passed: TokenTally,
+    /// Dropped, since this limit's bucket was spent.
+    pub over_limit: TokenTally,
+    /// Dropped, since this limit's bucket was changed by other CPUs at every attempt.
+    pub contended: TokenTally,
+    /// Dropped by another limit that applied as well.
+    pub refused_elsewhere: TokenTally,
+    /// Passed, but only because the limit is in shadow mode; counted in `passed` as well.
+    pub would_drop: TokenTally,
+    /// Zero.
+    pub reserved: u64,
+}
+
+// SAFETY: u64 throughout.
+unsafe impl Plain for LimitCounters {}
+
+/// What became of all packets: `received` is the sum of `by_reason`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Every packet, counted before anything else happens to it.
+    pub received: Tally,
+    /// By [`Reason`], counted when the verdict is known.
+    pub by_reason: [Tally; Reason::COUNT],
+}
+
+// SAFETY: u64 throughout.
+unsafe impl Plain for Totals {}
+
+/// Why a packet passed or was dropped.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Passed: each limit that applies had entitlement left, or is in shadow mode.
+    Admitted = 0,
+    /// Passed: no limit applies.
+    NoMatch = 1,
+    /// Passed: on the management allow-list, or needed for the network to work at all.
+    Management = 2,
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = 3,
+    /// Dropped: the bucket of a limit was spent.
+    OverLimit = 4,
+    /// Dropped: other CPUs changed the bucket of a limit at every attempt.
+    Contended = 5,
+    /// Dropped: an IP packet whose headers end too early or are too many.
+    Unparsed = 6,
+    /// Dropped: a map entry that must exist does not. Never seen unless pins were tampered with.
+    Internal = 7,
+}
+
+impl Reason {
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Admitted,
+        Self::NoMatch,
+        Self::Management,
+        Self::NotIp,
+        Self::OverLimit,
+        Self::Contended,
+        Self::Unparsed,
+        Self::Internal,
+    ];
+
+    /// Whether the packet passes.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        match self {
+            Self::Admitted | Self::NoMatch | Self::Management | Self::NotIp => true,
+            Self::OverLimit | Self::Contended | Self::Unparsed | Self::Internal => false,
+        }
+    }
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::NoMatch => "no_match",
+            Self::Management => "management",
+            Self::NotIp => "not_ip",
+            Self::OverLimit => "over_limit",
+            Self::Contended => "contended",
+            Self::Unparsed => "unparsed",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<LimitCounters>() == 128);
+    let mut index = 0;
+    while index < Reason::COUNT {
+        assert!(Reason::ALL[index] as usize == index);
+        index += 1;
+    }
+};

@@ -1,0 +1,54 @@
+//! The data of a test-run of `install`.
+
+use aya_ebpf::programs::XdpContext;
+use weir_abi::{InstallHeader, InstallRequest, InstallStatus, LAYOUT_VERSION};
+
+use crate::environment::{limit, now};
+
+/// What the program returns: how many requests it decided. 0 if the data are no batch.
+#[inline(always)]
+pub(crate) fn install_all(context: &XdpContext) -> u32 {
+    let data = context.data();
+    let data_end = context.data_end();
+    let Some(header) = value::<InstallHeader>(data, data_end) else {
+        return 0;
+    };
+    // SAFETY: `value` checked that all of it lies within the data.
+    let header = unsafe { *header };
+    if header.magic != InstallHeader::MAGIC || header.layout != LAYOUT_VERSION {
+        return 0;
+    }
+    let mut decided = 0;
+    for index in 0..InstallHeader::MAX_COUNT {
+        if index >= header.count as usize {
+            break;
+        }
+        let start = data + size_of::<InstallHeader>() + index * size_of::<InstallRequest>();
+        let Some(request) = value::<InstallRequest>(start, data_end) else {
+            break;
+        };
+        // SAFETY: `value` checked that all of it lies within the data, which nobody else has.
+        install_one(unsafe { &mut *request });
+        decided += 1;
+    }
+    decided
+}
+
+#[inline(always)]
+fn install_one(request: &mut InstallRequest) {
+    let status = match limit(request.slot) {
+        Some(slot) => {
+            let now = now();
+            request.decided_ns = now;
+            weir_limiter::install(slot, request, now)
+        }
+        None => InstallStatus::Malformed,
+    };
+    request.status = status as u16;
+}
+
+/// The value at `start`, if all of it lies before the end.
+#[inline(always)]
+fn value<T>(start: usize, data_end: usize) -> Option<*mut T> {
+    (start + size_of::<T>() <= data_end).then_some(start as *mut T)
+}
