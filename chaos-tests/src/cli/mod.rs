@@ -1,0 +1,32 @@
+//! The command line.
+
+mod fleet;
+mod traffic;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use weir_chaos::interrupt::Interrupt;
+
+/// Fleets of real hosts on one machine: network namespaces, XDP, ZooKeeper, traffic, faults.
+#[derive(Debug, Parser)]
+#[command(name = "weir-chaos", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build a fleet, send traffic to it, run commands in it, take it down
+    #[command(subcommand)]
+    Fleet(fleet::Command),
+}
+
+impl Arguments {
+    /// Does what was asked for; `false` if a check or promise failed.
+    pub(crate) fn run(self, interrupt: &Interrupt) -> Result<bool> {
+        match self.command {
+            Command::Fleet(command) => command.run(interrupt),
+        }
+    }
+}

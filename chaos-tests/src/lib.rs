@@ -1,0 +1,19 @@
+//! Fleets of real kernels, real packets and real ZooKeeper on one machine, judged at the receiver.
+//!
+//! - [`fleet`] makes hosts in network namespaces and runs a daemon in each;
+//! - [`traffic`] sends, [`receiver`] counts in front of the limiter and behind it;
+//! - [`stage`] plays a script of shifts and faults and records what was counted;
+//! - [`oracle`] judges a recording, and shares no code with what it judges;
+//! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
+
+pub mod clock;
+pub mod command;
+pub mod fleet;
+pub mod interrupt;
+pub mod namespace;
+pub mod oracle;
+pub mod progress;
+pub mod receiver;
+pub mod series;
+pub mod stage;
+pub mod traffic;

@@ -1,0 +1,173 @@
+//! How long the fleet took to follow.
+
+use std::ops::Range;
+
+use crate::series::{BINS_PER_SECOND, Bin, Series};
+
+/// How close to its optimum a share has to be, as a part of the limit's rate.
+pub const TOLERANCE: f64 = 0.05;
+/// Ticks for which shares have to stay there.
+const HOLD_TICKS: u64 = 3;
+/// Part of its new rate at which a flow counts as moved.
+const MOVED: f64 = 0.5;
+
+/// One move of the traffic, as it was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shift {
+    /// When the generator was told.
+    pub asked: Bin,
+    /// Packets per second to each host before.
+    pub before: Vec<f64>,
+    /// Packets per second to each host from then on.
+    pub after: Vec<f64>,
+}
+
+/// The first bin at or after the request in which the receiver sees the traffic moved: the host
+/// whose rate changed most has crossed the middle between old and new. `None` if it never does
+/// before `end`.
+#[must_use]
+pub fn shift_seen(shift: &Shift, offered: &[Series], end: Bin) -> Option<Bin> {
+    let change = |host: &usize| (shift.after[*host] - shift.before[*host]).abs();
+    let host = (0..offered.len()).max_by(|a, b| change(a).total_cmp(&change(b)))?;
+    let (before, after) = (shift.before[host], shift.after[host]);
+    let middle = before + (after - before) * MOVED;
+    // A few bins smooth the generator's pace.
+    (shift.asked..end).find(|&bin| {
+        let rate = offered[host].rate(bin..bin + 4);
+        if after > before {
+            rate >= middle
+        } else {
+            rate <= middle
+        }
+    })
+}
+
+/// Ticks from `shift` until the share of every host is within [`TOLERANCE`] of `rate` of its
+/// optimum, and stays so for three ticks more. A share is the rate admitted over the tick-long
+/// window that follows, so smoothing adds no delay. `None` if that does not happen before `end`.
+///
+/// `optimum` and `rate` are in packets per second, `tick` in bins.
+#[must_use]
+pub fn convergence_ticks(
+    admitted: &[Series],
+    optimum: &[f64],
+    rate: f64,
+    tick: u64,
+    shift: Bin,
+    end: Bin,
+) -> Option<f64> {
+    let settled = |bin: Bin| {
+        admitted
+            .iter()
+            .zip(optimum)
+            .all(|(host, optimum)| (host.rate(bin..bin + tick) - optimum).abs() <= TOLERANCE * rate)
+    };
+    first_run(shift..end.saturating_sub(tick), HOLD_TICKS * tick, settled)
+        .map(|bin| (bin - shift) as f64 / tick as f64)
+}
+
+/// Bins from `from` until at least `wanted` packets per second are admitted over every following
+/// tick-long window, up to `end`. Zero if that was so all along; `None` if it does not become so
+/// for at least three ticks.
+#[must_use]
+pub fn recovery_bins(
+    admitted: &Series,
+    wanted: f64,
+    tick: u64,
+    from: Bin,
+    end: Bin,
+) -> Option<u64> {
+    let needed = wanted * tick as f64 / BINS_PER_SECOND;
+    let last = end.checked_sub(tick)?;
+    let short = |&bin: &Bin| (admitted.sum(bin..bin + tick) as f64) < needed;
+    let recovered = (from..=last).rev().find(short).map_or(from, |bin| bin + 1);
+    (recovered + HOLD_TICKS * tick <= last).then(|| recovered - from)
+}
+
+/// The first bin of a range that begins a run of `length` bins which all satisfy the condition.
+fn first_run(bins: Range<Bin>, length: u64, condition: impl Fn(Bin) -> bool) -> Option<Bin> {
+    let mut begun = None;
+    for bin in bins {
+        match (condition(bin), begun) {
+            (false, _) => begun = None,
+            (true, None) => begun = Some(bin),
+            (true, Some(first)) if bin - first >= length => return begun,
+            (true, Some(_)) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: f64 = 30_000.0;
+    const TICK: u64 = 100;
+
+    /// 30 packets a bin that move from the first host to the second at `moved`.
+    fn handover(moved: usize) -> [Series; 2] {
+        let part = |packets: [u32; 2]| {
+            let mut counts = vec![packets[0]; 2_000];
+            counts[moved..].fill(packets[1]);
+            Series::new(0, counts)
+        };
+        [part([30, 0]), part([0, 30])]
+    }
+
+    fn ticks(admitted: &[Series], shift: Bin) -> Option<f64> {
+        convergence_ticks(admitted, &[0.0, RATE], RATE, TICK, shift, 2_000)
+    }
+
+    #[test]
+    fn counts_ticks_from_the_shift() {
+        // The window that follows may hold 5 % of the old division.
+        let measured = ticks(&handover(750), 500).unwrap();
+        assert!((2.4..=2.5).contains(&measured), "{measured}");
+        assert_eq!(ticks(&handover(400), 500), Some(0.0));
+    }
+
+    #[test]
+    fn never_reached_is_none() {
+        assert_eq!(ticks(&handover(2_000), 500), None);
+        // Reached, but too late to hold for three ticks.
+        assert_eq!(ticks(&handover(1_700), 500), None);
+    }
+
+    #[test]
+    fn a_share_that_leaves_again_does_not_count() {
+        let mut hosts = handover(700);
+        let counts = (0..2_000).map(|bin| match bin {
+            700..850 | 1_000.. => 30,
+            _ => 0,
+        });
+        hosts[1] = Series::new(0, counts.collect());
+        let measured = ticks(&hosts, 500).unwrap();
+        assert!((4.9..=5.0).contains(&measured), "{measured}");
+    }
+
+    #[test]
+    fn sees_the_shift_in_what_is_offered() {
+        let shift = Shift {
+            asked: 500,
+            before: vec![RATE, 0.0],
+            after: vec![0.0, RATE],
+        };
+        let seen = shift_seen(&shift, &handover(520), 2_000).unwrap();
+        assert!((517..=520).contains(&seen), "{seen}");
+        assert_eq!(shift_seen(&shift, &handover(2_000), 2_000), None);
+    }
+
+    #[test]
+    fn recovery_is_the_end_of_the_last_dip() {
+        let mut counts = vec![30; 3_000];
+        counts[1_100..1_300].fill(10);
+        counts[1_500..1_600].fill(20);
+        let admitted = Series::new(0, counts);
+        let recovery = |from, end| recovery_bins(&admitted, 0.97 * RATE, TICK, from, end);
+        let measured = recovery(1_000, 3_000).unwrap();
+        assert!((580..=600).contains(&measured), "{measured}");
+        assert_eq!(recovery(2_000, 3_000), Some(0));
+        assert_eq!(recovery(1_000, 1_700), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Judges a run by what the receiver counted. Pure: bins in, figures out.
+//!
+//! It shares nothing with the limiter or the allocator, so that a mistake made there is not made
+//! here again.
+
+mod bucket;
+mod convergence;
+mod fairness;
+mod utilisation;
+
+pub use bucket::{Budget, over_admission};
+pub use convergence::{Shift, TOLERANCE, convergence_ticks, recovery_bins, shift_seen};
+pub use fairness::{jain_index, max_min};
+pub use utilisation::{Utilised, utilisation};

@@ -1,0 +1,120 @@
+//! A fleet under traffic: what is sent to it, what is counted, and what is done to it.
+
+mod judge;
+mod perform;
+mod recording;
+mod script;
+mod watch;
+
+use anyhow::Result;
+
+use crate::{
+    fleet::{
+        Plan,
+        plan::{INTERFACE, Site},
+    },
+    receiver::{Receiver, Side},
+    series::Series,
+    traffic::{Flow, Generator, Sent, SourcePool},
+};
+
+pub use self::{
+    judge::{Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
+    perform::{Moment, perform},
+    recording::{Event, Happening, HostRecord, LeaderSeen, LimitUnderTest, Recording},
+    script::{Action, Script},
+};
+
+/// What the packets look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packets {
+    /// UDP destination port.
+    pub port: u16,
+    /// Where they come from.
+    pub sources: SourcePool,
+    /// Bytes of a frame, without its check sequence.
+    pub size: usize,
+}
+
+/// Generators at every client, receivers on both sides of every host's limiter.
+pub struct Stage {
+    generators: Vec<Generator>,
+    offered: Vec<Receiver>,
+    admitted: Vec<Receiver>,
+}
+
+impl Stage {
+    /// Sets up receivers and generators; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be attached or started.
+    pub fn set(plan: &Plan, packets: &Packets) -> Result<Self> {
+        let in_front = |site: &Site| {
+            let interface = &site.router_interface;
+            Receiver::attach(&plan.router, interface, Side::Offered, packets.port)
+        };
+        let behind = |site: &Site| {
+            Receiver::attach(&site.namespace, INTERFACE, Side::Admitted, packets.port)
+        };
+        let generator = |client: &Site| {
+            let flow = |host: &Site| Flow {
+                source_mac: client.mac(),
+                gateway_mac: client.router_mac(),
+                sources: packets.sources,
+                destination: host.v4(),
+                port: packets.port,
+                size: packets.size,
+            };
+            let flows: Vec<Flow> = plan.hosts.iter().map(flow).collect();
+            Generator::start(&client.namespace, INTERFACE, &flows)
+        };
+        Ok(Self {
+            offered: plan.hosts.iter().map(in_front).collect::<Result<_>>()?,
+            admitted: plan.hosts.iter().map(behind).collect::<Result<_>>()?,
+            generators: plan.clients.iter().map(generator).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Sends so many packets per second to each host from now on, each client an equal part.
+    pub fn shape(&self, rates: &[f64]) {
+        let clients = self.generators.len() as f64;
+        let part: Vec<f64> = rates.iter().map(|rate| rate / clients).collect();
+        for generator in &self.generators {
+            generator.set_rates(&part);
+        }
+    }
+
+    /// Reads all receivers.
+    ///
+    /// # Errors
+    ///
+    /// If one was read too late.
+    pub fn read(&mut self) -> Result<()> {
+        for receiver in self.offered.iter_mut().chain(&mut self.admitted) {
+            receiver.read()?;
+        }
+        Ok(())
+    }
+
+    /// What was sent towards each host, as read last.
+    pub fn offered(&self) -> impl ExactSizeIterator<Item = &Series> + Clone {
+        self.offered.iter().map(Receiver::series)
+    }
+
+    /// What came through at each host, as read last.
+    pub fn admitted(&self) -> impl ExactSizeIterator<Item = &Series> + Clone {
+        self.admitted.iter().map(Receiver::series)
+    }
+
+    /// What all generators sent so far.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        let all = self.generators.iter().map(Generator::sent);
+        all.fold(Sent::default(), |sum, sent| Sent {
+            packets: sum.packets + sent.packets,
+            refused: sum.refused + sent.refused,
+            skipped: sum.skipped + sent.skipped,
+        })
+    }
+}

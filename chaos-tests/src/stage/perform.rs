@@ -1,0 +1,198 @@
+//! Plays a script on a fleet, and records.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Stage,
+    recording::{Event, Happening, HostRecord, LeaderSeen, Recording},
+    script::{Action, Script},
+    watch::LeaderWatch,
+};
+use crate::{
+    clock,
+    fleet::Fleet,
+    interrupt::Interrupt,
+    series::{Bin, Series},
+};
+
+/// How far behind the present a moment is shown: bins that young are still counted into.
+const LAG_BINS: u64 = 30;
+
+/// One tick of a performance, for a view.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    /// Since the beginning.
+    pub elapsed: Duration,
+    /// Of the whole script.
+    pub length: Duration,
+    /// The traffic's shape.
+    pub label: &'a str,
+    /// What was last done to the fleet.
+    pub event: Option<&'a Event>,
+    /// Who leads.
+    pub leader: Option<&'a LeaderSeen>,
+    /// Packets per second in front of each host's limiter, over the last tick.
+    pub offered: Vec<f64>,
+    /// Packets per second behind it.
+    pub admitted: Vec<f64>,
+}
+
+/// Plays `script`, shows each tick to `view`, and returns the recording.
+///
+/// # Errors
+///
+/// If an action fails, a daemon ends by itself, a receiver loses counts, or the user interrupts.
+pub fn perform(
+    fleet: &mut Fleet,
+    stage: &mut Stage,
+    script: &Script,
+    interrupt: &Interrupt,
+    mut view: impl FnMut(&Moment<'_>),
+) -> Result<Recording> {
+    let watch = LeaderWatch::start(&fleet.operator);
+    clock::wait_for(
+        "a leader to be seen",
+        Duration::from_secs(10),
+        interrupt,
+        || (!watch.seen().is_empty()).then_some(()),
+    )?;
+    let tick = bins(fleet.timing.tick);
+    let begin = clock::this_bin();
+    let end = begin + bins(script.length);
+    let mut player = Player {
+        begin,
+        events: Vec::new(),
+        killed: None,
+    };
+    let mut todo = script.actions.iter().peekable();
+    let mut next_view = begin + tick;
+    while clock::this_bin() < end {
+        interrupt.check()?;
+        while let Some((_, action)) =
+            todo.next_if(|(time, _)| begin + bins(*time) <= clock::this_bin())
+        {
+            player.act(action, fleet, stage, &watch)?;
+        }
+        if clock::this_bin() >= next_view {
+            if let Some(how) = fleet.casualty() {
+                bail!(how);
+            }
+            stage.read()?;
+            player.show(stage, tick, script.length, &watch.seen(), &mut view);
+            next_view = (next_view + tick).max(clock::this_bin());
+        }
+        let next_action = todo.peek().map_or(end, |(time, _)| begin + bins(*time));
+        clock::sleep_until(next_action.min(next_view).min(end));
+    }
+    stage.shape(&vec![0.0; fleet.plan.hosts.len()]);
+    clock::sleep_until(end + 2 * LAG_BINS);
+    stage.read()?;
+    Ok(player.recording(fleet, stage, end, watch.seen()))
+}
+
+fn bins(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("a script is shorter than 584 million years")
+}
+
+struct Player {
+    begin: Bin,
+    events: Vec<Event>,
+    killed: Option<usize>,
+}
+
+impl Player {
+    fn act(
+        &mut self,
+        action: &Action,
+        fleet: &mut Fleet,
+        stage: &Stage,
+        watch: &LeaderWatch,
+    ) -> Result<()> {
+        let bin = clock::this_bin();
+        let what = match action {
+            Action::Shape { label, rates } => {
+                stage.shape(rates);
+                Happening::Shaped {
+                    label: label.clone(),
+                    rates: rates.clone(),
+                }
+            }
+            Action::KillLeader => {
+                let seen = watch.seen();
+                let leader = &seen.last().context("no leader was seen")?.name;
+                let mut hosts = fleet.plan.hosts.iter();
+                let host = hosts.position(|site| site.name == *leader);
+                let host = host.with_context(|| format!("the leader {leader} is no host"))?;
+                fleet.kill(host)?;
+                self.killed = Some(host);
+                Happening::LeaderKilled { host }
+            }
+            Action::StartKilled => {
+                let host = self.killed.take().context("no daemon was killed")?;
+                fleet.start(host)?;
+                Happening::Started { host }
+            }
+        };
+        self.events.push(Event { bin, what });
+        Ok(())
+    }
+
+    fn show(
+        &self,
+        stage: &Stage,
+        tick: u64,
+        length: Duration,
+        leaders: &[LeaderSeen],
+        view: &mut impl FnMut(&Moment<'_>),
+    ) {
+        let now = clock::this_bin();
+        let window = now - LAG_BINS - tick..now - LAG_BINS;
+        let rates = |series: &Series| series.rate(window.clone());
+        let label = self
+            .events
+            .iter()
+            .rev()
+            .find_map(|event| match &event.what {
+                Happening::Shaped { label, .. } => Some(label.as_str()),
+                _ => None,
+            });
+        view(&Moment {
+            elapsed: Duration::from_millis(now - self.begin),
+            length,
+            label: label.unwrap_or(""),
+            event: self
+                .events
+                .iter()
+                .rev()
+                .find(|event| !matches!(event.what, Happening::Shaped { .. })),
+            leader: leaders.last(),
+            offered: stage.offered().map(rates).collect(),
+            admitted: stage.admitted().map(rates).collect(),
+        });
+    }
+
+    fn recording(
+        self,
+        fleet: &Fleet,
+        stage: &Stage,
+        end: Bin,
+        leaders: Vec<LeaderSeen>,
+    ) -> Recording {
+        let counted = stage.offered().zip(stage.admitted());
+        let hosts = fleet.plan.hosts.iter().zip(counted);
+        Recording {
+            hosts: hosts
+                .map(|(site, (offered, admitted))| HostRecord {
+                    name: site.name.clone(),
+                    offered: offered.clone(),
+                    admitted: admitted.clone(),
+                })
+                .collect(),
+            events: self.events,
+            leaders,
+            end,
+        }
+    }
+}

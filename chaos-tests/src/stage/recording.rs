@@ -1,0 +1,110 @@
+//! What happened, and what was counted while it did.
+
+use crate::{
+    oracle::Budget,
+    series::{Bin, Series},
+};
+
+/// A run, complete enough to be judged without anything else.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// The hosts, in the plan's order.
+    pub hosts: Vec<HostRecord>,
+    /// What was done, in order.
+    pub events: Vec<Event>,
+    /// Who was seen leading, in order; one entry for each change.
+    pub leaders: Vec<LeaderSeen>,
+    /// The bin in which it ended.
+    pub end: Bin,
+}
+
+/// What was counted at one host.
+#[derive(Clone, Debug, Default)]
+pub struct HostRecord {
+    /// Its name.
+    pub name: String,
+    /// In front of the limiter.
+    pub offered: Series,
+    /// Behind it.
+    pub admitted: Series,
+}
+
+/// Something that was done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When.
+    pub bin: Bin,
+    /// What.
+    pub what: Happening,
+}
+
+/// Kinds of events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// The traffic took another shape.
+    Shaped {
+        /// What people call it.
+        label: String,
+        /// Packets per second to each host.
+        rates: Vec<f64>,
+    },
+    /// The leader's daemon was killed.
+    LeaderKilled {
+        /// Its host.
+        host: usize,
+    },
+    /// A daemon was started again.
+    Started {
+        /// Its host.
+        host: usize,
+    },
+}
+
+/// A leader, from the moment in which it was first seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderSeen {
+    /// When.
+    pub bin: Bin,
+    /// Its term.
+    pub term: u64,
+    /// Its name.
+    pub name: String,
+}
+
+/// What the limit under test promises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitUnderTest {
+    /// Rate and burst of the whole fleet.
+    pub budget: Budget,
+    /// What each member may always spend, in packets per second.
+    pub floor: f64,
+}
+
+impl Recording {
+    /// The whole fleet, in front of the limiter.
+    #[must_use]
+    pub fn offered(&self) -> Series {
+        Series::total(self.hosts.iter().map(|host| &host.offered))
+    }
+
+    /// The whole fleet, behind the limiter.
+    #[must_use]
+    pub fn admitted(&self) -> Series {
+        Series::total(self.hosts.iter().map(|host| &host.admitted))
+    }
+
+    /// When the leader was killed, and on which host, if it was.
+    #[must_use]
+    pub fn kill(&self) -> Option<(Bin, usize)> {
+        self.events.iter().find_map(|event| match event.what {
+            Happening::LeaderKilled { host } => Some((event.bin, host)),
+            _ => None,
+        })
+    }
+
+    /// Changes of leader, the first election left out.
+    #[must_use]
+    pub fn leader_changes(&self) -> usize {
+        self.leaders.len().saturating_sub(1)
+    }
+}

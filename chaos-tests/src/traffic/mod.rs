@@ -1,0 +1,9 @@
+//! Traffic from a client: UDP packets at a chosen rate, whose shape can change at any time.
+
+mod frame;
+mod generator;
+mod pace;
+mod socket;
+
+pub use frame::{Flow, FrameError, SourcePool};
+pub use generator::{Generator, Sent};
