@@ -78,6 +78,7 @@ impl<'t> Document<'t> {
             name: String::new(),
             known: Vec::new(),
             announced: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -126,6 +127,8 @@ pub struct Table<'d> {
     known: Vec<&'static str>,
     /// Keys that the language has and that are not built yet.
     announced: Vec<&'static str>,
+    /// Keys that must be there and are not.
+    missing: Vec<(&'static str, Complaint)>,
 }
 
 impl<'d> Table<'d> {
@@ -145,7 +148,8 @@ impl<'d> Table<'d> {
         })
     }
 
-    /// The value of a key that must be there; if it is not, that is noted with an example.
+    /// The value of a key that must be there; if it is not, [`Table::finish`] notes it, with an
+    /// example.
     pub fn required(&mut self, key: &'static str, example: &str) -> Option<Value<'d>> {
         let value = self.optional(key);
         // A key that the parser lost to a syntax error is not missing.
@@ -154,10 +158,9 @@ impl<'d> Table<'d> {
                 "" => "the file".to_string(),
                 name => name.to_string(),
             };
-            self.error(
-                Complaint::new(format!("{place} has no `{key}`"))
-                    .suggest(format!("add `{key} = {example}`")),
-            );
+            let complaint = Complaint::new(format!("{place} has no `{key}`"));
+            let complaint = complaint.suggest(format!("add `{key} = {example}`"));
+            self.missing.push((key, complaint));
         }
         value
     }
@@ -191,6 +194,7 @@ impl<'d> Table<'d> {
                 name: format!("[{key}]"),
                 known: Vec::new(),
                 announced: Vec::new(),
+                missing: Vec::new(),
             }),
         }
     }
@@ -234,11 +238,13 @@ impl<'d> Table<'d> {
         self.notes.note(self.start, Severity::Warning, complaint);
     }
 
-    /// Notes every key that was never asked for.
+    /// Notes the keys that nobody asked for, and those that are missing, unless one of the former
+    /// is one of the latter, misspelt.
     pub fn finish(self) {
+        let keys = || self.known.iter().chain(&self.announced).copied();
+        let mut meant_keys = Vec::new();
         for key in self.entries.iter().flat_map(|entries| entries.keys()) {
             let word = key.get_ref().as_ref();
-            let keys = || self.known.iter().chain(&self.announced).copied();
             if keys().any(|key| key == word) {
                 continue;
             }
@@ -247,12 +253,19 @@ impl<'d> Table<'d> {
                 name => format!(" in {name}"),
             };
             let complaint = Complaint::new(format!("unknown key `{word}`{place}"));
-            let complaint = match closest(word, keys()) {
+            let meant = closest(word, keys());
+            meant_keys.extend(meant);
+            let complaint = match meant {
                 Some(meant) => complaint.suggest(format!("did you mean `{meant}`?")),
-                None => complaint.suggest(format!("known here: {}", listed(&self.known))),
+                None => complaint.suggest(format!("known here: {}", self.known.join(", "))),
             };
             self.notes
                 .note(key.span().start, Severity::Error, complaint);
+        }
+        for (key, complaint) in self.missing {
+            if !meant_keys.contains(&key) {
+                self.notes.note(self.start, Severity::Error, complaint);
+            }
         }
     }
 }
@@ -425,6 +438,7 @@ impl<'d> Value<'d> {
             name: name.to_string(),
             known: Vec::new(),
             announced: Vec::new(),
+            missing: Vec::new(),
         })
     }
 
@@ -462,11 +476,6 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "list",
         DeValue::Table(_) => "table",
     }
-}
-
-/// `a, b, c`.
-fn listed(words: &[&str]) -> String {
-    words.join(", ")
 }
 
 /// `"a", "b" or "c"`.
