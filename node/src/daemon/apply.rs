@@ -1,0 +1,130 @@
+//! Putting a limits document in force.
+
+use tokio::sync::oneshot;
+use tonic::Status;
+use weir_coord::zookeeper::PolicyError;
+use weir_model::{
+    Policy, PolicyVersion,
+    change::{Change, changes},
+    file,
+};
+use weir_proto::admin::v1;
+
+use super::{Coordination, Daemon};
+use crate::serve::Answer;
+
+type Reply = oneshot::Sender<Answer<v1::ApplyReply>>;
+
+impl Daemon {
+    /// Checks a document, says what it changes, and puts it in force unless that was all that was
+    /// asked. Whoever asked is answered when ZooKeeper has it.
+    pub(super) fn apply(&mut self, request: v1::ApplyRequest, answer: Reply) {
+        let checked = file::check(&request.document);
+        let warnings = checked
+            .problems
+            .iter()
+            .filter(|problem| problem.severity == file::Severity::Warning)
+            .map(ToString::to_string)
+            .collect();
+        let policy = match checked.into_result() {
+            Ok(policy) => policy,
+            Err(problems) => {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                let _ = answer.send(Answer::Refused(Status::invalid_argument(lines.join("\n"))));
+                return;
+            }
+        };
+        if let Some(address) = self.leader_elsewhere() {
+            let _ = answer.send(Answer::Elsewhere(address));
+            return;
+        }
+        let current = self.enforcement.policy_version();
+        let reply = v1::ApplyReply {
+            version: current.0,
+            changes: change_list(self.view().policy(), &policy),
+            warnings,
+        };
+        let expected = request.expected_version.map_or(current, PolicyVersion);
+        if expected != current {
+            let conflict = PolicyError::Conflict { expected, current };
+            let _ = answer.send(Answer::Refused(refusal(&conflict)));
+        } else if request.dry_run {
+            let _ = answer.send(Answer::Here(reply));
+        } else {
+            self.publish(request.document, expected, reply, answer);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        document: String,
+        expected: PolicyVersion,
+        reply: v1::ApplyReply,
+        answer: Reply,
+    ) {
+        let Coordination::Fleet(fleet) = &self.coordination else {
+            let version = expected.next();
+            self.enforcement.set_policy(version, &document);
+            let is_in_force = self.enforcement.policy_version() == version;
+            self.policy_changed();
+            let _ = answer.send(if is_in_force {
+                Answer::Here(v1::ApplyReply { version: version.0, ..reply })
+            } else {
+                Answer::Refused(Status::failed_precondition(
+                    "the kernel cannot hold this policy; the daemon's log says why",
+                ))
+            });
+            return;
+        };
+        if fleet.leader().is_none() {
+            let _ = answer.send(Answer::Refused(Status::unavailable(
+                "the fleet has no leader now; nothing was changed",
+            )));
+            return;
+        }
+        let keeper = fleet.keeper().clone();
+        tokio::spawn(async move {
+            let published = keeper.publish(document, expected).await;
+            let _ = answer.send(match published {
+                Ok(version) => Answer::Here(v1::ApplyReply { version: version.0, ..reply }),
+                Err(error) => Answer::Refused(refusal(&error)),
+            });
+        });
+    }
+}
+
+fn refusal(error: &PolicyError) -> Status {
+    let message = error.to_string();
+    match error {
+        PolicyError::Conflict { .. } => Status::aborted(message),
+        PolicyError::TooLarge { .. } => Status::invalid_argument(message),
+        PolicyError::NoSuchVersion(_) => Status::not_found(message),
+        PolicyError::NotLeader
+        | PolicyError::Lock(_)
+        | PolicyError::Busy(_)
+        | PolicyError::Refused(_)
+        | PolicyError::Unknown(_) => Status::unavailable(message),
+    }
+}
+
+fn change_list(before: &Policy, after: &Policy) -> Vec<v1::LimitChange> {
+    changes(before, after)
+        .into_iter()
+        .map(|(name, change)| {
+            let (kind, fields) = match change {
+                Change::Added => (v1::ChangeKind::Added, Vec::new()),
+                Change::Removed => (v1::ChangeKind::Removed, Vec::new()),
+                Change::Changed(fields) => (v1::ChangeKind::Changed, fields),
+            };
+            let fields = fields
+                .into_iter()
+                .map(|field| v1::FieldChange {
+                    field: field.field.to_owned(),
+                    before: field.before,
+                    after: field.after,
+                })
+                .collect();
+            v1::LimitChange { name, kind: kind.into(), fields }
+        })
+        .collect()
+}

@@ -1,0 +1,153 @@
+//! What a host remembers across reboots: the policy, and whether it is a member.
+//!
+//! A host that comes up while ZooKeeper is away enforces the last policy at its floors. The file
+//! is also how a copied state directory is noticed: it names the node that it belongs to.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::error;
+use weir_model::{NodeId, PolicyVersion};
+
+const FILE: &str = "node.json";
+
+/// The remembered state, written through to its file.
+#[derive(Debug)]
+pub struct Memory {
+    path: PathBuf,
+    content: Content,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    node: NodeId,
+    is_member: bool,
+    policy: Option<(PolicyVersion, String)>,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// It cannot be made, read or written.
+    #[error("state directory {directory}: {source}; make it writable for weir-node")]
+    Unusable {
+        /// Which.
+        directory: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// It was copied from another host.
+    #[error(
+        "state directory {directory} belongs to node {found}, but this is node {expected}: it was \
+         copied from another host, or `node.id` has changed; empty it to start as a new node"
+    )]
+    Foreign {
+        /// Which.
+        directory: PathBuf,
+        /// The node in the file.
+        found: NodeId,
+        /// This node.
+        expected: NodeId,
+    },
+}
+
+impl Memory {
+    /// Reads what `node` remembers in `directory`, which is made if it is missing. A file that
+    /// cannot be understood counts as none: what it held comes again from ZooKeeper.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`] if the directory is unusable or another node's.
+    pub fn open(directory: &Path, node: NodeId) -> Result<Self, MemoryError> {
+        let unusable =
+            |source| MemoryError::Unusable { directory: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(unusable)?;
+        let path = directory.join(FILE);
+        let content = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Content>(&bytes)
+                .inspect_err(|error| error!(%error, path = %path.display(), "ignored: malformed"))
+                .ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(unusable(error)),
+        };
+        if let Some(content) = &content
+            && content.node != node
+        {
+            let directory = directory.to_owned();
+            return Err(MemoryError::Foreign { directory, found: content.node, expected: node });
+        }
+        let content = content.unwrap_or(Content { node, is_member: false, policy: None });
+        let memory = Self { path, content };
+        memory.write().map_err(unusable)?;
+        Ok(memory)
+    }
+
+    /// Whether the roster had this node when it was last seen.
+    pub fn is_member(&self) -> bool {
+        self.content.is_member
+    }
+
+    /// The policy that was last in force.
+    pub fn policy(&self) -> Option<(PolicyVersion, String)> {
+        self.content.policy.clone()
+    }
+
+    /// Remembers.
+    pub fn set_member(&mut self, is_member: bool) {
+        self.content.is_member = is_member;
+        self.save();
+    }
+
+    /// Remembers.
+    pub fn set_policy(&mut self, version: PolicyVersion, document: &str) {
+        self.content.policy = Some((version, document.to_owned()));
+        self.save();
+    }
+
+    fn save(&self) {
+        if let Err(error) = self.write() {
+            error!(%error, path = %self.path.display(), "state was not saved: a reboot forgets it");
+        }
+    }
+
+    /// Replaces the file as a whole, so that a crash leaves the old or the new one.
+    fn write(&self) -> io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(&self.content)?;
+        let next = self.path.with_extension("json.next");
+        let file = fs::File::create(&next)?;
+        io::Write::write_all(&mut &file, &bytes)?;
+        file.sync_all()?;
+        fs::rename(next, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_and_knows_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = NodeId::from_u128(1);
+        let mut memory = Memory::open(directory.path(), node).unwrap();
+        assert!(!memory.is_member() && memory.policy().is_none());
+        memory.set_member(true);
+        memory.set_policy(PolicyVersion(3), "version = 1");
+        let memory = Memory::open(directory.path(), node).unwrap();
+        assert!(memory.is_member());
+        assert_eq!(memory.policy(), Some((PolicyVersion(3), "version = 1".to_owned())));
+        let other = Memory::open(directory.path(), NodeId::from_u128(2));
+        assert!(matches!(other, Err(MemoryError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_torn_file_is_no_reason_to_stay_down() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), "{").unwrap();
+        assert!(Memory::open(directory.path(), NodeId::from_u128(1)).is_ok());
+    }
+}

@@ -1,0 +1,249 @@
+//! The daemon: one loop that owns everything, and turns ticks, messages, ZooKeeper's events and
+//! operators' questions into calls of what it owns. Nothing here waits for a peer.
+
+mod apply;
+mod coordination;
+mod enforcement;
+mod memory;
+mod metrics;
+mod view;
+
+use std::time::{Duration, Instant};
+
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::info;
+use weir_coord::{
+    fleet::Notice,
+    grpc::Inbound,
+    zookeeper::{Event, Events},
+};
+use weir_model::message::{FromNode, ToNode};
+
+pub use coordination::Coordination;
+pub use enforcement::Enforcement;
+pub use memory::{Memory, MemoryError};
+pub use view::Facts;
+
+use crate::{
+    attachment::{Attachments, Lost},
+    dataplane,
+    serve::{Answer, Question},
+};
+use metrics::TickTimes;
+use view::View;
+
+/// How often the interfaces are looked at.
+const ATTACHMENT_CHECK: Duration = Duration::from_secs(1);
+
+/// The daemon.
+pub struct Daemon {
+    facts: Facts,
+    enforcement: Enforcement,
+    coordination: Coordination,
+    attachments: Attachments,
+    ticks: TickTimes,
+}
+
+/// What comes from outside.
+pub struct Inputs {
+    /// From ZooKeeper; `None` with the embedded coordinator.
+    pub events: Option<Events>,
+    /// From the nodes that are attached to this one; `None` with the embedded coordinator.
+    pub inbound: Option<Inbound>,
+    /// From those who serve.
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// What happened.
+enum Happening {
+    Tick,
+    Event(Event),
+    FromNode(FromNode),
+    ToNode(ToNode),
+    Question(Question),
+    CheckAttachments,
+}
+
+impl Daemon {
+    /// Puts the parts together. If a policy is remembered it is enforced already.
+    #[must_use]
+    pub fn new(
+        facts: Facts,
+        enforcement: Enforcement,
+        coordination: Coordination,
+        attachments: Attachments,
+    ) -> Self {
+        let ticks = TickTimes::default();
+        let mut daemon = Self { facts, enforcement, coordination, attachments, ticks };
+        daemon.policy_changed();
+        daemon
+    }
+
+    /// Runs until `stop` is ready. Enforcement goes on in the kernel afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`] if an interface is gone, or its program is no longer ours.
+    pub async fn run(
+        &mut self,
+        inputs: &mut Inputs,
+        tick: Duration,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Lost> {
+        let mut ticks = interval(tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut checks = interval(ATTACHMENT_CHECK);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        tokio::pin!(stop);
+        loop {
+            let happening = tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                _ = ticks.tick() => Happening::Tick,
+                Some(event) = next_event(&mut inputs.events) => Happening::Event(event),
+                Some(message) = next_inbound(&mut inputs.inbound) => Happening::FromNode(message),
+                Some(message) = next_message(&mut self.coordination) => Happening::ToNode(message),
+                Some(question) = inputs.questions.recv() => Happening::Question(question),
+                _ = checks.tick() => Happening::CheckAttachments,
+            };
+            self.handle(happening)?;
+        }
+    }
+
+    fn handle(&mut self, happening: Happening) -> Result<(), Lost> {
+        let now = dataplane::now();
+        match happening {
+            Happening::Tick => self.tick(),
+            Happening::Event(event) => {
+                if let Coordination::Fleet(fleet) = &mut self.coordination
+                    && let Some(notice) = fleet.observe(event, now)
+                {
+                    self.notice(notice);
+                }
+            }
+            Happening::FromNode(message) => {
+                if let Coordination::Fleet(fleet) = &mut self.coordination {
+                    fleet.hear(message, now);
+                }
+            }
+            Happening::ToNode(message) => self.receive(message),
+            Happening::Question(question) => self.answer(question),
+            Happening::CheckAttachments => self.attachments.check()?,
+        }
+        while let Some(message) = self.coordination.poll_message() {
+            self.receive(message);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let start = Instant::now();
+        let now = dataplane::now();
+        if let Some(report) = self.enforcement.report() {
+            self.coordination.send(report, now);
+        }
+        self.coordination.tick(now);
+        self.ticks.observe(start.elapsed());
+    }
+
+    fn receive(&mut self, message: ToNode) {
+        let coordination = &mut self.coordination;
+        self.enforcement.receive(message, |reply| coordination.send(reply, dataplane::now()));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::BeginLife { incarnation, term } => {
+                self.enforcement.begin_life(incarnation, term);
+            }
+            Notice::Promise(term) => self.enforcement.promise(term),
+            Notice::Member(is_member) => self.enforcement.set_member(is_member),
+            Notice::Policy { version, document } => {
+                info!(%version, "another policy is in force in the fleet");
+                self.enforcement.set_policy(version, &document);
+                self.policy_changed();
+            }
+        }
+    }
+
+    fn policy_changed(&mut self) {
+        if let Some((version, policy)) = self.enforcement.policy() {
+            self.coordination.set_policy(*version, policy.clone(), dataplane::now());
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            facts: &self.facts,
+            enforcement: &self.enforcement,
+            coordination: &self.coordination,
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        // Whoever asked may have gone away meanwhile, which is no concern of ours.
+        match question {
+            Question::Apply(request, answer) => self.apply(request, answer),
+            Question::Status(answer) => {
+                let status = self.view().status();
+                let _ = answer.send(match self.leader_elsewhere() {
+                    Some(address) => Answer::Partly(status, address),
+                    None => Answer::Here(status),
+                });
+            }
+            Question::Limits(answer) => {
+                let limits = self.view().limits();
+                let _ = answer.send(self.leaders_answer(limits));
+            }
+            Question::Nodes(answer) => {
+                let nodes = self.view().nodes();
+                let _ = answer.send(self.leaders_answer(nodes));
+            }
+            Question::Metrics(answer) => {
+                let _ = answer.send(metrics::text(&self.view(), &self.attachments, &self.ticks));
+            }
+        }
+    }
+
+    fn leaders_answer<T>(&self, own: Option<T>) -> Answer<T> {
+        match (own, self.leader_elsewhere()) {
+            (Some(own), _) => Answer::Here(own),
+            (None, Some(address)) => Answer::Elsewhere(address),
+            (None, None) => Answer::Refused(tonic::Status::unavailable(
+                "the fleet has no leader now; floors are enforced meanwhile",
+            )),
+        }
+    }
+
+    /// The address of the leader, if it is another node and known.
+    fn leader_elsewhere(&self) -> Option<String> {
+        let fleet = self.coordination.fleet()?;
+        let term = fleet.term()?;
+        let leader = term.leader?;
+        (fleet.leader().is_none() && leader != self.facts.node).then(|| term.address.clone())
+    }
+}
+
+async fn next_event(events: &mut Option<Events>) -> Option<Event> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_inbound(inbound: &mut Option<Inbound>) -> Option<FromNode> {
+    match inbound {
+        Some(inbound) => inbound.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_message(coordination: &mut Coordination) -> Option<ToNode> {
+    match coordination {
+        Coordination::Fleet(fleet) => fleet.receive().await,
+        Coordination::Embedded { .. } => std::future::pending().await,
+    }
+}

@@ -1,0 +1,42 @@
+//! What a node serves: coordination and administration over gRPC, metrics and health over HTTP.
+
+pub mod admin;
+pub mod http;
+pub mod sockets;
+
+use tokio::sync::{mpsc, oneshot};
+use weir_proto::admin::v1;
+
+/// Questions that wait for the daemon. Beyond it callers wait to ask.
+pub const QUESTIONS: usize = 64;
+
+/// What the daemon is asked by those who serve.
+#[derive(Debug)]
+pub enum Question {
+    /// Put a document in force.
+    Apply(v1::ApplyRequest, oneshot::Sender<Answer<v1::ApplyReply>>),
+    /// The fleet at a glance.
+    Status(oneshot::Sender<Answer<v1::StatusReply>>),
+    /// Every limit.
+    Limits(oneshot::Sender<Answer<v1::LimitsReply>>),
+    /// Every node.
+    Nodes(oneshot::Sender<Answer<v1::NodesReply>>),
+    /// Everything, for Prometheus.
+    Metrics(oneshot::Sender<String>),
+}
+
+/// What the daemon answers.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// All that there is to say.
+    Here(T),
+    /// As much as this node knows; the leader at this address knows more, if it can be reached.
+    Partly(T, String),
+    /// Only the leader, at this address, can answer.
+    Elsewhere(String),
+    /// The answer is no.
+    Refused(tonic::Status),
+}
+
+/// Where questions are asked.
+pub type Asker = mpsc::Sender<Question>;

@@ -1,0 +1,144 @@
+//! One host alone: `weir run`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::bail;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::interval,
+};
+use weir_coord_core::timing::Timing;
+use weir_model::{NodeId, PolicyVersion};
+use weir_proto::admin::v1;
+
+use super::{runtime, serve_locally, stop_signal};
+use crate::{
+    attachment::Attachments,
+    config::XdpMode,
+    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
+    dataplane::{self, Loader, Settings},
+    serve::{Answer, Asker, QUESTIONS, Question, sockets},
+};
+
+/// What is printed is printed so often.
+const PRINT_PERIOD: Duration = Duration::from_secs(1);
+/// The version that the given document gets; each `weir apply` counts on.
+const FIRST_VERSION: PolicyVersion = PolicyVersion(1);
+
+/// What to enforce where.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// On which interface.
+    pub interface: String,
+    /// The text of a limits file without errors.
+    pub document: String,
+    /// Where in the driver's path.
+    pub mode: XdpMode,
+    /// Where bpffs is, or is to be, mounted.
+    pub bpffs: PathBuf,
+    /// Where `weir` reaches this process.
+    pub admin_socket: PathBuf,
+    /// One line of JSON each period instead of text.
+    pub json: bool,
+}
+
+/// Enforces until interrupted, prints what happens, and takes the program off again.
+///
+/// # Errors
+///
+/// What keeps it from starting, or made it end.
+pub fn alone(how: &Alone) -> anyhow::Result<()> {
+    let state = tempfile::tempdir()?;
+    let node = NodeId::from_u128(1);
+    let mut memory = Memory::open(state.path(), node)?;
+    memory.set_member(true);
+    memory.set_policy(FIRST_VERSION, &how.document);
+    let loader = Loader::new(Settings {
+        interfaces: vec![how.interface.clone()],
+        mode: how.mode.into(),
+        bpffs: how.bpffs.clone(),
+        management: dataplane::ManagementEntry::defaults(),
+    });
+    let dataplane = loader.attach()?;
+    let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
+    let mut enforcement = Enforcement::new(node, dataplane, memory);
+    if enforcement.policy().is_none() {
+        loader.detach()?;
+        bail!("the kernel cannot hold this policy; see above");
+    }
+    enforcement.begin_life(weir_model::Incarnation(1), weir_coord::embedded::EMBEDDED_TERM);
+    let ended = runtime()?.block_on(run(how, node, enforcement, attachments));
+    loader.detach()?;
+    ended
+}
+
+async fn run(
+    how: &Alone,
+    node: NodeId,
+    enforcement: Enforcement,
+    attachments: Attachments,
+) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let (asker, questions) = mpsc::channel(QUESTIONS);
+    serve_locally(sockets::unix(&how.admin_socket).await?, asker.clone());
+    let printer = tokio::spawn(print(asker, how.json));
+    let facts = Facts {
+        node,
+        name: how.interface.clone(),
+        address: String::new(),
+        zookeeper_servers: String::new(),
+    };
+    let coordination =
+        Coordination::Embedded { node, timing: Timing::DEFAULT, embedded: None };
+    let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
+    let mut inputs = Inputs { events: None, inbound: None, questions };
+    let ended = daemon.run(&mut inputs, Timing::DEFAULT.tick, stop).await;
+    printer.abort();
+    Ok(ended?)
+}
+
+/// Prints every limit each period, until there is nobody to ask.
+async fn print(asker: Asker, json: bool) {
+    let mut periods = interval(PRINT_PERIOD);
+    periods.tick().await;
+    loop {
+        periods.tick().await;
+        let (answer, answered) = oneshot::channel();
+        if asker.send(Question::Limits(answer)).await.is_err() {
+            return;
+        }
+        let Ok(Answer::Here(reply)) = answered.await else { continue };
+        if json {
+            println!("{}", json_line(&reply));
+        } else {
+            for row in &reply.limits {
+                println!("{}", text_line(row));
+            }
+        }
+    }
+}
+
+fn text_line(row: &v1::LimitRow) -> String {
+    format!(
+        "{:<24} rate {:>12.0}/s  offered {:>12.0}/s  admitted {:>12.0}/s  dropped {:>12.0}/s",
+        row.name, row.rate, row.offered, row.admitted, row.dropped
+    )
+}
+
+fn json_line(reply: &v1::LimitsReply) -> String {
+    let limits: Vec<_> = reply
+        .limits
+        .iter()
+        .map(|row| {
+            serde_json::json!({
+                "name": row.name,
+                "rate": row.rate,
+                "burst": row.burst,
+                "offered": row.offered,
+                "admitted": row.admitted,
+                "dropped": row.dropped,
+            })
+        })
+        .collect();
+    serde_json::json!({ "limits": limits }).to_string()
+}

@@ -1,0 +1,219 @@
+//! From a checked configuration to a running daemon, and back.
+
+mod alone;
+
+use std::{fs, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+use tracing::{error, info};
+use weir_coord::{
+    fleet::{Fleet, Host},
+    grpc::{AttachService, Inbound, Streams},
+    zookeeper,
+};
+use weir_coord_core::{record::LiveRecord, timing::Timing};
+
+pub use alone::{Alone, alone};
+
+use crate::{
+    attachment::Attachments,
+    config::{Coordinator, GrpcSettings, NodeConfig, ZooKeeperSettings},
+    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
+    dataplane::{self, Loader, Settings},
+    serve::{Asker, QUESTIONS, admin::AdminService, http, sockets},
+};
+
+/// The kernel's number of this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// How long a stopping daemon waits for ZooKeeper to hear of it.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// A peer that does not answer a ping for so long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Attaches, and runs until it is told to stop. Enforcement goes on in the kernel afterwards.
+///
+/// # Errors
+///
+/// What keeps the daemon from starting, or made it end.
+pub fn serve(config: NodeConfig) -> anyhow::Result<()> {
+    let memory = Memory::open(&config.state_dir, config.node.id)?;
+    let dataplane = Loader::new(settings(&config)).attach()?;
+    let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
+    let enforcement = Enforcement::new(config.node.id, dataplane, memory);
+    runtime()?.block_on(run(config, enforcement, attachments))
+}
+
+/// Takes the program off the interfaces and removes its pins.
+///
+/// # Errors
+///
+/// That a daemon is running, or that something could not be removed.
+pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
+    Loader::new(settings(config)).detach()?;
+    info!(interfaces = config.interfaces.join(", "), "detached; nothing is enforced here now");
+    Ok(())
+}
+
+fn settings(config: &NodeConfig) -> Settings {
+    Settings {
+        interfaces: config.interfaces.clone(),
+        mode: config.xdp.mode.into(),
+        bpffs: config.xdp.bpffs.clone(),
+        management: config.management.iter().map(dataplane::ManagementEntry::from).collect(),
+    }
+}
+
+/// One thread is enough: a tick takes microseconds, and nothing may run beside it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop")
+}
+
+async fn run(
+    config: NodeConfig,
+    enforcement: Enforcement,
+    attachments: Attachments,
+) -> anyhow::Result<()> {
+    let (asker, questions) = mpsc::channel(QUESTIONS);
+    let stop = stop_signal()?;
+    let local = sockets::unix(&config.admin_socket).await?;
+    serve_locally(local, asker.clone());
+    if let Some(address) = config.http_listen {
+        let listener = sockets::tcp("http.listen", address).await?;
+        serve_http(listener, asker.clone());
+    }
+    let (facts, coordination, events, inbound) = match &config.coordinator {
+        Coordinator::Embedded => (facts(&config, "", ""), alone_in(&config), None, None),
+        Coordinator::ZooKeeper(ensemble, grpc) => {
+            let streams = Streams::default();
+            let listener = sockets::tcp("grpc.listen", grpc.listen).await?;
+            let inbound = serve_fleet(listener, streams.clone(), asker);
+            let settings = zookeeper_settings(&config.fleet, ensemble)?;
+            let (keeper, events) = zookeeper::spawn(settings, live(&config, grpc));
+            let host = Host {
+                node: config.node.id,
+                address: grpc.advertise.clone(),
+                timing: timing(&config),
+            };
+            let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
+            let facts = facts(&config, &grpc.advertise, &ensemble.servers);
+            (facts, fleet, Some(events), Some(inbound))
+        }
+    };
+    let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
+    let mut inputs = Inputs { events, inbound, questions };
+    info!(node = %config.node.id, interfaces = config.interfaces.join(", "), "enforcing");
+    let ended = daemon.run(&mut inputs, config.timing.tick, stop).await;
+    // Without its last keeper the session is closed, which lets another node lead at once.
+    drop(daemon);
+    if let Some(events) = &mut inputs.events {
+        let closed = async { while events.next().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL, closed).await;
+    }
+    info!("stopped; the kernel goes on with the last grants, then with floors");
+    Ok(ended?)
+}
+
+fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
+    Facts {
+        node: config.node.id,
+        name: config.node.name.clone(),
+        address: address.to_owned(),
+        zookeeper_servers: zookeeper_servers.to_owned(),
+    }
+}
+
+fn timing(config: &NodeConfig) -> Timing {
+    Timing { tick: config.timing.tick, lease: config.timing.lease }
+}
+
+fn alone_in(config: &NodeConfig) -> Coordination {
+    Coordination::Embedded { node: config.node.id, timing: timing(config), embedded: None }
+}
+
+/// The local socket: operators.
+fn serve_locally(listener: UnixListener, asker: Asker) {
+    tokio::spawn(async move {
+        let admin = Server::builder().add_service(AdminService::server(asker));
+        let incoming = UnixListenerStream::new(listener);
+        if let Err(error) = admin.serve_with_incoming(incoming).await {
+            error!(%error, "operators are no longer served");
+        }
+    });
+}
+
+/// The fleet's address: nodes, and what other nodes pass on from their operators.
+fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> Inbound {
+    let (coordination, inbound) = AttachService::new(streams);
+    tokio::spawn(async move {
+        let router = Server::builder()
+            .tcp_nodelay(true)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(coordination)
+            .add_service(AdminService::server(asker));
+        if let Err(error) = router.serve_with_incoming(TcpListenerStream::new(listener)).await {
+            error!(%error, "other nodes are no longer served");
+        }
+    });
+    inbound
+}
+
+fn serve_http(listener: TcpListener, asker: Asker) {
+    tokio::spawn(async move {
+        if let Err(error) = http::serve(listener, asker).await {
+            error!(%error, "metrics and health are no longer served");
+        }
+    });
+}
+
+fn zookeeper_settings(
+    fleet: &str,
+    ensemble: &ZooKeeperSettings,
+) -> anyhow::Result<zookeeper::Settings> {
+    let settings = zookeeper::Settings::new(&ensemble.servers, fleet)?
+        .with_session_timeout(ensemble.session_timeout);
+    let Some(auth) = &ensemble.auth else { return Ok(settings) };
+    let text = fs::read_to_string(&auth.password_file)
+        .with_context(|| format!("ZooKeeper password file {}", auth.password_file.display()))?;
+    let password = text.lines().next().unwrap_or_default();
+    anyhow::ensure!(
+        !password.is_empty(),
+        "ZooKeeper password file {} is empty: its first line is the password",
+        auth.password_file.display()
+    );
+    Ok(settings.with_credentials(zookeeper::Credentials::new(&auth.user, password)))
+}
+
+fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
+    LiveRecord {
+        node: config.node.id,
+        name: config.node.name.clone(),
+        address: grpc.advertise.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        weight: config.node.weight,
+        boot_id: fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned(),
+    }
+}
+
+/// Ready once the daemon is told to stop. It is asked for before anything is served, so that no
+/// signal is missed.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => info!("told to stop"),
+            _ = interrupt.recv() => info!("interrupted"),
+        }
+    })
+}
