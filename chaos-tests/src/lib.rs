@@ -8,12 +8,15 @@
 
 pub mod clock;
 pub mod command;
+pub mod demo;
 pub mod fleet;
 pub mod interrupt;
 pub mod namespace;
 pub mod oracle;
+pub mod plot;
 pub mod progress;
 pub mod receiver;
 pub mod series;
 pub mod stage;
+pub mod text;
 pub mod traffic;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod demo;
 mod fleet;
 mod traffic;
 
@@ -20,6 +21,10 @@ enum Command {
     /// Build a fleet, send traffic to it, run commands in it, take it down
     #[command(subcommand)]
     Fleet(fleet::Command),
+    /// Watch a fleet share one budget, and lose its leader
+    ///
+    /// Example: demo --nodes 3 --seconds 30
+    Demo(demo::Demo),
 }
 
 impl Arguments {
@@ -27,6 +32,7 @@ impl Arguments {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Result<bool> {
         match self.command {
             Command::Fleet(command) => command.run(interrupt),
+            Command::Demo(demo) => demo.run(interrupt),
         }
     }
 }

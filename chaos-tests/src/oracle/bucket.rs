@@ -18,8 +18,8 @@ pub struct Budget {
 ///
 /// A bin tells that its packets arrived within one millisecond, not when. So Δt between the first
 /// and the last packet of a window is taken as the smallest that the bins allow: the whole bins
-/// between the two, without either. Then no excess can hide in a bin's width; up to one bin of
-/// budget is reported as excess when there is none.
+/// between the two, without either. Then no excess can hide in a bin's width; up to two
+/// bins of budget are reported as excess when there is none.
 #[must_use]
 pub fn over_admission(admitted: &Series, budget: &Budget) -> f64 {
     let drain = budget.rate * (1.0 + budget.drift) / BINS_PER_SECOND;
@@ -89,27 +89,30 @@ mod tests {
         }
 
         #[test]
-        fn a_bucket_is_never_blamed_for_more_than_a_bin(
-            arrivals in prop::collection::vec(0_u32..80, 1..200),
+        fn a_bucket_is_never_blamed_for_more_than_two_bins(
+            arrivals in prop::collection::vec(0_u32..8, 1..2_000),
         ) {
-            // A perfect token bucket in front, filled at the beginning of every bin.
+            // A perfect token bucket in front, looked at ten times a bin.
             let mut tokens = BUDGET.burst;
-            let admitted = arrivals.iter().map(|&offered| {
-                let passed = f64::from(offered).min(tokens.floor());
-                tokens = (tokens - passed + 10.0).min(BUDGET.burst);
+            let admitted: Vec<u32> = arrivals.iter().map(|&offered| {
+                tokens = (tokens + 1.0).min(BUDGET.burst);
+                let passed = f64::from(offered).min(tokens);
+                tokens -= passed;
                 passed as u32
-            });
-            let seen = over_admission(&Series::new(0, admitted.collect()), &BUDGET);
-            prop_assert!(seen <= 1.0 / BINS_PER_SECOND + 1e-9, "{seen}");
+            }).collect();
+            let bins = admitted.chunks(10).map(|bin| bin.iter().sum());
+            let seen = over_admission(&Series::new(0, bins.collect()), &BUDGET);
+            prop_assert!(seen <= 2.0 / BINS_PER_SECOND + 1e-9, "{seen}");
         }
     }
 
     #[test]
     fn a_lasting_excess_is_not_hidden_by_the_burst() {
-        // 1 % above the rate for 20 s is 2,000 packets more than 200,000, less the burst of 100.
+        // 1 % above the rate for 20 s is 2,000 packets more than 200,000, less the burst of 100,
+        // and two bins of 10 for not knowing when.
         let counts = (0..20_000).map(|bin| if bin % 10 == 0 { 11 } else { 10 });
         let seen = over_admission(&Series::new(0, counts.collect()), &BUDGET);
-        assert!((seen - 0.19).abs() < 0.002, "{seen}");
+        assert!((seen - 0.192).abs() < 1e-6, "{seen}");
     }
 
     #[test]
@@ -123,7 +126,7 @@ mod tests {
                 ..BUDGET
             },
         );
-        assert!(exact > 0.9 && drifting < 0.002, "{exact} {drifting}");
+        assert!(exact > 0.9 && drifting < 0.0021, "{exact} {drifting}");
     }
 
     #[test]
