@@ -14,6 +14,12 @@ use crate::{
 /// moving budget costs a commit, and nobody notices 0.4 %.
 const HYSTERESIS_DIVISOR: u64 = 256;
 
+/// The difference in a rate of this limit that is left alone, in units per second.
+#[must_use]
+pub const fn tolerance(limit: &Limit) -> u64 {
+    limit.budget.rate.0 / HYSTERESIS_DIVISOR
+}
+
 /// A member that takes part in this round.
 #[derive(Clone, Copy, Debug)]
 pub struct Participant {
@@ -93,7 +99,7 @@ fn is_settled(
     targets: &[Amount],
     book: &Book,
 ) -> bool {
-    let tolerance = limit.budget.rate.0 / HYSTERESIS_DIVISOR;
+    let tolerance = tolerance(limit);
     let close = participants
         .iter()
         .zip(targets)

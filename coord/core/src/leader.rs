@@ -23,13 +23,17 @@ use weir_model::{
 };
 
 use crate::{
-    allocation::{Participant, step, targets},
+    allocation::{Participant, step, targets, tolerance},
     book::{Book, Entry},
     commit::{CommitBackend, StoreOutcome},
     demand::{Meter, Rates},
     record::{EnvelopeRecord, MemberRecord},
     timing::{Timing, wait_for},
 };
+
+/// Demand that moves is followed at once, but not more often than this in a tick: a plan looks at
+/// every limit and every node.
+const PLANS_PER_TICK: u32 = 5;
 
 /// What the shell tells a leader.
 #[derive(Clone, Debug)]
@@ -116,6 +120,7 @@ pub struct Leader<B> {
     backend: B,
     generation: Generation,
     last_commit: Option<Nanos>,
+    last_plan: Nanos,
     commands: VecDeque<Command>,
 }
 
@@ -194,6 +199,7 @@ impl<B: CommitBackend> Leader<B> {
             backend,
             generation: Generation(0),
             last_commit: None,
+            last_plan: Nanos::ZERO,
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
@@ -249,6 +255,7 @@ impl<B: CommitBackend> Leader<B> {
         if report.policy != self.policy_version {
             return;
         }
+        let mut has_moved = false;
         for limit in &self.policy.limits {
             if let Some(counted) = report
                 .limits
@@ -256,7 +263,9 @@ impl<B: CommitBackend> Leader<B> {
                 .find(|counted| counted.limit == limit.id)
             {
                 let meter = member.meters.entry(limit.id).or_default();
+                let before = meter.rates().demand;
                 meter.observe(report.token.at, counted, limit.scale);
+                has_moved |= meter.rates().demand.0.abs_diff(before.0) > tolerance(limit);
                 let lease_left = counted.expires - report.token.at;
                 member.held.insert(
                     limit.id,
@@ -266,6 +275,10 @@ impl<B: CommitBackend> Leader<B> {
                     },
                 );
             }
+        }
+        // Waiting for the tick would let demand that has moved wait for another one.
+        if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
+            self.advance(now);
         }
     }
 
@@ -366,6 +379,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.backend.is_busy() {
             return;
         }
+        self.last_plan = now;
         let plan = self.plan(now);
         let renewal_due = self
             .last_commit

@@ -16,11 +16,15 @@ use tokio::{
 };
 use tracing::info;
 use weir_coord::{
+    embedded::EMBEDDED_TERM,
     fleet::Notice,
     grpc::Inbound,
     zookeeper::{Event, Events},
 };
-use weir_model::message::{FromNode, ToNode};
+use weir_model::{
+    Incarnation,
+    message::{FromNode, ToNode},
+};
 
 pub use coordination::Coordination;
 pub use enforcement::Enforcement;
@@ -35,6 +39,8 @@ use crate::{
 use metrics::TickTimes;
 use view::View;
 
+/// A host alone needs no number for its lives: its leader ends with it.
+const EMBEDDED_INCARNATION: Incarnation = Incarnation(1);
 /// How often the interfaces are looked at.
 const ATTACHMENT_CHECK: Duration = Duration::from_secs(1);
 
@@ -78,6 +84,10 @@ impl Daemon {
     ) -> Self {
         let ticks = TickTimes::default();
         let mut daemon = Self { facts, enforcement, coordination, attachments, ticks };
+        if matches!(daemon.coordination, Coordination::Embedded { .. }) {
+            daemon.enforcement.set_member(true);
+            daemon.enforcement.begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM);
+        }
         daemon.policy_changed();
         daemon
     }

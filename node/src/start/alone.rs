@@ -51,7 +51,6 @@ pub fn alone(how: &Alone) -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let node = NodeId::from_u128(1);
     let mut memory = Memory::open(state.path(), node)?;
-    memory.set_member(true);
     memory.set_policy(FIRST_VERSION, &how.document);
     let loader = Loader::new(Settings {
         interfaces: vec![how.interface.clone()],
@@ -61,12 +60,11 @@ pub fn alone(how: &Alone) -> anyhow::Result<()> {
     });
     let dataplane = loader.attach()?;
     let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
-    let mut enforcement = Enforcement::new(node, dataplane, memory);
+    let enforcement = Enforcement::new(node, dataplane, memory);
     if enforcement.policy().is_none() {
         loader.detach()?;
         bail!("the kernel cannot hold this policy; see above");
     }
-    enforcement.begin_life(weir_model::Incarnation(1), weir_coord::embedded::EMBEDDED_TERM);
     let ended = runtime()?.block_on(run(how, node, enforcement, attachments));
     loader.detach()?;
     ended
