@@ -1,2 +1,91 @@
-//! Placeholder.
-fn main() {}
+//! Every chore of the workspace: `cargo xtask …`.
+//!
+//! It needs nothing but a Rust toolchain, because it is what installs everything else. What needs
+//! kernels and fleets is in `weir-chaos`, which it builds and becomes.
+
+mod check;
+mod ebpf;
+mod output;
+mod programs;
+mod setup;
+mod shell;
+mod tidy;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Chores of the Weir workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install what is missing: packages, ZooKeeper, the linker for kernel programs
+    ///
+    /// Example: cargo xtask setup
+    Setup,
+    /// Build the kernel programs and say where they are
+    ///
+    /// Example: cargo xtask ebpf
+    Ebpf,
+    /// Watch a fleet share one budget, and lose its leader
+    ///
+    /// Example: cargo xtask demo --nodes 3 --seconds 30
+    #[command(disable_help_flag = true)]
+    Demo(PassedOn),
+    /// A fleet to play with: up, exec, traffic, status, down
+    ///
+    /// Example: cargo xtask fleet up --nodes 3
+    #[command(disable_help_flag = true)]
+    Fleet(PassedOn),
+    /// Break a fleet on purpose, and judge what the receiver saw
+    ///
+    /// Example: cargo xtask chaos --scenario leader-killed --json
+    #[command(disable_help_flag = true)]
+    Chaos(PassedOn),
+    /// Run every check; the last line is `N passed, N failed`
+    ///
+    /// Example: cargo xtask test --quick
+    Test(check::Options),
+    /// Check architecture and style
+    ///
+    /// Example: cargo xtask tidy
+    Tidy,
+}
+
+/// Arguments that `weir-chaos` reads.
+#[derive(Debug, Args)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `false` if a check failed.
+fn run(chore: Chore) -> Result<bool> {
+    match chore {
+        Chore::Setup => setup::run().map(|()| true),
+        Chore::Ebpf => ebpf::run().map(|()| true),
+        Chore::Demo(passed_on) => programs::become_lab("demo", &passed_on.arguments),
+        Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
+        Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
+        Chore::Test(options) => check::run(&options),
+        Chore::Tidy => tidy::run(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Every check that has to hold, one step after the other; a step that fails stops none.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{output, programs, setup, shell, tidy};
+
+/// How much is checked.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave out what takes whole fleets: scenario and demonstration
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Seconds of the demonstration's short form.
+const DEMO_SECONDS: &str = "16";
+
+/// What a step counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Checks that hold.
+    pub(crate) passed: usize,
+    /// Checks that do not.
+    pub(crate) failed: usize,
+}
+
+impl Tally {
+    /// One check.
+    pub(crate) const fn of(passed: bool) -> Self {
+        Self {
+            passed: passed as usize,
+            failed: !passed as usize,
+        }
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+type Step = (&'static str, fn() -> Result<Tally>);
+
+const QUICK: [Step; 6] = [
+    ("format", || {
+        command(&mut shell::cargo(&["fmt", "--all", "--check"]))
+    }),
+    ("clippy", clippy),
+    ("documentation", documentation),
+    ("tidy", tidy::tally),
+    ("build", || programs::build().map(|()| Tally::of(true))),
+    ("tests: units, properties, kernel, ZooKeeper", tests),
+];
+
+const FLEETS: [Step; 2] = [
+    ("scenario: leader killed under flood", || {
+        lab(&["chaos", "--scenario", "leader-killed"])
+    }),
+    ("demonstration, short", || {
+        lab(&["demo", "--seconds", DEMO_SECONDS])
+    }),
+];
+
+/// Runs the steps. The last line on standard output is `N passed, N failed`.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    setup::run()?;
+    let fleets: &[Step] = if options.quick { &[] } else { &FLEETS };
+    let steps: Vec<&Step> = QUICK.iter().chain(fleets).collect();
+    let mut sum = Tally::default();
+    let mut failed = Vec::new();
+    for (number, (name, step)) in (1..).zip(&steps) {
+        output::heading(&format!("[{number}/{}] {name}", steps.len()));
+        let begun = Instant::now();
+        let tally = step().unwrap_or_else(|error| {
+            output::bad(&format!("{error:#}"));
+            Tally::of(false)
+        });
+        let line = format!(
+            "{name}: {} passed, {} failed ({:.1} s)",
+            tally.passed,
+            tally.failed,
+            begun.elapsed().as_secs_f64()
+        );
+        if tally.failed == 0 {
+            output::good(&line);
+        } else {
+            output::bad(&line);
+            failed.push(*name);
+        }
+        sum += tally;
+    }
+    if !failed.is_empty() {
+        output::heading(&format!("failed: {}", failed.join("; ")));
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    Ok(sum.failed == 0)
+}
+
+fn command(command: &mut Command) -> Result<Tally> {
+    shell::run(command).map(|()| Tally::of(true))
+}
+
+fn clippy() -> Result<Tally> {
+    let scope = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    command(&mut shell::cargo(&scope))
+}
+
+fn documentation() -> Result<Tally> {
+    let mut cargo = shell::cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    command(cargo.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn lab(arguments: &[&str]) -> Result<Tally> {
+    let mut lab = Command::new(programs::lab()?);
+    command(lab.current_dir(shell::root()).args(arguments))
+}
+
+/// All tests of all packages, those that need root, kernel and ZooKeeper included. What each test
+/// binary reports is counted, and shown when it comes.
+fn tests() -> Result<Tally> {
+    let mut cargo = shell::cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut child = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let stdout = child.stdout.take().context("standard output is piped")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        if let Some(counted) = libtest_result(&line) {
+            tally += counted;
+        }
+        if !line.ends_with("... ok") && !line.is_empty() {
+            eprintln!("{line}");
+        }
+    }
+    let passed = child.wait()?.success();
+    // What fails without a count, a build for example, is one failure.
+    if !passed && tally.failed == 0 {
+        tally += Tally::of(false);
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 12 passed; 0 failed; …`
+fn libtest_result(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |what: &str| {
+        let count = counts
+            .split("; ")
+            .find_map(|part| part.strip_suffix(what))?;
+        count.trim().parse().ok()
+    };
+    Some(Tally {
+        passed: count("passed")?,
+        failed: count("failed")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_libtest_reports() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered \
+                    out; finished in 0.01s";
+        assert_eq!(
+            libtest_result(line),
+            Some(Tally {
+                passed: 12,
+                failed: 3
+            })
+        );
+        assert_eq!(libtest_result("running 3 tests"), None);
+        assert_eq!(libtest_result("test result: ok. nothing"), None);
+    }
+
+    #[test]
+    fn a_failed_step_is_counted() {
+        assert_eq!(
+            Tally::of(true),
+            Tally {
+                passed: 1,
+                failed: 0
+            }
+        );
+        assert_eq!(
+            Tally::of(false),
+            Tally {
+                passed: 0,
+                failed: 1
+            }
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! Building the workspace's programs, and becoming one.
+
+use std::{
+    env, ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{output, setup, shell};
+
+/// Packages whose programs a fleet needs.
+const PACKAGES: [&str; 3] = ["weir-node", "weir", "weir-chaos"];
+
+/// Sets up, builds, and becomes `weir-chaos` with these arguments. Returns only if that fails.
+pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
+    let asks_for_help = |word: &OsString| word == "--help" || word == "-h";
+    if !arguments.iter().any(asks_for_help) {
+        setup::run()?;
+    }
+    build()?;
+    // What is written goes to `target` of the workspace, wherever this was called from.
+    Err(Command::new(lab()?)
+        .arg(chore)
+        .args(arguments)
+        .current_dir(shell::root())
+        .exec())
+    .context("cannot run weir-chaos")
+}
+
+/// Builds the programs that a fleet needs, beside this one.
+pub(crate) fn build() -> Result<()> {
+    let begun = std::time::Instant::now();
+    let mut cargo = shell::cargo(&["build"]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    shell::run(&mut cargo)?;
+    output::good(&format!("built ({:.1} s)", begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// The built `weir-chaos`: cargo puts all programs of a workspace into one directory.
+pub(crate) fn lab() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot tell where this program is")?;
+    Ok(own.with_file_name("weir-chaos"))
+}

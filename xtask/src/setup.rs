@@ -1,0 +1,188 @@
+//! Installs what is missing, and is quick when nothing is.
+
+use std::{collections::BTreeSet, process::Command, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{output, shell};
+
+/// Debian packages, and what they are for.
+const PACKAGES: [(&str, &str); 10] = [
+    ("rustc-web", "compiles kernel programs"),
+    (
+        "libstd-rust-web-dev-bpf",
+        "the core library for kernel programs",
+    ),
+    (
+        "llvm-22-dev",
+        "the linker for kernel programs is built with it",
+    ),
+    (
+        "libpolly-22-dev",
+        "the linker for kernel programs is built with it",
+    ),
+    ("build-essential", "builds the linker for kernel programs"),
+    (
+        "zlib1g-dev",
+        "the linker for kernel programs is built with it",
+    ),
+    ("zookeeper", "coordination"),
+    ("default-jre-headless", "runs ZooKeeper"),
+    ("iproute2", "network namespaces"),
+    ("util-linux", "enters network namespaces"),
+];
+
+const LINKER: &str = "bpf-linker";
+const LINKER_VERSION: &str = "0.13.0";
+const LLVM: &str = "/usr/lib/llvm-22";
+
+/// Installs what is missing.
+pub(crate) fn run() -> Result<()> {
+    let begun = Instant::now();
+    packages().context("packages")?;
+    linker().context(LINKER)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    output::good(&format!(
+        "set up: packages, ZooKeeper, {LINKER} {LINKER_VERSION} ({seconds:.1} s)"
+    ));
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    if shell::find("dpkg-query").is_none() || shell::find("apt-get").is_none() {
+        bail!(
+            "no apt-get and dpkg-query here. This is made for Debian 12; elsewhere install by \
+               hand what these packages hold:\n{}",
+            described(PACKAGES.map(|(name, _)| name))
+        );
+    }
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    output::heading(&format!("installing {} packages", missing.len()));
+    eprint!("{}", described(missing.iter().copied()));
+    if !is_root()? {
+        bail!(
+            "installing packages needs root: run as root\n  apt-get install {}",
+            missing.join(" ")
+        );
+    }
+    // What is known of the archive may do; fetching it anew takes a while.
+    if install(&missing).is_err() {
+        shell::run(&mut apt(&["update"]))?;
+        install(&missing)?;
+    }
+    Ok(())
+}
+
+fn described<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: BTreeSet<&str> = names.into_iter().collect();
+    let known = PACKAGES.iter().filter(|(name, _)| names.contains(name));
+    known
+        .map(|(name, purpose)| format!("    {name:<26}{purpose}\n"))
+        .collect()
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    let names = PACKAGES.map(|(name, _)| name);
+    let mut query = Command::new("dpkg-query");
+    query
+        .args(["--show", "--showformat", "${Package} ${Status}\n"])
+        .args(names);
+    // It fails when it does not know one of them, and still prints the others.
+    let output = query.output().context("cannot run dpkg-query")?;
+    Ok(not_installed(
+        &names,
+        &String::from_utf8_lossy(&output.stdout),
+    ))
+}
+
+/// Which of `names` are not listed as installed.
+fn not_installed(names: &[&'static str], listing: &str) -> Vec<&'static str> {
+    let installed: BTreeSet<&str> = listing
+        .lines()
+        .filter_map(|line| line.strip_suffix(" install ok installed"))
+        .collect();
+    names
+        .iter()
+        .copied()
+        .filter(|name| !installed.contains(name))
+        .collect()
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let mut command = apt(&["install", "--yes", "--no-install-recommends"]);
+    shell::run(command.args(packages))
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = shell::command("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .arg("--quiet")
+        .args(arguments);
+    command
+}
+
+fn is_root() -> Result<bool> {
+    Ok(shell::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+fn linker() -> Result<()> {
+    if let Some(path) = shell::find(LINKER) {
+        let found = shell::output(Command::new(&path).arg("--version")).unwrap_or_default();
+        if is_wanted(&found) {
+            return Ok(());
+        }
+        output::note(&format!(
+            "{} is {}: replacing it",
+            path.display(),
+            found.trim()
+        ));
+    }
+    output::heading(&format!(
+        "building {LINKER} {LINKER_VERSION} (some minutes)"
+    ));
+    let mut install = shell::cargo(&[
+        "install",
+        LINKER,
+        "--version",
+        LINKER_VERSION,
+        "--no-default-features",
+        "--features",
+        "llvm-22",
+        "--locked",
+        "--force",
+    ]);
+    shell::run(
+        install
+            .env("LLVM_PREFIX", LLVM)
+            .env_remove("RUSTUP_TOOLCHAIN"),
+    )
+}
+
+fn is_wanted(version: &str) -> bool {
+    version
+        .split_whitespace()
+        .any(|word| word == LINKER_VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_what_is_not_installed() {
+        let listing = "a install ok installed\nb deinstall ok config-files\n";
+        assert_eq!(not_installed(&["a", "b", "c"], listing), ["b", "c"]);
+        assert!(not_installed(&["a"], listing).is_empty());
+    }
+
+    #[test]
+    fn wants_one_version_of_the_linker() {
+        assert!(is_wanted("bpf-linker 0.13.0\n"));
+        assert!(!is_wanted("bpf-linker 0.13.01\n"));
+        assert!(!is_wanted(""));
+    }
+}
