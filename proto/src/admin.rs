@@ -14,6 +14,10 @@ pub mod v1 {
     tonic::include_proto!("weir.admin.v1");
 }
 
+/// The largest reply that a caller has to accept. [`v1::NodesReply`] has a row of some 100 bytes for
+/// every limit on every node.
+pub const MAX_REPLY_BYTES: usize = 64 << 20;
+
 impl v1::Node {
     /// The node of this identity.
     #[must_use]

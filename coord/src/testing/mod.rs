@@ -3,5 +3,5 @@
 mod proxy;
 mod server;
 
-pub use proxy::{Fault, Proxy};
+pub use proxy::{Fault, Proxy, request};
 pub use server::{Options, ZooKeeperServer};

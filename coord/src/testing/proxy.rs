@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::{
@@ -32,12 +33,23 @@ pub enum Fault {
     BlackHole,
 }
 
+/// The operation codes of ZooKeeper's requests that faults are set for.
+pub mod request {
+    /// A single creation.
+    pub const CREATE: i32 = 15;
+    /// Several operations at once.
+    pub const MULTI: i32 = 14;
+}
+
+/// A fault that begins with the next request of a kind.
+type Armed = Arc<Mutex<Option<(i32, Fault)>>>;
+
 /// A TCP relay on a port of the loopback, gone when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
-    held: watch::Sender<usize>,
+    armed: Armed,
     task: JoinHandle<()>,
 }
 
@@ -50,16 +62,20 @@ impl Proxy {
     pub async fn start(server: String) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (fault, faults) = watch::channel(Fault::None);
-        let held = watch::Sender::new(0);
-        let counter = held.clone();
+        let fault = watch::Sender::new(Fault::None);
+        let armed = Armed::default();
+        let network = Network {
+            server,
+            fault: fault.clone(),
+            armed: Arc::clone(&armed),
+        };
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let (server, faults, held) = (server.clone(), faults.clone(), counter.clone());
+                let network = network.clone();
                 connections.spawn(async move {
                     // An error ends the connection, which is all that there is to say.
-                    let _ = relay(client, &server, faults, held).await;
+                    let _ = relay(client, network).await;
                 });
                 while connections.try_join_next().is_some() {}
             }
@@ -67,7 +83,7 @@ impl Proxy {
         Ok(Self {
             address,
             fault,
-            held,
+            armed,
             task,
         })
     }
@@ -83,12 +99,17 @@ impl Proxy {
         self.fault.send_replace(fault);
     }
 
-    /// Waits until at least this many bytes of requests have been held back.
-    pub async fn until_held(&self, bytes: usize) {
+    /// Begins a fault just before the next request with this operation code is delivered.
+    pub fn set_at(&self, operation: i32, fault: Fault) {
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some((operation, fault));
+    }
+
+    /// Waits until the fault is this one.
+    pub async fn until(&self, wanted: Fault) {
         let reached = self
-            .held
+            .fault
             .subscribe()
-            .wait_for(|held| *held >= bytes)
+            .wait_for(|fault| *fault == wanted)
             .await
             .map(|_| ());
         reached.expect("the sender is in self");
@@ -101,59 +122,94 @@ impl Drop for Proxy {
     }
 }
 
-async fn relay(
-    client: TcpStream,
-    server: &str,
-    faults: watch::Receiver<Fault>,
-    held: watch::Sender<usize>,
-) -> io::Result<()> {
-    let server = TcpStream::connect(server).await?;
+#[derive(Clone)]
+struct Network {
+    server: String,
+    fault: watch::Sender<Fault>,
+    armed: Armed,
+}
+
+impl Network {
+    /// Begins the fault that is armed for this request.
+    fn trip(&self, frame: &[u8]) {
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((operation, fault)) = *armed
+            && operation_of(frame) == Some(operation)
+        {
+            *armed = None;
+            self.fault.send_replace(fault);
+        }
+    }
+}
+
+async fn relay(client: TcpStream, network: Network) -> io::Result<()> {
+    let server = TcpStream::connect(&network.server).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let requests = requests(from_client, to_server, faults.clone(), held);
-    let replies = replies(from_server, to_client, faults);
-    tokio::try_join!(requests, replies)?;
+    let faults = network.fault.subscribe();
+    tokio::try_join!(
+        requests(from_client, to_server, network),
+        replies(from_server, to_client, faults)
+    )?;
     Ok(())
 }
 
+/// Relays whole requests.
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut faults: watch::Receiver<Fault>,
-    held: watch::Sender<usize>,
+    network: Network,
 ) -> io::Result<()> {
+    let mut faults = network.fault.subscribe();
     let mut waiting = Vec::new();
     let mut is_lossy = false;
     let mut is_closed = false;
     loop {
-        let fault = *faults.borrow_and_update();
-        match fault {
-            Fault::None if is_lossy => return Err(io::ErrorKind::ConnectionReset.into()),
-            Fault::None | Fault::LoseReplies => {
-                to.write_all(&waiting).await?;
-                waiting.clear();
-                if is_closed {
-                    return to.shutdown().await;
-                }
+        while let Some(length) = frame_length(&waiting) {
+            network.trip(&waiting[..length]);
+            match *faults.borrow_and_update() {
+                Fault::None if is_lossy => return Err(io::ErrorKind::ConnectionReset.into()),
+                Fault::None | Fault::LoseReplies => {}
+                Fault::HoldRequests => break,
+                Fault::BlackHole => is_lossy = true,
             }
-            Fault::HoldRequests => {}
-            Fault::BlackHole => is_lossy = true,
+            let frame: Vec<u8> = waiting.drain(..length).collect();
+            if !is_lossy {
+                to.write_all(&frame).await?;
+            }
+        }
+        let fault = *faults.borrow_and_update();
+        if fault == Fault::None && is_lossy {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if is_closed && fault != Fault::HoldRequests {
+            return to.shutdown().await;
         }
         tokio::select! {
             read = from.read_buf(&mut waiting), if !is_closed && waiting.len() < HELD_MAX => {
-                let bytes = read?;
-                is_closed = bytes == 0;
-                if fault == Fault::BlackHole {
-                    waiting.clear();
-                } else if fault == Fault::HoldRequests {
-                    held.send_modify(|held| *held += bytes);
-                }
+                is_closed = read? == 0;
             }
             changed = faults.changed() => changed.map_err(io::Error::other)?,
         }
     }
+}
+
+/// The length of the request at the beginning, if all of it is there.
+fn frame_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(*bytes.first_chunk()?);
+    let length = usize::try_from(length)
+        .ok()?
+        .checked_add(size_of::<u32>())?;
+    (bytes.len() >= length).then_some(length)
+}
+
+/// The operation code of a request; a connection's first one, its handshake, has none.
+fn operation_of(frame: &[u8]) -> Option<i32> {
+    let request = i32::from_be_bytes(*frame.get(4..)?.first_chunk()?);
+    let operation = i32::from_be_bytes(*frame.get(8..)?.first_chunk()?);
+    (request > 0).then_some(operation)
 }
 
 async fn replies(

@@ -35,28 +35,39 @@ pub(super) async fn stand(
     let mut has_term = session.has_term.subscribe();
     let mut standing = None;
     loop {
-        if has_term.wait_for(|present| *present).await.is_err() {
-            std::future::pending::<()>().await;
+        if !*has_term.borrow_and_update() {
+            step_back(&session, &mut standing);
+            if has_term.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            continue;
         }
         match step(&session, candidacy).await {
             Ok(Place::First(watcher)) => {
                 tell(&session, &mut standing, true);
-                wait(&mut session, watcher, candidacy, resign).await;
+                wait(&mut session, watcher, &mut has_term, candidacy, resign).await;
             }
             Ok(Place::Behind(watcher)) => {
                 tell(&session, &mut standing, false);
-                wait(&mut session, watcher, candidacy, resign).await;
+                wait(&mut session, watcher, &mut has_term, candidacy, resign).await;
             }
             Ok(Place::Moved) => {}
             Ok(Place::Lost) => {
                 candidacy.send_replace(None);
-                tell(&session, &mut standing, false);
+                step_back(&session, &mut standing);
             }
             Err(error) => {
                 tracing::debug!(%error, "the election could not be read yet");
                 sleep(RETRY_PAUSE).await;
             }
         }
+    }
+}
+
+/// Nothing is told before there has been a candidacy.
+fn step_back(session: &Session, standing: &mut Option<bool>) {
+    if *standing == Some(true) {
+        tell(session, standing, false);
     }
 }
 
@@ -73,11 +84,13 @@ fn tell(session: &Session, standing: &mut Option<bool>, now: bool) {
 async fn wait(
     session: &mut Session,
     watcher: OneshotWatcher,
+    has_term: &mut watch::Receiver<bool>,
     candidacy: &watch::Sender<Option<String>>,
     resign: &Notify,
 ) {
     tokio::select! {
         () = session.changed(watcher) => return,
+        _ = has_term.changed() => return,
         () = resign.notified() => {}
     }
     let Some(own) = candidacy.send_replace(None) else {

@@ -84,7 +84,11 @@ impl Guard {
 
     /// Gives the lock back, and returns when it is given back. Dropping does so some time later.
     pub async fn release(mut self) {
-        self.contender.withdraw().await;
+        // Cancelled here, it goes on in the background.
+        if let Some(place) = &self.contender.place {
+            place.withdraw().await;
+        }
+        self.contender.place = None;
     }
 }
 
@@ -100,14 +104,15 @@ pub(super) async fn acquire(
     let Some(client) = Access::new(link, patience).client().await else {
         return Err(LockError::Timeout { patience });
     };
-    let owner = path::place_of(Uuid::new_v4());
-    let contender = Contender {
+    let place = Place {
         client,
         directory: name.directory(),
-        owner,
-        is_entered: true,
+        owner: path::place_of(Uuid::new_v4()),
     };
-    match timeout_at(by, contender.wait(acls, holder)).await {
+    let contender = Contender {
+        place: Some(place.clone()),
+    };
+    match timeout_at(by, place.take(acls, holder)).await {
         Ok(Ok((path, fencing))) => Ok(Guard {
             contender,
             path,
@@ -118,32 +123,52 @@ pub(super) async fn acquire(
     }
 }
 
-/// A place in the queue, or the attempt to get one.
+/// Has a place in the queue, or is about to, and withdraws when it is dropped.
 #[derive(Debug)]
 struct Contender {
+    place: Option<Place>,
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        // Without a runtime the client ends too, and with it the session.
+        if let (Some(place), Ok(runtime)) = (self.place.take(), Handle::try_current()) {
+            runtime.spawn(async move { place.withdraw().await });
+        }
+    }
+}
+
+/// A place in the queue, from before its znode is there.
+#[derive(Clone, Debug)]
+struct Place {
     client: Client,
     directory: String,
     /// What its znode's name starts with. Nobody else's does.
     owner: String,
-    is_entered: bool,
 }
 
-impl Contender {
-    async fn wait(&self, acls: Acls<'static>, holder: NodeId) -> Result<(String, u64), Error> {
+impl Place {
+    /// Waits until it is the first.
+    async fn take(&self, acls: Acls<'static>, holder: NodeId) -> Result<(String, u64), Error> {
         let (path, fencing) = self.enter(acls, holder).await?;
         loop {
             match self.predecessor(&path).await {
                 Ok(None) => return Ok((path, fencing)),
-                Ok(Some(predecessor)) => match self.client.check_and_watch_stat(&predecessor).await
-                {
-                    Ok((Some(_), watcher)) => {
-                        watcher.changed().await;
-                    }
-                    Ok((None, _)) => {}
-                    Err(error) => pause(error).await?,
-                },
+                Ok(Some(predecessor)) => self.until_gone(&predecessor).await?,
                 Err(error) => pause(error).await?,
             }
+        }
+    }
+
+    /// Waits until something has happened to the one before, or to the session.
+    async fn until_gone(&self, predecessor: &str) -> Result<(), Error> {
+        match self.client.check_and_watch_stat(predecessor).await {
+            Ok((Some(_), watcher)) => {
+                watcher.changed().await;
+                Ok(())
+            }
+            Ok((None, _)) => Ok(()),
+            Err(error) => pause(error).await,
         }
     }
 
@@ -199,47 +224,24 @@ impl Contender {
 
     /// Deletes the znode, wherever its creation got to: this is sent after it in the same session.
     /// It ends at the latest with the session, which takes the znode along.
-    async fn withdraw(&mut self) {
-        loop {
-            let deleted = async {
-                for path in self.own().await? {
-                    match self.client.delete(&path, None).await {
-                        Ok(()) | Err(Error::NoNode) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Ok(())
-            };
-            let Err(error) = deleted.await else {
-                break;
-            };
+    async fn withdraw(&self) {
+        while let Err(error) = self.delete().await {
             if let Err(error) = pause(error).await {
-                tracing::debug!(%error, owner = self.owner, "left a lock to the end of its session");
-                break;
+                let owner = &self.owner;
+                tracing::debug!(%error, owner, "left a lock to the end of its session");
+                return;
             }
         }
-        self.is_entered = false;
     }
-}
 
-impl Drop for Contender {
-    fn drop(&mut self) {
-        if !self.is_entered {
-            return;
+    async fn delete(&self) -> Result<(), Error> {
+        for path in self.own().await? {
+            match self.client.delete(&path, None).await {
+                Ok(()) | Err(Error::NoNode) => {}
+                Err(error) => return Err(error),
+            }
         }
-        self.is_entered = false;
-        let mut orphan = Self {
-            client: self.client.clone(),
-            directory: std::mem::take(&mut self.directory),
-            owner: std::mem::take(&mut self.owner),
-            is_entered: true,
-        };
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { orphan.withdraw().await });
-        } else {
-            // Without a runtime the client ends, and the session with it.
-            orphan.is_entered = false;
-        }
+        Ok(())
     }
 }
 

@@ -48,14 +48,11 @@ async fn attempt(session: &Session) -> Result<Stat, Error> {
     }
 }
 
-/// Tells of the registration and makes it anew when it is deleted, unless another process has
+/// Makes the registration anew when it is deleted, and tells of it, unless another process has
 /// taken the identity over: the two would delete each other's for ever.
 pub(super) async fn keep(mut session: Session, mut current: Incarnation) -> Infallible {
     let node = session.live.node;
     let path = path::live(node);
-    session.outbox.tell(Event::Registered {
-        incarnation: current,
-    });
     loop {
         match session.client.clone().check_and_watch_stat(&path).await {
             Ok((Some(stat), watcher)) if is_own(&session, &stat) => {

@@ -48,8 +48,8 @@ pub(super) struct Session {
     pub(super) root: String,
     pub(super) acls: Acls<'static>,
     pub(super) outbox: Outbox,
-    /// Counts the connections of this session: watches are set again after each.
-    pub(super) connections: watch::Receiver<u64>,
+    /// Counts the reconnections of this session: watches are set again after each.
+    pub(super) reconnections: watch::Receiver<u64>,
     /// Whether `term` is there. Without it there is nothing to stand for.
     pub(super) has_term: watch::Sender<bool>,
 }
@@ -64,7 +64,7 @@ impl Session {
                     std::future::pending::<()>().await;
                 }
             }
-            changed = self.connections.changed() => {
+            changed = self.reconnections.changed() => {
                 if changed.is_err() {
                     std::future::pending::<()>().await;
                 }
@@ -141,14 +141,14 @@ impl Sessions {
         let Ok(client) = base.clone().chroot(format!("{prefix}{root}")) else {
             unreachable!("a checked fleet name makes a path");
         };
-        let (connections, seen_connections) = watch::channel(0);
+        let (reconnections, reconnections_seen) = watch::channel(0);
         let session = Session {
             client: client.clone(),
             live: self.live.clone(),
             root,
             acls: self.settings.acls(),
             outbox: self.outbox.clone(),
-            connections: seen_connections,
+            reconnections: reconnections_seen,
             has_term: watch::Sender::new(false),
         };
         let mut states = client.state_watcher();
@@ -171,22 +171,24 @@ impl Sessions {
                 client: Some(client.clone()),
                 is_up,
             });
-            if is_up {
-                connections.send_modify(|count| *count += 1);
-            }
             state = tokio::select! {
                 state = states.changed() => state,
                 never = &mut work => match never {},
             };
+            if state == SessionState::SyncConnected {
+                reconnections.send_modify(|count| *count += 1);
+            }
         }
     }
 
     async fn work(&self, base: Client, session: Session, memory: &mut Memory) -> Infallible {
         self.ensure_fleet(&base, &mut memory.fleet).await;
         drop(base);
-        let registered = registration::register(&session).await;
+        let incarnation = registration::register(&session).await;
+        // Told before anything that is read from here on.
+        self.outbox.tell(Event::Registered { incarnation });
         tokio::select! {
-            never = registration::keep(session.clone(), registered) => never,
+            never = registration::keep(session.clone(), incarnation) => never,
             never = mirror::term(session.clone()) => never,
             never = mirror::roster(session.clone()) => never,
             never = mirror::live(session.clone()) => never,

@@ -174,6 +174,16 @@ impl Node {
             .await;
     }
 
+    /// Waits for all of them, in whatever order.
+    pub async fn until_all(&mut self, wanted: &[Event]) {
+        let mut missing = wanted.to_vec();
+        self.until(&format!("{wanted:?}"), |event| {
+            missing.retain(|wanted| *wanted != event);
+            missing.is_empty().then_some(())
+        })
+        .await;
+    }
+
     pub async fn registered(&mut self) -> Incarnation {
         self.until("registration", |event| match event {
             Event::Registered { incarnation } => Some(incarnation),
@@ -232,13 +242,40 @@ impl Node {
     }
 
     pub async fn admit(&mut self, member: MemberRecord) -> StoreOutcome {
-        let wanted = member.node;
-        self.keeper.admit(member).expect("room");
+        self.keeper.admit(member.clone()).expect("room");
+        self.admitted(member).await
+    }
+
+    pub async fn admitted(&mut self, member: MemberRecord) -> StoreOutcome {
         self.until("admission", |event| match event {
-            Event::Admitted { node, outcome } if node == wanted => Some(outcome),
+            Event::Admitted { node, outcome } if node == member.node => Some(outcome),
             _ => None,
         })
         .await
+    }
+
+    /// Waits for this roster and returns its version.
+    pub async fn until_members(&mut self, wanted: &[MemberRecord]) -> i32 {
+        self.until("roster", |event| match event {
+            Event::Members(roster) if roster.members == wanted => Some(roster.version),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whether this has been told so far.
+    pub fn saw(&self, event: &Event) -> bool {
+        self.seen.contains(event)
+    }
+
+    pub fn times_seen(&self, event: &Event) -> usize {
+        self.seen.iter().filter(|seen| *seen == event).count()
+    }
+
+    /// Makes the fleet and goes.
+    pub async fn close_when_registered(mut self) {
+        self.until_event(Event::Standing).await;
+        self.close().await;
     }
 
     /// Ends it cleanly and waits until its session is closed.

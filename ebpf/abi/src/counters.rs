@@ -106,6 +106,12 @@ impl Reason {
         }
     }
 
+    /// Whether a limit applied: such packets are counted by limit as well.
+    #[must_use]
+    pub const fn is_of_limits(self) -> bool {
+        matches!(self, Self::Admitted | Self::OverLimit | Self::Contended)
+    }
+
     /// The word for it in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -24,8 +24,9 @@ pub struct Grant {
     pub floor_multiplier: u64,
     /// Units once the grant has ended, at most 2^60.
     pub floor_burst: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// The burst that was in force at `t0_ns`: what a piece that begins after its own end starts
+    /// with. Units.
+    pub carried_burst: u64,
 }
 
 // SAFETY: eight u64.

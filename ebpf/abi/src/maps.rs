@@ -60,7 +60,7 @@ pub const INSTALL_PROGRAM: &str = "install";
 /// half of it, two policies always fit.
 pub const SLOTS: usize = 8_192;
 /// Most different services of one policy.
-pub const SERVICES_PER_SIDE: usize = 16_384;
+pub const SERVICES_PER_SIDE: usize = 32_768;
 /// Most limits that apply to one packet.
 pub const RULES_PER_SERVICE: usize = 8;
 /// Most port ranges of one limit.

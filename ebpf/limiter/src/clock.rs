@@ -46,7 +46,7 @@ pub struct Standing {
 /// It never goes back: a `now` before the grant began (clocks of two CPUs may differ by a little)
 /// counts as its beginning. At `expires` it goes on without a step. A floor's burst that is
 /// larger than the grant's starts empty there, like any burst that grows: what had lapsed at
-/// that instant stays lapsed.
+/// that instant stays lapsed. A piece that begins after its own end keeps what was unspent then.
 #[inline(always)]
 #[must_use]
 pub const fn standing(grant: &Grant, now: u64) -> Standing {
@@ -64,7 +64,12 @@ pub const fn standing(grant: &Grant, now: u64) -> Standing {
     let since_end = advance(after_end, grant.floor_multiplier);
     // What was kept at the end, and what came since, but never more than the floor's burst.
     // After a very long time the sum is past any burst, or wraps; the burst's bound catches both.
-    let kept = match grant.burst.checked_add(since_end) {
+    let at_end = if until_end == 0 {
+        grant.carried_burst
+    } else {
+        grant.burst
+    };
+    let kept = match at_end.checked_add(since_end) {
         Some(kept) if after_end < WRAP_FREE_NS && kept < grant.floor_burst => kept,
         _ => grant.floor_burst,
     };
@@ -127,7 +132,7 @@ mod tests {
                 floor_multiplier: multiplier(floor),
                 burst: 1 << 20,
                 floor_burst: 1 << 10,
-                reserved: 0,
+                carried_burst: 0,
             };
             instants.extend([grant.expires_ns, grant.expires_ns.saturating_sub(1), t0]);
             instants.sort_unstable();

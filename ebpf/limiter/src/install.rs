@@ -115,7 +115,7 @@ fn replace<M: Memory>(
         },
         floor_multiplier: request.floor_multiplier,
         floor_burst: request.floor_burst,
-        reserved: 0,
+        carried_burst: before.burst,
     });
     InstallStatus::Installed
 }

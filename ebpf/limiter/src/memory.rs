@@ -133,6 +133,7 @@ impl<M: Memory> LimitRef<'_, M> {
             M::store(&raw mut (*copy).burst, grant.burst);
             M::store(&raw mut (*copy).floor_multiplier, grant.floor_multiplier);
             M::store(&raw mut (*copy).floor_burst, grant.floor_burst);
+            M::store(&raw mut (*copy).carried_burst, grant.carried_burst);
             let word = &raw mut (*self.slot.as_ptr()).sequence;
             let _ = M::compare_exchange(word, sequence, next);
         }
@@ -157,7 +158,7 @@ impl<M: Memory> LimitRef<'_, M> {
                 burst: M::load(&raw const (*copy).burst),
                 floor_multiplier: M::load(&raw const (*copy).floor_multiplier),
                 floor_burst: M::load(&raw const (*copy).floor_burst),
-                reserved: 0,
+                carried_burst: M::load(&raw const (*copy).carried_burst),
             }
         }
     }

@@ -43,7 +43,7 @@ pub(super) fn read(
             )
             .suggest("add `management = [{ ports = [22], from = [\"…\"] }]`"),
         );
-        return Some(default_entries(coordination));
+        return Some(default_management(coordination));
     };
     let elements = value.list(MAX_ENTRIES)?;
     let entries: Option<Vec<ManagementEntry>> = elements.iter().map(entry).collect();
@@ -61,7 +61,9 @@ pub(super) fn read(
     Some(entries)
 }
 
-fn default_entries(coordination: &[(u16, &'static str)]) -> Vec<ManagementEntry> {
+/// What keeps a host reachable: SSH, BGP, BFD and the ports of `coordination`, from any source.
+#[must_use]
+pub fn default_management(coordination: &[(u16, &'static str)]) -> Vec<ManagementEntry> {
     let coordination = coordination.iter().map(|(port, _)| *port);
     let mut ports: Vec<u16> = ALWAYS_MANAGEMENT.into_iter().chain(coordination).collect();
     ports.sort_unstable();

@@ -18,7 +18,7 @@ use weir_model::{
     file::{Document, Outcome, Problem},
 };
 
-pub use management::ManagementEntry;
+pub use management::{ManagementEntry, default_management};
 pub use overrides::Overrides;
 
 /// Where the file is unless said otherwise.

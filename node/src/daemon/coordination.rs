@@ -109,4 +109,4 @@ impl Coordination {
 }
 
 /// How long ago a leader must have heard from a node for people to believe that it runs.
-pub const LIVELY: Duration = Duration::from_secs(2);
+pub(super) const LIVELY: Duration = Duration::from_secs(2);

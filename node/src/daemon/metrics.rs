@@ -12,7 +12,7 @@ use super::view::View;
 use crate::{attachment::Attachments, dataplane};
 
 /// How long ticks took.
-pub struct TickTimes(Histogram);
+pub(super) struct TickTimes(Histogram);
 
 impl Default for TickTimes {
     fn default() -> Self {
@@ -30,13 +30,13 @@ impl Default for TickTimes {
 
 impl TickTimes {
     /// One tick took this long.
-    pub fn observe(&self, duration: Duration) {
+    pub(super) fn observe(&self, duration: Duration) {
         self.0.observe(duration.as_secs_f64());
     }
 }
 
 /// All metrics in Prometheus' text format.
-pub fn text(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes) -> String {
+pub(super) fn text(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes) -> String {
     let scrape = Scrape::default();
     scrape.packets(view);
     scrape.grants(view);

@@ -26,13 +26,13 @@ pub struct Facts {
 }
 
 /// The daemon at one instant.
-pub struct View<'a> {
+pub(super) struct View<'a> {
     /// What does not change.
-    pub facts: &'a Facts,
+    pub(super) facts: &'a Facts,
     /// The host's side.
-    pub enforcement: &'a Enforcement,
+    pub(super) enforcement: &'a Enforcement,
     /// The fleet's side.
-    pub coordination: &'a Coordination,
+    pub(super) coordination: &'a Coordination,
 }
 
 /// A lease that has no end: the node never had a grant, or the limit is local.
@@ -47,17 +47,20 @@ impl View<'_> {
     }
 
     /// The policy in force, or one without limits.
-    pub fn policy(&self) -> &Policy {
-        self.enforcement.policy().map_or_else(Self::empty_policy, |(_, policy)| policy)
+    pub(super) fn policy(&self) -> &Policy {
+        match self.enforcement.policy() {
+            Some((_, policy)) => policy,
+            None => Self::empty_policy(),
+        }
     }
 
     /// What the leader knows, if this node leads.
-    pub fn leader(&self) -> Option<LeaderView> {
+    pub(super) fn leader(&self) -> Option<LeaderView> {
         self.coordination.leader_view(dataplane::now())
     }
 
     /// Who leads, as far as is known here.
-    pub fn leader_node(&self) -> Option<v1::Node> {
+    pub(super) fn leader_node(&self) -> Option<v1::Node> {
         match self.coordination.fleet() {
             None => Some(self.this_node()),
             Some(fleet) => {
@@ -85,7 +88,7 @@ impl View<'_> {
     }
 
     /// The fleet at a glance, as far as this node knows.
-    pub fn status(&self) -> v1::StatusReply {
+    pub(super) fn status(&self) -> v1::StatusReply {
         let leader = self.leader();
         let fleet = self.coordination.fleet();
         let zookeeper = fleet.map(|fleet| {
@@ -191,7 +194,7 @@ impl View<'_> {
     }
 
     /// Strict limits of which this host itself is on its floor now.
-    pub fn own_floors(&self) -> usize {
+    pub(super) fn own_floors(&self) -> usize {
         let now = dataplane::now();
         self.policy()
             .limits
@@ -206,7 +209,7 @@ impl View<'_> {
     }
 
     /// Every limit, summed over the fleet. `None` unless this node leads.
-    pub fn limits(&self) -> Option<v1::LimitsReply> {
+    pub(super) fn limits(&self) -> Option<v1::LimitsReply> {
         let leader = self.leader()?;
         let limits = self
             .policy()
@@ -232,7 +235,7 @@ impl View<'_> {
     }
 
     /// Every limit on every node. `None` unless this node leads.
-    pub fn nodes(&self) -> Option<v1::NodesReply> {
+    pub(super) fn nodes(&self) -> Option<v1::NodesReply> {
         let leader = self.leader()?;
         let mut nodes: Vec<v1::NodeRow> = leader
             .members

@@ -11,12 +11,12 @@ use weir_coord_core::timing::Timing;
 use weir_model::{NodeId, PolicyVersion};
 use weir_proto::admin::v1;
 
-use super::{runtime, serve_locally, stop_signal};
+use super::{attach_mode, management, runtime, serve_locally, stop_signal};
 use crate::{
     attachment::Attachments,
-    config::XdpMode,
+    config::{self, XdpMode},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
-    dataplane::{self, Loader, Settings},
+    dataplane::{self, Clock, Dataplane, LoadOptions},
     serve::{Answer, Asker, QUESTIONS, Question, sockets},
 };
 
@@ -52,22 +52,34 @@ pub fn alone(how: &Alone) -> anyhow::Result<()> {
     let node = NodeId::from_u128(1);
     let mut memory = Memory::open(state.path(), node)?;
     memory.set_policy(FIRST_VERSION, &how.document);
-    let loader = Loader::new(Settings {
-        interfaces: vec![how.interface.clone()],
-        mode: how.mode.into(),
+    let interfaces = vec![how.interface.clone()];
+    let options = LoadOptions {
+        group: LoadOptions::group_of(&interfaces),
+        interfaces,
         bpffs: how.bpffs.clone(),
-        management: dataplane::ManagementEntry::defaults(),
-    });
-    let dataplane = loader.attach()?;
+        mode: attach_mode(how.mode),
+        management: management(&config::default_management(&[])),
+        clock: Clock::Boot,
+    };
+    let dataplane = dataplane::load(&options)?;
+    let ended = enforce(how, node, dataplane, memory);
+    // Whatever came of it, nothing stays: this is how a policy is tried, not how a host is run.
+    dataplane::detach(&options.bpffs, &options.group)?;
+    ended
+}
+
+fn enforce(
+    how: &Alone,
+    node: NodeId,
+    dataplane: Dataplane,
+    memory: Memory,
+) -> anyhow::Result<()> {
     let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
     let enforcement = Enforcement::new(node, dataplane, memory);
     if enforcement.policy().is_none() {
-        loader.detach()?;
         bail!("the kernel cannot hold this policy; see above");
     }
-    let ended = runtime()?.block_on(run(how, node, enforcement, attachments));
-    loader.detach()?;
-    ended
+    runtime()?.block_on(run(how, node, enforcement, attachments))
 }
 
 async fn run(

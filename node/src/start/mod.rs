@@ -24,9 +24,9 @@ pub use alone::{Alone, alone};
 
 use crate::{
     attachment::Attachments,
-    config::{Coordinator, GrpcSettings, NodeConfig, ZooKeeperSettings},
+    config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode, ZooKeeperSettings},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
-    dataplane::{self, Loader, Settings},
+    dataplane::{self, Clock, LoadOptions},
     serve::{Asker, QUESTIONS, admin::AdminService, http, sockets},
 };
 
@@ -44,7 +44,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// What keeps the daemon from starting, or made it end.
 pub fn serve(config: NodeConfig) -> anyhow::Result<()> {
     let memory = Memory::open(&config.state_dir, config.node.id)?;
-    let dataplane = Loader::new(settings(&config)).attach()?;
+    let dataplane = dataplane::load(&load_options(&config))?;
     let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
     let enforcement = Enforcement::new(config.node.id, dataplane, memory);
     runtime()?.block_on(run(config, enforcement, attachments))
@@ -56,18 +56,42 @@ pub fn serve(config: NodeConfig) -> anyhow::Result<()> {
 ///
 /// That a daemon is running, or that something could not be removed.
 pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
-    Loader::new(settings(config)).detach()?;
-    info!(interfaces = config.interfaces.join(", "), "detached; nothing is enforced here now");
+    let group = LoadOptions::group_of(&config.interfaces);
+    let interfaces = dataplane::detach(&config.xdp.bpffs, &group)?;
+    if interfaces.is_empty() {
+        info!(group, "nothing was attached");
+    } else {
+        info!(interfaces = interfaces.join(", "), "detached; nothing is enforced here now");
+    }
     Ok(())
 }
 
-fn settings(config: &NodeConfig) -> Settings {
-    Settings {
+fn load_options(config: &NodeConfig) -> LoadOptions {
+    LoadOptions {
         interfaces: config.interfaces.clone(),
-        mode: config.xdp.mode.into(),
+        group: LoadOptions::group_of(&config.interfaces),
         bpffs: config.xdp.bpffs.clone(),
-        management: config.management.iter().map(dataplane::ManagementEntry::from).collect(),
+        mode: attach_mode(config.xdp.mode),
+        management: management(&config.management),
+        clock: Clock::Boot,
     }
+}
+
+const fn attach_mode(mode: XdpMode) -> dataplane::AttachMode {
+    match mode {
+        XdpMode::Native => dataplane::AttachMode::Native,
+        XdpMode::Generic => dataplane::AttachMode::Generic,
+    }
+}
+
+fn management(entries: &[config::ManagementEntry]) -> Vec<dataplane::ManagementEntry> {
+    entries
+        .iter()
+        .map(|entry| dataplane::ManagementEntry {
+            ports: entry.ports.clone(),
+            from: entry.from.clone(),
+        })
+        .collect()
 }
 
 /// One thread is enough: a tick takes microseconds, and nothing may run beside it.

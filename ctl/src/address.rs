@@ -1,0 +1,96 @@
+//! Where a daemon answers.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use thiserror::Error;
+use tonic::transport::Uri;
+
+/// A daemon's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A unix socket.
+    Socket(PathBuf),
+    /// A TCP port, as `http://HOST:PORT`.
+    Http(String),
+}
+
+impl Address {
+    /// The local daemon.
+    pub(crate) const DEFAULT: &'static str = "unix:/run/weir/node.sock";
+}
+
+/// Why a text is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("expected unix:/PATH or http://HOST:PORT")]
+pub(crate) struct AddressError;
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let path = match text.strip_prefix("unix:") {
+            Some(path) => Some(path.strip_prefix("//").unwrap_or(path)),
+            None => Some(text).filter(|text| text.starts_with('/')),
+        };
+        if let Some(path) = path {
+            return match path {
+                "" => Err(AddressError),
+                path => Ok(Self::Socket(path.into())),
+            };
+        }
+        let uri: Uri = text.parse().map_err(|_| AddressError)?;
+        let names_host_and_port = uri.scheme_str() == Some("http")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.port_u16().is_some();
+        if names_host_and_port {
+            Ok(Self::Http(text.to_owned()))
+        } else {
+            Err(AddressError)
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Http(url) => url.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_and_ports_are_addresses() {
+        for (text, expected) in [
+            (
+                Address::DEFAULT,
+                Some(Address::Socket("/run/weir/node.sock".into())),
+            ),
+            (
+                "unix:///tmp/a.sock",
+                Some(Address::Socket("/tmp/a.sock".into())),
+            ),
+            ("unix:a.sock", Some(Address::Socket("a.sock".into()))),
+            ("/tmp/a.sock", Some(Address::Socket("/tmp/a.sock".into()))),
+            (
+                "http://edge:7946",
+                Some(Address::Http("http://edge:7946".into())),
+            ),
+            (
+                "http://[::1]:7946",
+                Some(Address::Http("http://[::1]:7946".into())),
+            ),
+            ("http://edge", None),
+            ("https://edge:7946", None),
+            ("edge:7946", None),
+            ("unix:", None),
+            ("", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+}

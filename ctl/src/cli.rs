@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use weir_model::file::quantity;
+
+use crate::{address::Address, source::Source};
+
+/// Limits for a fleet of edge hosts, enforced in XDP and coordinated over ZooKeeper.
+#[derive(Parser, Debug)]
+#[command(
+    name = "weir",
+    version,
+    max_term_width = 100,
+    after_help = "Example: weir check limits.toml && weir apply limits.toml && weir status"
+)]
+pub(crate) struct Cli {
+    /// Where a node of the fleet answers: unix:/PATH or http://HOST:PORT. Any node will do.
+    #[arg(
+        long,
+        global = true,
+        env = "WEIR_ADDRESS",
+        default_value = Address::DEFAULT,
+        value_name = "URL"
+    )]
+    pub(crate) address: Address,
+    /// How long to wait for an answer.
+    #[arg(
+        long,
+        global = true,
+        default_value = "20s",
+        value_parser = timeout,
+        value_name = "DURATION"
+    )]
+    pub(crate) timeout: Duration,
+    /// Print one line of JSON instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Say everything that is wrong with a limits file, without applying it.
+    #[command(after_help = "Example: weir check /etc/weir/limits.toml")]
+    Check(File),
+    /// Put a limits file in force, fleet-wide.
+    #[command(
+        after_help = "Examples:\n  weir apply limits.toml --dry-run    say what would change\n  \
+                            weir apply limits.toml              change it"
+    )]
+    Apply(Apply),
+    /// The fleet at a glance; exits with 1 while a promise is broken.
+    #[command(after_help = "Example: weir --address http://edge-1:7946 status")]
+    Status,
+    /// Every limit, summed over the fleet.
+    #[command(after_help = "Example: weir limits --json | jq '.limits[].admitted'")]
+    Limits,
+    /// Every limit on every node: share, floor, traffic, lease left.
+    #[command(after_help = "Example: weir nodes")]
+    Nodes,
+    /// Enforce a limits file on this host alone, without ZooKeeper, until interrupted.
+    #[command(after_help = "Example: sudo weir run --iface eth0 limits.toml")]
+    Run(Run),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct File {
+    /// The limits file; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    /// The limits file; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+    /// Say what would change, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Refuse unless this version is in force; 0 if no policy is yet.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) expected_version: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The interface to enforce on.
+    #[arg(long, value_name = "IF")]
+    pub(crate) iface: String,
+    /// The limits file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Where in the driver's path the XDP program runs: native or generic.
+    #[arg(long, value_name = "MODE", value_parser = ["native", "generic"])]
+    pub(crate) xdp_mode: Option<String>,
+    /// Where bpffs is, or is to be, mounted.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bpffs: Option<PathBuf>,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).map_err(|complaint| complaint.to_string())
+}

@@ -1,0 +1,118 @@
+//! Talking to a daemon.
+
+use std::{error::Error as StdError, io, time::Duration};
+
+use thiserror::Error;
+use tonic::{
+    Code, Status,
+    transport::{self, Channel, Endpoint},
+};
+use weir_proto::admin::{MAX_REPLY_BYTES, v1::admin_client::AdminClient};
+
+use crate::address::Address;
+
+/// To connect takes far less, or nobody is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The fleet, as one of its daemons sees it.
+pub(crate) type Client = AdminClient<Channel>;
+
+/// Why the fleet did not do what it was asked.
+#[derive(Debug, Error)]
+pub(crate) enum ClientError {
+    /// There is nothing at the socket's path.
+    #[error(
+        "no daemon listens at {0}: there is no such socket; start weir-node, or name another \
+         node with --address"
+    )]
+    NoSocket(Address),
+    /// The socket is there, for others.
+    #[error("not allowed to use {0}; become root, or a member of the socket's group")]
+    Forbidden(Address),
+    /// Nobody has the other end.
+    #[error("no daemon answers at {0}: the connection was refused; is weir-node running?")]
+    Refused(Address),
+    /// Something else on the way.
+    #[error("no daemon answers at {address}: {reason}")]
+    Unreachable {
+        /// Where.
+        address: Address,
+        /// What the system says.
+        reason: String,
+    },
+    /// The daemon cannot do it now.
+    #[error("{0}; nothing is known to have been changed, try again in a moment")]
+    Unavailable(String),
+    /// Another version of the policy than expected.
+    #[error("{0}; look at what is in force, then apply again")]
+    Conflict(String),
+    /// The daemon does not know the request.
+    #[error("the daemon does not know this command: it is older than this `weir`")]
+    Unknown,
+    /// Anything else.
+    #[error("the daemon refused: {0}")]
+    Other(String),
+}
+
+/// Connects to the daemon at an address, for questions that it has `timeout` to answer.
+pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Client, ClientError> {
+    let url = match address {
+        Address::Socket(path) => format!("unix:{}", path.display()),
+        Address::Http(url) => url.clone(),
+    };
+    let endpoint = Endpoint::from_shared(url)
+        .map_err(|error| unreachable(address, &error))?
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout);
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| not_connected(address, &error))?;
+    Ok(AdminClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
+}
+
+fn not_connected(address: &Address, error: &transport::Error) -> ClientError {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::NotFound => ClientError::NoSocket(address.clone()),
+                io::ErrorKind::PermissionDenied => ClientError::Forbidden(address.clone()),
+                io::ErrorKind::ConnectionRefused => ClientError::Refused(address.clone()),
+                _ => unreachable(address, error),
+            };
+        }
+        cause = error.source();
+    }
+    unreachable(address, error)
+}
+
+fn unreachable(address: &Address, error: &(dyn StdError + 'static)) -> ClientError {
+    // The innermost cause says what happened; the outer ones say "transport error".
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    ClientError::Unreachable {
+        address: address.clone(),
+        reason: innermost.to_string(),
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                Self::Unavailable(if message.is_empty() {
+                    String::from("the daemon did not answer in time")
+                } else {
+                    message
+                })
+            }
+            Code::Aborted => Self::Conflict(message),
+            Code::Unimplemented => Self::Unknown,
+            _ => Self::Other(message),
+        }
+    }
+}

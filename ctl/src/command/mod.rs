@@ -1,0 +1,49 @@
+//! What each command does.
+
+mod apply;
+mod check;
+mod limits;
+mod nodes;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::{
+    cli::{Cli, Command},
+    client::{self, Client},
+};
+
+/// Wrong usage, as `clap` exits too.
+const WRONG_USAGE: u8 = 2;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Check(arguments) => check::run(&arguments.file, cli.json),
+        Command::Apply(arguments) => apply::run(&cli, arguments),
+        Command::Status => status::run(&cli),
+        Command::Limits => limits::run(&cli),
+        Command::Nodes => nodes::run(&cli),
+        Command::Run(arguments) => Err(run::run(&cli, arguments)),
+    }
+}
+
+/// Connects, and waits for what is asked of the daemon.
+fn ask<T>(cli: &Cli, question: impl AsyncFnOnce(Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    runtime.block_on(async { question(client::connect(&cli.address, cli.timeout).await?).await })
+}
+
+/// Prints an object on one line.
+fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
+    let line = serde_json::to_string(object).context("a reply that JSON cannot hold")?;
+    println!("{line}");
+    Ok(())
+}

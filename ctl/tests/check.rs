@@ -1,0 +1,236 @@
+//! `weir check` and the command line itself: what is printed where, and the exit codes.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+const GOOD: &str = "version = 1\n[fleet]\nmax_members = 16\n\
+                    [[limit]]\nname = \"dns\"\nrate = \"100k packets/s\"\nfloor = \"0.5%\"\n\
+                    [[limit]]\nname = \"ping\"\nproto = \"icmp\"\nrate = \"100 packets/s\"\n\
+                    promise = \"local\"\n";
+const BAD: &str = "version = 1\n[[limit]]\nname = \"dns\"\nrat = \"100k packets/s\"\n\
+                   ports = [53]\n";
+const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n";
+
+fn weir() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.env_remove("WEIR_ADDRESS").stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is UTF-8")
+}
+
+struct Files {
+    directory: TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for (name, content) in [("good", GOOD), ("bad", BAD), ("doubtful", DOUBTFUL)] {
+            fs::write(directory.path().join(name), content).expect("a written file");
+        }
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn check(&self, name: &str, more: &[&str]) -> Output {
+        let mut command = weir();
+        command.arg("check").arg(self.path(name)).args(more);
+        command.output().expect("weir runs")
+    }
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let output = Files::new().check("good", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(
+        text(&output.stdout),
+        "LIMIT  PROMISE  MODE       RATE  BURST  UNIT     FLOOR  RESERVED\n\
+         dns    strict   enforce  100k/s  10.0k  packets  500/s     8.0 %\n\
+         ping   local    enforce   100/s     10  packets      -         -\n\
+         \n\
+         FLOOR is what each of up to 16 members may always admit; together they reserve RESERVED \
+         of the rate.\n"
+    );
+}
+
+#[test]
+fn a_bad_file_is_told_every_problem_with_its_place() {
+    let files = Files::new();
+    let output = files.check("bad", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let path = files.path("bad");
+    let path = path.display();
+    assert_eq!(
+        text(&output.stdout),
+        format!(
+            "{path}:4:1: error: unknown key `rat` in [[limit]]; did you mean `rate`?\n\
+             {path}:5:1: error: `ports` with proto \"any\", which includes protocols without \
+             ports; write `proto = \"udp\"` or `proto = \"tcp\"`\n\
+             {path}: 2 errors, 0 warnings\n"
+        )
+    );
+}
+
+#[test]
+fn a_doubtful_file_is_good_with_a_warning() {
+    let files = Files::new();
+    let output = files.check("doubtful", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    let expected = format!("{}:4:8: warning: ", files.path("doubtful").display());
+    assert!(text(&output.stdout).starts_with(&expected), "{output:?}");
+}
+
+#[test]
+fn json_is_one_object_on_one_line() {
+    let files = Files::new();
+    for (name, code, problems, limits) in
+        [("good", 0, 0, 2), ("bad", 1, 2, 0), ("doubtful", 0, 1, 1)]
+    {
+        let output = files.check(name, &["--json"]);
+        assert_eq!(output.status.code(), Some(code), "{name}");
+        assert_eq!(text(&output.stderr), "");
+        let line = text(&output.stdout);
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let report: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(report["ok"], code == 0);
+        assert_eq!(report["problems"].as_array().map(Vec::len), Some(problems));
+        assert_eq!(report["limits"].as_array().map(Vec::len), Some(limits));
+    }
+    let output = files.check("bad", &["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let problem = &report["problems"][0];
+    assert_eq!(
+        (&problem["line"], &problem["column"]),
+        (&4.into(), &1.into())
+    );
+    assert_eq!(problem["severity"], "error");
+    assert_eq!(problem["suggestion"], "did you mean `rate`?");
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let mut child = weir()
+        .args(["check", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("weir runs");
+    let mut input = child.stdin.take().expect("a piped input");
+    input.write_all(BAD.as_bytes()).expect("weir reads");
+    drop(input);
+    let output = child.wait_with_output().expect("weir ends");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with("-:4:1: error: unknown key `rat`"));
+}
+
+#[test]
+fn wrong_usage_exits_with_two() {
+    let files = Files::new();
+    let good = files.path("good").display().to_string();
+    for arguments in [
+        vec![],
+        vec!["chekc"],
+        vec!["check"],
+        vec!["check", &good, "--colour"],
+        vec!["check", "/nowhere/limits.toml"],
+        vec!["check", files.directory.path().to_str().expect("UTF-8")],
+        vec!["--address", "edge", "status"],
+        vec!["apply", &good, "--expected-version", "new"],
+        vec!["run", &good],
+    ] {
+        let output = weir().args(&arguments).output().expect("weir runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        assert_ne!(text(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused_unread() {
+    let files = Files::new();
+    let path = files.path("large");
+    fs::write(&path, " ".repeat(1_000_001)).expect("a written file");
+    let output = files.check("large", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("larger than 1000000 bytes"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let help = |arguments: &[&str]| {
+        let output = weir()
+            .args(arguments)
+            .arg("--help")
+            .output()
+            .expect("weir runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        text(&output.stdout).to_owned()
+    };
+    let top = help(&[]);
+    assert!(top.contains("Example"), "{top}");
+    for command in ["check", "apply", "status", "limits", "nodes", "run"] {
+        assert!(top.contains(&format!("\n  {command} ")), "{command}: {top}");
+        let text = help(&[command]);
+        assert!(
+            text.contains("Example") && text.contains("weir "),
+            "{command}: {text}"
+        );
+        assert!(text.contains("--json"), "{command}: {text}");
+    }
+}
+
+#[test]
+fn run_says_where_it_looked_for_the_daemon() {
+    let files = Files::new();
+    let lonely = files.path("weir");
+    fs::copy(env!("CARGO_BIN_EXE_weir"), &lonely).expect("a copied program");
+    let run = |path: &std::path::Path| {
+        Command::new(&lonely)
+            .args(["run", "--iface", "eth0", "--xdp-mode", "generic", "--json"])
+            .args(["--address", "unix:/tmp/x.sock"])
+            .arg(files.path("good"))
+            .env("PATH", path)
+            .output()
+            .expect("weir runs")
+    };
+    let output = run(files.directory.path());
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!(
+        "weir-node is neither in {} nor in PATH",
+        files.directory.path().display()
+    );
+    assert!(text(&output.stderr).contains(&expected), "{output:?}");
+
+    // With a daemon beside it, it becomes that daemon, with its arguments.
+    let daemon = files.path("weir-node");
+    fs::write(&daemon, "#!/bin/sh\necho \"$@\"\nexit 7\n").expect("a written file");
+    let mut mode = fs::metadata(&daemon).expect("metadata").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    fs::set_permissions(&daemon, mode).expect("an executable file");
+    let output = run(std::path::Path::new("/bin"));
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(
+        text(&output.stdout),
+        format!(
+            "run --iface eth0 --limits {} --xdp-mode generic --admin-socket /tmp/x.sock --json\n",
+            files.path("good").display()
+        )
+    );
+}

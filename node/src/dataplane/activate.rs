@@ -1,0 +1,211 @@
+//! Putting a policy in force.
+//!
+//! There is room for two. The new one is written to the side that is not in force; then one word
+//! is changed, which every packet reads once; then, when no packet can be using the old one any
+//! more, the old one's entries are taken away. A failure on the way leaves the old one in force.
+
+use weir_abi::{InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps};
+use weir_model::{LimitId, Nanos, Policy, PolicyVersion, policy::Promise};
+
+use super::{
+    Dataplane,
+    compile::{Tables, compile},
+    error::DataplaneError,
+    install::{Target, not_decided},
+    maps::{Raw, map_error},
+    slots::Bucket,
+    sys,
+};
+
+impl Dataplane {
+    /// Puts a policy in force. Buckets of limits that it has in common with the one before are
+    /// carried over as they are; new ones start empty, without grant and floor. What
+    /// [`Promise::Local`] limits may spend is granted here, for ever.
+    ///
+    /// # Errors
+    ///
+    /// If the policy does not fit, or a map cannot be written; then the one before stays in force.
+    pub fn activate(
+        &mut self,
+        policy: &Policy,
+        version: PolicyVersion,
+    ) -> Result<(), DataplaneError> {
+        let tables = compile(policy)?;
+        let buckets = self.create_buckets(&tables)?;
+        self.grant_local(policy, &buckets)?;
+
+        let generation = self.generation.wrapping_add(1);
+        let side = (generation & 1) as u32;
+        self.clear(side)?;
+        self.write(side, &tables, &buckets, version)?;
+        self.maps
+            .side
+            .set(0, generation, 0)
+            .map_err(map_error(maps::SIDE))?;
+        self.generation = generation;
+        self.version = version;
+        let active = tables.rules.iter().map(|(limit, _, _)| *limit);
+        self.slots.activate(active.zip(buckets).collect());
+
+        sys::wait_for_packets().map_err(|source| DataplaneError::System {
+            what: "waiting for packets in flight (membarrier)",
+            source,
+        })?;
+        self.clear(1 - side)
+    }
+
+    fn create_buckets(&mut self, tables: &Tables) -> Result<Vec<Bucket>, DataplaneError> {
+        let owners: Vec<_> = tables
+            .rules
+            .iter()
+            .map(|(limit, revision, _)| (*limit, *revision))
+            .collect();
+        let assigned = self.slots.assign(owners.iter().copied())?;
+        let new: Vec<InstallRequest> = owners
+            .iter()
+            .zip(&assigned)
+            .filter(|(_, (_, is_new))| *is_new)
+            .map(|((limit, revision), (slot, _))| {
+                let target = Target {
+                    limit: *limit,
+                    revision: *revision,
+                    slot: *slot,
+                };
+                target.request(Operation::Create)
+            })
+            .collect();
+        for request in &new {
+            self.reset_counters(request.slot)?;
+        }
+        expect(&self.run_install(&new)?, &[InstallStatus::Installed])?;
+        for (owner, (slot, _)) in owners.iter().zip(&assigned) {
+            self.slots.created(*owner, *slot);
+        }
+        let buckets = owners.iter().zip(assigned);
+        Ok(buckets
+            .map(|((_, revision), (slot, _))| Bucket {
+                slot,
+                revision: *revision,
+            })
+            .collect())
+    }
+
+    /// Nobody counts there: no policy that is in force uses the slot.
+    fn reset_counters(&mut self, slot: u32) -> Result<(), DataplaneError> {
+        let error = map_error(maps::COUNTERS);
+        let cpus = self.maps.counters.get(&slot, 0).map_err(&error)?.len();
+        let zero = vec![Raw(LimitCounters::default()); cpus];
+        let zero = zero.try_into().map_err(|source| DataplaneError::System {
+            what: "one counter for each CPU",
+            source,
+        })?;
+        self.maps.counters.set(slot, zero, 0).map_err(&error)
+    }
+
+    fn grant_local(&self, policy: &Policy, buckets: &[Bucket]) -> Result<(), DataplaneError> {
+        let local: Vec<InstallRequest> = policy
+            .limits
+            .iter()
+            .zip(buckets)
+            .filter(|(limit, _)| limit.promise == Promise::Local)
+            .map(|(limit, bucket)| {
+                let target = Target {
+                    limit: limit.id,
+                    revision: bucket.revision,
+                    slot: bucket.slot,
+                };
+                target.grant(limit.budget, limit.budget, Nanos::NEVER)
+            })
+            .collect::<Result<_, DataplaneError>>()?;
+        expect(
+            &self.run_install(&local)?,
+            &[InstallStatus::Installed, InstallStatus::Renewed],
+        )
+    }
+
+    fn write(
+        &mut self,
+        side: u32,
+        tables: &Tables,
+        buckets: &[Bucket],
+        version: PolicyVersion,
+    ) -> Result<(), DataplaneError> {
+        for ((_, _, rule), bucket) in tables.rules.iter().zip(buckets) {
+            let index = side * maps::SLOTS as u32 + bucket.slot;
+            self.maps
+                .rules
+                .set(index, Raw(*rule), 0)
+                .map_err(map_error(maps::RULES))?;
+        }
+        for (number, limits) in (0_u32..).zip(&tables.services) {
+            let index = side * maps::SERVICES_PER_SIDE as u32 + number;
+            self.maps
+                .services
+                .set(index, Raw(service(limits, tables, buckets)), 0)
+                .map_err(map_error(maps::SERVICES))?;
+        }
+        for (prefix, number) in &tables.destinations {
+            self.maps
+                .destinations
+                .insert(side, *prefix, *number as u32)?;
+        }
+        for (prefix, bits) in &tables.sources {
+            let words = [*bits as u32, (*bits >> 32) as u32];
+            self.maps.sources.insert(side, *prefix, words)?;
+        }
+        let record = PolicyRecord { version: version.0 };
+        self.maps
+            .policies
+            .set(side, Raw(record), 0)
+            .map_err(map_error(maps::POLICIES))
+    }
+
+    /// Takes away what is on a side that is not in force. Services are only found through
+    /// prefixes, so they may stay.
+    fn clear(&mut self, side: u32) -> Result<(), DataplaneError> {
+        self.maps.destinations.clear(side)?;
+        self.maps.sources.clear(side)?;
+        for slot in 0..maps::SLOTS as u32 {
+            let index = side * maps::SLOTS as u32 + slot;
+            let error = map_error(maps::RULES);
+            if self.maps.rules.get(&index, 0).map_err(&error)?.0.limit != 0 {
+                self.maps
+                    .rules
+                    .set(index, Raw(Rule::default()), 0)
+                    .map_err(&error)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn service(limits: &[usize], tables: &Tables, buckets: &[Bucket]) -> Service {
+    let mut slots = [0; maps::RULES_PER_SERVICE];
+    for (place, limit) in slots.iter_mut().zip(limits) {
+        *place = buckets[*limit].slot;
+    }
+    let asks_source = limits
+        .iter()
+        .any(|limit| tables.rules[*limit].2.source_set != 0);
+    Service {
+        count: limits.len() as u32,
+        asks_source: u32::from(asks_source),
+        slots,
+    }
+}
+
+/// Every request must have come to one of these.
+fn expect(decided: &[InstallRequest], expected: &[InstallStatus]) -> Result<(), DataplaneError> {
+    let odd = decided.iter().find(|request| {
+        !InstallStatus::from_number(request.status).is_some_and(|status| expected.contains(&status))
+    });
+    match odd {
+        None => Ok(()),
+        Some(request) => {
+            let status = InstallStatus::from_number(request.status);
+            let limit = LimitId(request.limit);
+            Err(not_decided(&format!("{status:?} for limit {limit}")))
+        }
+    }
+}
+

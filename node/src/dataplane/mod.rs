@@ -1,0 +1,201 @@
+//! The kernel's side of a host: loading its programs, and speaking to their maps.
+//!
+//! Two parts. [`load`] is privileged: it checks the host, mounts bpffs, loads, attaches and pins.
+//! What it returns, the [`Dataplane`], holds descriptors only and needs no privilege: it puts
+//! policies in force, has grants installed, and reads counters. Dropping it changes nothing in the
+//! kernel, where limits go on being enforced; [`detach`] takes them off.
+
+mod activate;
+mod attach;
+mod compile;
+mod counters;
+mod error;
+mod install;
+mod loader;
+mod management;
+mod maps;
+mod netlink;
+mod pins;
+mod preflight;
+mod slots;
+mod sys;
+mod undo;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::maps::{Array, MapData};
+use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
+
+use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
+pub use self::{
+    counters::{Counters, LimitCount},
+    error::{DataplaneError, LoadError},
+    install::{GrantRequest, InstallOutcome},
+    loader::{AttachMode, Clock, LoadOptions, detach, load},
+    management::ManagementEntry,
+};
+
+/// `CLOCK_BOOTTIME` now: the clock that grants are measured on.
+#[must_use]
+pub fn now() -> Nanos {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a structure to fill. The call cannot fail with a clock that exists since Linux 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    Nanos(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
+}
+
+/// The kernel's maps, on held descriptors. One per group of interfaces: it holds the lock.
+pub struct Dataplane {
+    maps: Maps,
+    slots: Slots,
+    install: OwnedFd,
+    decide: OwnedFd,
+    test_clock: Option<Array<MapData, u64>>,
+    /// The side of [`weir_abi::maps::SIDE`], ever growing; its lowest bit counts.
+    generation: u64,
+    version: PolicyVersion,
+    _pins: PinDirectory,
+}
+
+/// What the kernel holds of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The grant.
+    pub amount: Amount,
+    /// What remains when it has ended.
+    pub floor: Amount,
+    /// When it ends.
+    pub expires: Nanos,
+    /// The entitlement that is unspent just now.
+    pub unspent: Units,
+}
+
+impl Dataplane {
+    /// Takes up what the maps hold.
+    fn adopt(
+        maps: Maps,
+        install: OwnedFd,
+        decide: OwnedFd,
+        test_clock: Option<Array<MapData, u64>>,
+        pins: PinDirectory,
+    ) -> Result<Self, DataplaneError> {
+        use weir_abi::maps as names;
+        let generation = maps.side.get(&0, 0).map_err(map_error(names::SIDE))?;
+        let side = (generation & 1) as u32;
+        let record = maps
+            .policies
+            .get(&side, 0)
+            .map_err(map_error(names::POLICIES))?;
+        let slots = Slots::read(&maps, side)?;
+        Ok(Self {
+            maps,
+            slots,
+            install,
+            decide,
+            test_clock,
+            generation,
+            version: PolicyVersion(record.0.version),
+            _pins: pins,
+        })
+    }
+
+    /// The version of the policy in force, also after a restart; 0 for none.
+    #[must_use]
+    pub const fn active_policy(&self) -> PolicyVersion {
+        self.version
+    }
+
+    /// The limits of the policy in force.
+    pub fn limits(&self) -> impl Iterator<Item = LimitId> + '_ {
+        self.slots.active().map(|(limit, _)| limit)
+    }
+
+    /// What the kernel holds of a limit; `None` if the policy in force does not have it.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn held(&self, limit: LimitId) -> Result<Option<Held>, DataplaneError> {
+        let Some(bucket) = self.slots.find(limit) else {
+            return Ok(None);
+        };
+        let slot = self
+            .maps
+            .limits
+            .get(&bucket.slot, 0)
+            .map_err(map_error(weir_abi::maps::LIMITS))?;
+        Ok(Some(install::held(&slot.0, self.clock()?)))
+    }
+
+    /// What was counted so far.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read.
+    pub fn counters(&self) -> Result<Counters, DataplaneError> {
+        use weir_abi::maps as names;
+        let totals = self.maps.totals.get(&0, 0).map_err(map_error(names::TOTALS))?;
+        let limits = self
+            .slots
+            .active()
+            .map(|(limit, bucket)| {
+                let of_cpus = self.maps.counters.get(&bucket.slot, 0);
+                let of_cpus = of_cpus.map_err(map_error(names::COUNTERS))?;
+                Ok(LimitCount {
+                    limit,
+                    counters: counters::sum_limit(of_cpus.iter().map(|one| &one.0)),
+                })
+            })
+            .collect::<Result<_, DataplaneError>>()?;
+        Ok(Counters {
+            totals: counters::sum_totals(totals.iter().map(|one| &one.0)),
+            limits,
+        })
+    }
+
+    /// The kernel programs' clock, if they were loaded with [`Clock::Test`].
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written, or they were not.
+    #[doc(hidden)]
+    pub fn set_test_clock(&mut self, now: Nanos) -> Result<(), DataplaneError> {
+        let clock = self.test_clock.as_mut().ok_or(DataplaneError::System {
+            what: "the test clock",
+            source: std::io::ErrorKind::Unsupported.into(),
+        })?;
+        let name = weir_abi::maps::TEST_CLOCK;
+        clock.set(0, now.0, 0).map_err(map_error(name))
+    }
+
+    /// Has the kernel decide about a frame as if it had been received; whether it passes. It is
+    /// charged and counted like any other.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not run it.
+    #[doc(hidden)]
+    pub fn run_frame(&self, frame: &[u8]) -> Result<bool, DataplaneError> {
+        const XDP_PASS: u32 = 2;
+        let mut data = frame.to_vec();
+        let returned = sys::test_run(self.decide.as_fd(), &mut data);
+        let returned = returned.map_err(|source| DataplaneError::System {
+            what: "test-run of a frame",
+            source,
+        })?;
+        Ok(returned == XDP_PASS)
+    }
+
+    fn clock(&self) -> Result<Nanos, DataplaneError> {
+        match &self.test_clock {
+            None => Ok(now()),
+            Some(clock) => {
+                let time = clock.get(&0, 0);
+                Ok(Nanos(time.map_err(map_error(weir_abi::maps::TEST_CLOCK))?))
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The `bpf` system call, as far as aya does not make it the way that is needed here: read-only
+//! descriptors, links that are no links by netlink instead, test-runs, freezing.
+
+use std::{
+    ffi::{CString, c_long},
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use weir_abi::Plain;
+
+// Commands: `enum bpf_cmd` of linux/bpf.h.
+const BPF_OBJ_PIN: c_long = 6;
+const BPF_OBJ_GET: c_long = 7;
+const BPF_PROG_TEST_RUN: c_long = 10;
+const BPF_PROG_GET_FD_BY_ID: c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: c_long = 15;
+const BPF_MAP_FREEZE: c_long = 22;
+const BPF_LINK_CREATE: c_long = 28;
+const BPF_LINK_UPDATE: c_long = 29;
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ATTACH_XDP: u32 = 37;
+/// `BPF_F_RDONLY`: the descriptor cannot write.
+const READ_ONLY: u32 = 1 << 3;
+
+/// A pinned object, by path.
+pub(crate) fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
+    open(path, 0)
+}
+
+/// A pinned map, by path, on a descriptor that cannot write to it.
+pub(crate) fn open_pinned_read_only(path: &Path) -> io::Result<OwnedFd> {
+    open(path, READ_ONLY)
+}
+
+#[repr(C)]
+struct ObjectAttributes {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn open(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags,
+    };
+    bpf_fd(BPF_OBJ_GET, &attributes)
+}
+
+/// Pins an object.
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let attributes = ObjectAttributes {
+        path: path.as_ptr() as u64,
+        fd: raw(fd),
+        flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &attributes).map(drop)
+}
+
+/// Makes a map unchangeable from user space for as long as it exists.
+pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_MAP_FREEZE, &raw(map)).map(drop)
+}
+
+/// A loaded program, by number.
+pub(crate) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        id: u32,
+        next_id: u32,
+        flags: u32,
+    }
+    let attributes = Attributes {
+        id,
+        next_id: 0,
+        flags: 0,
+    };
+    bpf_fd(BPF_PROG_GET_FD_BY_ID, &attributes)
+}
+
+/// Attaches a program to an interface, through a link: the descriptor.
+pub(crate) fn link_xdp(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        program: u32,
+        interface: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let attributes = Attributes {
+        program: raw(program),
+        interface,
+        attach_type: ATTACH_XDP,
+        flags,
+    };
+    bpf_fd(BPF_LINK_CREATE, &attributes)
+}
+
+/// Replaces the program of a link, atomically.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        link: u32,
+        program: u32,
+        flags: u32,
+        old_program: u32,
+    }
+    let attributes = Attributes {
+        link: raw(link),
+        program: raw(program),
+        flags: 0,
+        old_program: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// Runs a program once on `data`, which it may change; returns what the program returned.
+pub(crate) fn test_run(program: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<u32> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        program: u32,
+        returned: u32,
+        size_in: u32,
+        size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        context_size_in: u32,
+        context_size_out: u32,
+        context_in: u64,
+        context_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        reserved: u32,
+    }
+    let size = u32::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut attributes = Attributes {
+        program: raw(program),
+        size_in: size,
+        size_out: size,
+        data_in: data.as_ptr() as u64,
+        data_out: data.as_mut_ptr() as u64,
+        repeat: 1,
+        ..Attributes::default()
+    };
+    bpf_mut(BPF_PROG_TEST_RUN, &mut attributes)?;
+    Ok(attributes.returned)
+}
+
+/// The beginning of `struct bpf_link_info` for XDP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program_id: u32,
+    reserved: u32,
+    /// 0 if the interface is gone.
+    pub(crate) interface: u32,
+    reserved_at_end: u32,
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MapInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProgramInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    reserved: [u64; 7],
+    name: [u8; 16],
+}
+
+impl ProgramInfo {
+    pub(crate) fn name(&self) -> String {
+        let end = self.name.iter().position(|byte| *byte == 0);
+        String::from_utf8_lossy(&self.name[..end.unwrap_or(self.name.len())]).into_owned()
+    }
+}
+
+// SAFETY: integers that fill the size.
+unsafe impl Plain for LinkInfo {}
+// SAFETY: integers that fill the size.
+unsafe impl Plain for MapInfo {}
+// SAFETY: integers that fill the size.
+unsafe impl Plain for ProgramInfo {}
+
+const _: () = {
+    assert!(std::mem::offset_of!(LinkInfo, interface) == 16);
+    assert!(std::mem::offset_of!(ProgramInfo, name) == 64);
+};
+
+/// What the kernel knows of an object. It fills as much of the structure as is asked for.
+pub(crate) fn info<T: Plain + Default>(object: BorrowedFd<'_>) -> io::Result<T> {
+    #[repr(C)]
+    struct Attributes {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let mut info = T::default();
+    let mut attributes = Attributes {
+        fd: raw(object),
+        length: size_of::<T>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf_mut(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info)
+}
+
+/// Returns after every packet that was being decided has been.
+///
+/// XDP programs run within an RCU read-side section, and this command of `membarrier(2)` waits for
+/// the end of all of them. Needs no privilege.
+pub(crate) fn wait_for_packets() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: c_long = 1;
+    // SAFETY: the call takes no pointer.
+    let result =
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0 as c_long, 0) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn bpf_fd<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bpf<T>(command: c_long, attributes: &T) -> io::Result<c_long> {
+    // SAFETY: commands that go through here only read the attributes, `size_of` says how much; the
+    // kernel takes what is missing for zero.
+    unsafe { call(command, std::ptr::from_ref(attributes).cast_mut()) }
+}
+
+fn bpf_mut<T>(command: c_long, attributes: &mut T) -> io::Result<c_long> {
+    // SAFETY: the kernel writes within `size_of` and within the buffers that attributes name.
+    unsafe { call(command, attributes) }
+}
+
+unsafe fn call<T>(command: c_long, attributes: *mut T) -> io::Result<c_long> {
+    // SAFETY: the caller's.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>() as c_long) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
