@@ -4,7 +4,9 @@
 //! is changed, which every packet reads once; then, when no packet can be using the old one any
 //! more, the old one's entries are taken away. A failure on the way leaves the old one in force.
 
-use weir_abi::{InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps};
+use weir_abi::{
+    InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps,
+};
 use weir_model::{LimitId, Nanos, Policy, PolicyVersion, policy::Promise};
 
 use super::{
@@ -208,4 +210,3 @@ fn expect(decided: &[InstallRequest], expected: &[InstallStatus]) -> Result<(), 
         }
     }
 }
-

@@ -44,7 +44,11 @@ pub(crate) fn compile(policy: &Policy) -> Result<Tables, DataplaneError> {
     let (services, destinations) = services(policy)?;
     let sources = sources(&sets);
     // Two policies share the tries while one takes over from the other.
-    bounded("destination prefixes", destinations.len(), maps::PREFIXES / 2)?;
+    bounded(
+        "destination prefixes",
+        destinations.len(),
+        maps::PREFIXES / 2,
+    )?;
     bounded("source prefixes", sources.len(), maps::PREFIXES / 2)?;
     bounded("services", services.len(), maps::SERVICES_PER_SIDE)?;
     Ok(Tables {

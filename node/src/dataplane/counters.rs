@@ -71,7 +71,11 @@ impl LimitCount {
     pub fn by_verdict(&self) -> impl Iterator<Item = (&'static str, &'static str, TokenTally)> {
         let counters = self.counters;
         [
-            (PASSED, "admitted", minus(counters.passed, counters.would_drop)),
+            (
+                PASSED,
+                "admitted",
+                minus(counters.passed, counters.would_drop),
+            ),
             (PASSED, "would_drop", counters.would_drop),
             (DROPPED, "over_limit", counters.over_limit),
             (DROPPED, "contended", counters.contended),

@@ -171,7 +171,8 @@ impl Dataplane {
                 let what = format!("{count} of {} requests", batch.len());
                 return Err(not_decided(&what));
             }
-            let answers = data[size_of::<InstallHeader>()..].chunks_exact(size_of::<InstallRequest>());
+            let answers =
+                data[size_of::<InstallHeader>()..].chunks_exact(size_of::<InstallRequest>());
             decided.extend(answers.filter_map(from_bytes::<InstallRequest>));
         }
         Ok(decided)

@@ -73,7 +73,9 @@ fn compile(entries: &[ManagementEntry]) -> Result<Tables, LoadError> {
     let sources: Vec<_> = flatten(of_prefix)
         .into_iter()
         .map(|(prefix, numbers)| {
-            let bits = numbers.into_iter().fold(0, |bits, number| bits | 1 << number);
+            let bits = numbers
+                .into_iter()
+                .fold(0, |bits, number| bits | 1 << number);
             (prefix, bits)
         })
         .collect();

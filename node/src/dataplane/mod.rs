@@ -26,7 +26,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use aya::maps::{Array, MapData};
 use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
 
-use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
 pub use self::{
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
@@ -34,6 +33,7 @@ pub use self::{
     loader::{AttachMode, Clock, LoadOptions, detach, load},
     management::ManagementEntry,
 };
+use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
 
 /// `CLOCK_BOOTTIME` now: the clock that grants are measured on.
 #[must_use]
@@ -137,7 +137,11 @@ impl Dataplane {
     /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
         use weir_abi::maps as names;
-        let totals = self.maps.totals.get(&0, 0).map_err(map_error(names::TOTALS))?;
+        let totals = self
+            .maps
+            .totals
+            .get(&0, 0)
+            .map_err(map_error(names::TOTALS))?;
         let limits = self
             .slots
             .active()

@@ -13,11 +13,8 @@ const STATUS: &str = "/proc/self/status";
 const TIME_OFFSETS: &str = "/proc/self/timens_offsets";
 
 /// Capabilities by number (capability.h).
-const CAPABILITIES: [(u32, &str); 3] = [
-    (12, "CAP_NET_ADMIN"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
+const CAPABILITIES: [(u32, &str); 3] =
+    [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
 /// Looks at privileges, kernel and clocks.
 ///
@@ -72,7 +69,9 @@ fn type_information(path: &Path) -> Result<(), LoadError> {
     if path.exists() {
         return Ok(());
     }
-    Err(LoadError::NoBtf { path: path.to_owned() })
+    Err(LoadError::NoBtf {
+        path: path.to_owned(),
+    })
 }
 
 /// Lines of `clock seconds nanoseconds`; the programs read the boot clock without the offset.
@@ -99,8 +98,16 @@ mod tests {
     fn names_the_missing_capabilities() {
         assert!(privileges("Name:\tx\nCapEff:\t000001ffffffffff\n").is_ok());
         let error = privileges("CapEff:\t0000000000001000\n").unwrap_err();
-        assert!(error.to_string().contains("lacks CAP_PERFMON, CAP_BPF:"), "{error}");
-        assert!(privileges("").unwrap_err().to_string().contains("CAP_NET_ADMIN"));
+        assert!(
+            error.to_string().contains("lacks CAP_PERFMON, CAP_BPF:"),
+            "{error}"
+        );
+        assert!(
+            privileges("")
+                .unwrap_err()
+                .to_string()
+                .contains("CAP_NET_ADMIN")
+        );
     }
 
     #[test]
@@ -112,19 +119,30 @@ mod tests {
         for new in ["6.1.0-28-amd64\n", "6.18.44", "7.0.0-rc1"] {
             assert!(kernel(new).is_ok(), "{new}");
         }
-        assert!(kernel("5.15.0\n").unwrap_err().to_string().contains("5.15.0; Weir needs"));
+        assert!(
+            kernel("5.15.0\n")
+                .unwrap_err()
+                .to_string()
+                .contains("5.15.0; Weir needs")
+        );
     }
 
     #[test]
     fn asks_for_type_information() {
         let error = type_information(Path::new("/nowhere/btf")).unwrap_err();
-        assert!(error.to_string().contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
+        assert!(
+            error.to_string().contains("CONFIG_DEBUG_INFO_BTF"),
+            "{error}"
+        );
         assert!(type_information(Path::new("/proc/self/status")).is_ok());
     }
 
     #[test]
     fn refuses_other_clocks() {
-        assert!(time_offsets("monotonic           0         0\nboottime            0         0\n").is_ok());
+        assert!(
+            time_offsets("monotonic           0         0\nboottime            0         0\n")
+                .is_ok()
+        );
         assert!(time_offsets("").is_ok());
         let error = time_offsets("monotonic 0 0\nboottime 100 5\n").unwrap_err();
         assert!(error.to_string().contains("100 s + 5 ns"), "{error}");
