@@ -43,6 +43,9 @@ pub(crate) enum ClientError {
     /// The daemon cannot do it now.
     #[error("{0}; nothing is known to have been changed, try again in a moment")]
     Unavailable(String),
+    /// The daemon accepts, and says nothing.
+    #[error("the daemon did not answer in time; it may hang, and may yet do what it was asked")]
+    TimedOut,
     /// Another version of the policy than expected.
     #[error("{0}; look at what is in force, then apply again")]
     Conflict(String),
@@ -103,13 +106,8 @@ impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-                Self::Unavailable(if message.is_empty() {
-                    String::from("the daemon did not answer in time")
-                } else {
-                    message
-                })
-            }
+            Code::DeadlineExceeded | Code::Cancelled => Self::TimedOut,
+            Code::Unavailable => Self::Unavailable(message),
             Code::Aborted => Self::Conflict(message),
             Code::Unimplemented => Self::Unknown,
             _ => Self::Other(message),

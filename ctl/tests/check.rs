@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
@@ -196,12 +196,20 @@ fn every_command_has_help_with_an_example() {
     }
 }
 
+/// Copies a program in a process of its own: a program that this one writes cannot be run while a
+/// child of another test still has the descriptor.
+fn install(from: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    let status = command.args(["-m", "755"]).arg(from).arg(to).status();
+    assert!(status.expect("install runs").success());
+}
+
 #[test]
 fn run_says_where_it_looked_for_the_daemon() {
     let files = Files::new();
     let lonely = files.path("weir");
-    fs::copy(env!("CARGO_BIN_EXE_weir"), &lonely).expect("a copied program");
-    let run = |path: &std::path::Path| {
+    install(Path::new(env!("CARGO_BIN_EXE_weir")), &lonely);
+    let run = |path: &Path| {
         Command::new(&lonely)
             .args(["run", "--iface", "eth0", "--xdp-mode", "generic", "--json"])
             .args(["--address", "unix:/tmp/x.sock"])
@@ -219,12 +227,10 @@ fn run_says_where_it_looked_for_the_daemon() {
     assert!(text(&output.stderr).contains(&expected), "{output:?}");
 
     // With a daemon beside it, it becomes that daemon, with its arguments.
-    let daemon = files.path("weir-node");
-    fs::write(&daemon, "#!/bin/sh\necho \"$@\"\nexit 7\n").expect("a written file");
-    let mut mode = fs::metadata(&daemon).expect("metadata").permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
-    fs::set_permissions(&daemon, mode).expect("an executable file");
-    let output = run(std::path::Path::new("/bin"));
+    let script = files.path("script");
+    fs::write(&script, "#!/bin/sh\necho \"$@\"\nexit 7\n").expect("a written file");
+    install(&script, &files.path("weir-node"));
+    let output = run(Path::new("/bin"));
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(
         text(&output.stdout),
