@@ -76,6 +76,8 @@ fn defaults_are_those_of_the_documentation() {
 #[test]
 fn what_is_good_has_no_warnings() {
     for text in [
+        include_str!("../../deploy/examples/limits.toml"),
+        include_str!("../../deploy/compose/config/limits.toml"),
         include_str!("fixtures/fleet.toml"),
         include_str!("fixtures/demo.toml"),
     ] {

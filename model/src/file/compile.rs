@@ -21,10 +21,10 @@ const DEFAULT_FLOORS: Fraction = Fraction {
 };
 /// The coarsest rate: below it, a floor rounded down to whole units would lose more than 1 %.
 const LEAST_UNITS_PER_SECOND: u64 = 1 << 20;
-/// Reserved floors above this part of the rate are worth a warning.
-const MUCH_STRANDED: Fraction = Fraction {
+/// Floors above this part of the rate leave less to share than they reserve: worth a warning.
+const MUCH_RESERVED: Fraction = Fraction {
     numerator: 1,
-    denominator: 10,
+    denominator: 2,
 };
 
 /// How much a limit admits, as its author put it.
@@ -298,8 +298,8 @@ fn doubts(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Vec<Doubt> {
         });
     } else if u128::from(share.numerator)
         * u128::from(members)
-        * u128::from(MUCH_STRANDED.denominator)
-        > u128::from(share.denominator) * u128::from(MUCH_STRANDED.numerator)
+        * u128::from(MUCH_RESERVED.denominator)
+        > u128::from(share.denominator) * u128::from(MUCH_RESERVED.numerator)
     {
         doubts.push(Doubt::Stranded {
             members,

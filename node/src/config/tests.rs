@@ -103,6 +103,13 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn the_example_is_good() {
+    let text = include_str!("../../../deploy/examples/node.toml");
+    let outcome = check(text, &host(), &Overrides::default());
+    assert_eq!(outcome.problems, []);
+}
+
+#[test]
 fn defaults_are_those_of_the_documentation() {
     let config = parse(LEAST, &host(), &Overrides::default()).unwrap();
     assert_eq!(config.state_dir, Path::new(DEFAULT_STATE_DIR));
