@@ -36,9 +36,9 @@ pub(super) enum Unready {
 pub(super) async fn ensure(base: &Client, settings: &Settings, known: bool) -> Result<(), Unready> {
     let root = settings.root();
     match base.get_data(&root).await {
-        Ok((data, _)) if data == MARKER => return Ok(()),
-        Ok(_) | Err(Error::NoNode) if known => return Err(Unready::Vanished),
-        Ok((_, stat)) if stat.num_children > 0 => return Err(Unready::Vanished),
+        Ok((data, _)) if data == MARKER => Ok(()),
+        Ok(_) | Err(Error::NoNode) if known => Err(Unready::Vanished),
+        Ok((_, stat)) if stat.num_children > 0 => Err(Unready::Vanished),
         // A root that an operator made, to give it an ACL or a quota.
         Ok((_, stat)) => initialise(base, settings, Some(stat.version)).await,
         Err(Error::NoNode) => {
