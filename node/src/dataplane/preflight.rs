@@ -9,7 +9,7 @@ use super::error::LoadError;
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 const OLDEST_KERNEL_TEXT: &str = "6.1";
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-const STATUS: &str = "/proc/self/status";
+const STATUS: &str = "/proc/thread-self/status";
 const TIME_OFFSETS: &str = "/proc/self/timens_offsets";
 
 /// Capabilities by number (capability.h).
@@ -134,7 +134,7 @@ mod tests {
             error.to_string().contains("CONFIG_DEBUG_INFO_BTF"),
             "{error}"
         );
-        assert!(type_information(Path::new("/proc/self/status")).is_ok());
+        assert!(type_information(Path::new("/proc/thread-self/status")).is_ok());
     }
 
     #[test]

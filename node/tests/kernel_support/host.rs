@@ -1,0 +1,249 @@
+//! The decision on the host, for comparison: the same crate, on an environment that finds limits
+//! by going through the policy, without any of the tables that the kernel has.
+
+use std::{cell::RefCell, net::IpAddr, ptr::NonNull};
+
+use weir_abi::{
+    Cost, InstallRequest, InstallStatus, LimitCounters, LimitSlot, Operation, PortRange, Protocol,
+    Reason, Rule, Service, Totals,
+};
+use weir_limiter::{Address, Environment, Frame, LimitRef, SharedMemory, Work, decide, multiplier};
+use weir_model::{Policy, policy, prefix::Prefix};
+use weir_node::dataplane::{GrantRequest, InstallOutcome};
+
+pub struct HostKernel {
+    pub now: u64,
+    policy: Policy,
+    rules: Vec<Rule>,
+    slots: Vec<Box<LimitSlot>>,
+    counters: RefCell<Vec<LimitCounters>>,
+    totals: RefCell<Totals>,
+}
+
+impl HostKernel {
+    pub fn new(policy: Policy, now: u64) -> Self {
+        let rules = policy.limits.iter().enumerate();
+        let rules = rules.map(|(index, limit)| rule(index, limit)).collect();
+        let slots = policy.limits.iter().map(|_| Box::default()).collect();
+        let counters = vec![LimitCounters::default(); policy.limits.len()];
+        let host = Self {
+            now,
+            policy,
+            rules,
+            slots,
+            counters: counters.into(),
+            totals: RefCell::default(),
+        };
+        for slot in 0..host.policy.limits.len() {
+            let request = host.request(slot, Operation::Create);
+            host.run(slot, &request);
+        }
+        host
+    }
+
+    pub fn decide(&self, frame: &[u8]) -> bool {
+        decide(self, &Bytes(frame)).passes()
+    }
+
+    pub fn install(&self, grant: &GrantRequest) -> InstallOutcome {
+        let limits = &self.policy.limits;
+        let Some(slot) = limits.iter().position(|limit| limit.id == grant.limit) else {
+            return InstallOutcome::UnknownLimit;
+        };
+        let request = InstallRequest {
+            rate_multiplier: multiplier(grant.amount.rate.0),
+            burst: grant.amount.burst.0,
+            floor_multiplier: multiplier(grant.floor.rate.0),
+            floor_burst: grant.floor.burst.0,
+            expires_ns: grant.expires.0,
+            ..self.request(slot, Operation::Grant)
+        };
+        let at = weir_model::Nanos(self.now);
+        match self.run(slot, &request) {
+            InstallStatus::Installed => InstallOutcome::Installed { at, renewed: false },
+            InstallStatus::Renewed => InstallOutcome::Installed { at, renewed: true },
+            InstallStatus::Expired => InstallOutcome::Expired { at },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn counters(&self) -> (Totals, Vec<LimitCounters>) {
+        (*self.totals.borrow(), self.counters.borrow().clone())
+    }
+
+    fn request(&self, slot: usize, operation: Operation) -> InstallRequest {
+        InstallRequest {
+            limit: self.policy.limits[slot].id.0,
+            revision: u64::from(self.policy.limits[slot].revision.0),
+            operation: operation as u16,
+            ..InstallRequest::default()
+        }
+    }
+
+    fn run(&self, slot: usize, request: &InstallRequest) -> InstallStatus {
+        weir_limiter::install(self.slot(slot), request, self.now)
+    }
+
+    fn slot(&self, slot: usize) -> LimitRef<'_, SharedMemory> {
+        let slot = NonNull::from(&*self.slots[slot]);
+        // SAFETY: boxed for as long as `self` lives, and only accessed through `LimitRef`.
+        unsafe { LimitRef::new(slot) }
+    }
+
+    fn applicable(&self, destination: IpAddr) -> Vec<u32> {
+        let host = host_prefix(destination);
+        let applies = |to: &[Prefix]| to.is_empty() || to.iter().any(|one| one.contains(host));
+        let limits = self.policy.limits.iter().enumerate();
+        limits
+            .filter(|(_, limit)| applies(&limit.matches.to))
+            .map(|(index, _)| index as u32)
+            .collect()
+    }
+}
+
+fn rule(index: usize, limit: &policy::Limit) -> Rule {
+    let mut rule = Rule {
+        limit: limit.id.0,
+        // A set for each limit that asks for one.
+        source_set: if limit.matches.from.is_empty() {
+            0
+        } else {
+            index as u32 + 1
+        },
+        protocol: match limit.matches.protocol {
+            policy::Protocol::Any => Protocol::Any,
+            policy::Protocol::Tcp => Protocol::Tcp,
+            policy::Protocol::Udp => Protocol::Udp,
+            policy::Protocol::Icmp => Protocol::Icmp,
+        } as u8,
+        cost: match limit.cost {
+            policy::Cost::Packets => Cost::Packets,
+            policy::Cost::Bits => Cost::Bits,
+        } as u8,
+        fraction_bits: limit.scale.fraction_bits,
+        shadow: u8::from(limit.mode == policy::Mode::Shadow),
+        port_ranges: limit.matches.ports.len() as u32,
+        ..Rule::default()
+    };
+    for (place, range) in rule.ports.iter_mut().zip(&limit.matches.ports) {
+        *place = PortRange {
+            first: range.first,
+            last: range.last,
+        };
+    }
+    rule
+}
+
+fn address(address: &Address) -> IpAddr {
+    match *address {
+        Address::V4(word) => IpAddr::from(word.to_ne_bytes()),
+        Address::V6(words) => {
+            let mut bytes = [0; 16];
+            for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+                place.copy_from_slice(&word.to_ne_bytes());
+            }
+            IpAddr::from(bytes)
+        }
+    }
+}
+
+fn host_prefix(address: IpAddr) -> Prefix {
+    Prefix::containing(address, if address.is_ipv4() { 32 } else { 128 }).unwrap()
+}
+
+impl Environment for HostKernel {
+    type Memory = SharedMemory;
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn side(&self) -> u32 {
+        0
+    }
+
+    fn management_port(&self, _: u32) -> u32 {
+        0
+    }
+
+    fn management_source(&self, _: &Address) -> u32 {
+        0
+    }
+
+    fn service(&self, _: u32, destination: &Address) -> Option<&Service> {
+        let found = self.applicable(address(destination));
+        if found.is_empty() {
+            return None;
+        }
+        let mut service = Service {
+            count: found.len() as u32,
+            asks_source: 1,
+            ..Service::default()
+        };
+        service.slots[..found.len()].copy_from_slice(&found);
+        Some(Box::leak(Box::new(service)))
+    }
+
+    fn source_sets(&self, _: u32, source: &Address) -> u64 {
+        let source = host_prefix(address(source));
+        let limits = self.policy.limits.iter().enumerate();
+        limits
+            .filter(|(_, limit)| limit.matches.from.iter().any(|from| from.contains(source)))
+            .fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
+    fn rule(&self, _: u32, slot: u32) -> Option<&Rule> {
+        self.rules.get(slot as usize)
+    }
+
+    fn limit(&self, slot: u32) -> Option<LimitRef<'_, SharedMemory>> {
+        Some(self.slot(slot as usize))
+    }
+
+    fn work<R>(&self, act: impl FnOnce(&mut Work) -> R) -> Option<R> {
+        Some(act(&mut Work::default()))
+    }
+
+    fn count_limit(&self, slot: u32, count: impl FnOnce(&mut LimitCounters)) {
+        count(&mut self.counters.borrow_mut()[slot as usize]);
+    }
+
+    fn count_total(&self, count: impl FnOnce(&mut Totals)) {
+        count(&mut self.totals.borrow_mut());
+    }
+}
+
+/// A frame in memory.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn at<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.get(offset..offset + N)?.try_into().ok()
+    }
+}
+
+impl Frame for Bytes<'_> {
+    fn length(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    fn byte(&self, offset: usize) -> Option<u8> {
+        self.0.get(offset).copied()
+    }
+
+    fn half(&self, offset: usize) -> Option<u16> {
+        self.at(offset).map(u16::from_be_bytes)
+    }
+
+    fn word(&self, offset: usize) -> Option<u32> {
+        self.at(offset).map(u32::from_ne_bytes)
+    }
+}
+
+/// Whether the sums of the totals agree.
+pub fn check_totals(totals: &Totals) {
+    let packets: u64 = totals.by_reason.iter().map(|tally| tally.packets).sum();
+    let bytes: u64 = totals.by_reason.iter().map(|tally| tally.bytes).sum();
+    assert_eq!((packets, bytes), (totals.received.packets, totals.received.bytes));
+    assert_eq!(totals.by_reason[Reason::Internal as usize].packets, 0);
+}
