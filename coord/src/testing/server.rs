@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -24,6 +24,20 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 const START_POLL: Duration = Duration::from_millis(25);
 /// How often another port is tried, should somebody else have taken the one that was free.
 const START_ATTEMPTS: usize = 3;
+
+/// Runs its arguments as a server that ends when standard input does: when this process is gone,
+/// in whatever way, so is the server. Says the server's process id.
+const SUPERVISOR: &str = r#"
+exec 3<&0 4>"$1"
+shift
+"$@" </dev/null >&4 2>&4 &
+server=$!
+echo $server
+(cat <&3 >&4; kill -9 $server) 2>&4 >&4 &
+watchdog=$!
+wait $server
+kill $watchdog
+"#;
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -54,7 +68,14 @@ pub struct ZooKeeperServer {
     options: Options,
     directory: TempDir,
     port: u16,
-    process: Option<Child>,
+    process: Option<Process>,
+}
+
+/// A running server.
+#[derive(Debug)]
+struct Process {
+    supervisor: Child,
+    server: Pid,
 }
 
 impl ZooKeeperServer {
@@ -111,8 +132,10 @@ impl ZooKeeperServer {
         self.kill();
         let configuration = self.configure()?;
         let said = self.directory.path().join("server.log");
-        let output = fs::File::create(&said)?;
-        let process = Command::new("java")
+        let mut supervisor = Command::new("sh")
+            .args(["-c", SUPERVISOR, "supervisor"])
+            .arg(&said)
+            .arg("java")
             .arg(format!("-Xmx{}m", self.options.heap_mib))
             .args([
                 "-XX:+UseSerialGC",
@@ -124,22 +147,26 @@ impl ZooKeeperServer {
             .args(["-cp", CLASS_PATH])
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(configuration)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn();
-        self.process = Some(process.map_err(|error| {
-            io::Error::new(error.kind(), format!("java could not be run: {error}"))
-        })?);
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut pid = String::new();
+        if let Some(said) = supervisor.stdout.take() {
+            io::BufReader::new(said).read_line(&mut pid)?;
+        }
+        let server = Pid::from_raw(pid.trim().parse().map_err(io::Error::other)?);
+        self.process = Some(Process { supervisor, server });
         self.wait_until_ready(&said)
     }
 
     /// Kills the server at once, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Failing means that it has ended already.
-            let _ = process.kill();
-            let _ = process.wait();
+            if matches!(process.supervisor.try_wait(), Ok(None)) {
+                // Failing means that it has just ended by itself.
+                let _ = kill(process.server, Signal::SIGKILL);
+            }
+            let _ = process.supervisor.wait();
         }
     }
 
@@ -178,8 +205,7 @@ impl ZooKeeperServer {
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let process = self.process.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let pid = i32::try_from(process.id()).map_err(io::Error::other)?;
-        Ok(kill(Pid::from_raw(pid), signal)?)
+        Ok(kill(process.server, signal)?)
     }
 
     fn configure(&self) -> io::Result<std::path::PathBuf> {
@@ -209,7 +235,7 @@ impl ZooKeeperServer {
             let ended = self
                 .process
                 .as_mut()
-                .and_then(|process| process.try_wait().transpose());
+                .and_then(|process| process.supervisor.try_wait().transpose());
             if ended.is_some() || Instant::now() > deadline {
                 let said = fs::read_to_string(said).unwrap_or_default();
                 let end: Vec<&str> = said.lines().rev().take(20).collect();
