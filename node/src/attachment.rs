@@ -55,9 +55,12 @@ impl Attachments {
         let interfaces = names
             .iter()
             .map(|name| {
-                let index = if_nametoindex(name.as_str())
-                    .map_err(|_| Lost::Gone { name: name.clone() })?;
-                Ok(Interface { name: name.clone(), index })
+                let index =
+                    if_nametoindex(name.as_str()).map_err(|_| Lost::Gone { name: name.clone() })?;
+                Ok(Interface {
+                    name: name.clone(),
+                    index,
+                })
             })
             .collect::<Result<_, Lost>>()?;
         Ok(Self { mode, interfaces })
@@ -95,9 +98,15 @@ impl Interface {
             Ok(found) if found == self.index => Ok(()),
             Ok(found) => {
                 let (name, expected) = (self.name.clone(), self.index);
-                Err(Lost::Replaced { name, expected, found })
+                Err(Lost::Replaced {
+                    name,
+                    expected,
+                    found,
+                })
             }
-            Err(_) => Err(Lost::Gone { name: self.name.clone() }),
+            Err(_) => Err(Lost::Gone {
+                name: self.name.clone(),
+            }),
         }
     }
 }
@@ -109,15 +118,26 @@ mod tests {
     #[test]
     fn a_missing_interface_is_named() {
         let lost = Attachments::new(XdpMode::Native, &["weir-none".to_owned()]).unwrap_err();
-        assert_eq!(lost, Lost::Gone { name: "weir-none".to_owned() });
+        assert_eq!(
+            lost,
+            Lost::Gone {
+                name: "weir-none".to_owned()
+            }
+        );
         assert!(lost.to_string().contains("weir-none"));
     }
 
     #[test]
     fn a_replaced_interface_is_noticed() {
         let index = if_nametoindex("lo").unwrap();
-        let interfaces = vec![Interface { name: "lo".to_owned(), index: index + 1 }];
-        let attachments = Attachments { mode: XdpMode::Native, interfaces };
+        let interfaces = vec![Interface {
+            name: "lo".to_owned(),
+            index: index + 1,
+        }];
+        let attachments = Attachments {
+            mode: XdpMode::Native,
+            interfaces,
+        };
         assert!(matches!(attachments.check(), Err(Lost::Replaced { .. })));
         assert!(attachments.states().all(|(_, attached)| !attached));
     }

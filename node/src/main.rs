@@ -115,11 +115,16 @@ fn daemon(args: DaemonArgs) -> anyhow::Result<ExitCode> {
 /// The node file, with every problem printed. `None` if one is an error.
 fn read_config(path: &Path, overrides: &Overrides) -> anyhow::Result<Option<NodeConfig>> {
     let text = fs::read_to_string(path).with_context(|| {
-        format!("node file {}: write one, or name another with --config", path.display())
+        format!(
+            "node file {}: write one, or name another with --config",
+            path.display()
+        )
     })?;
     let host = Host {
         machine_id: fs::read_to_string("/etc/machine-id").ok(),
-        name: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
+        name: nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok()),
     };
     let checked = config::check(&text, &host, overrides);
     for problem in &checked.problems {

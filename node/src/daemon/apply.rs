@@ -68,7 +68,10 @@ impl Daemon {
             let is_in_force = self.enforcement.policy_version() == version;
             self.policy_changed();
             let _ = answer.send(if is_in_force {
-                Answer::Here(v1::ApplyReply { version: version.0, ..reply })
+                Answer::Here(v1::ApplyReply {
+                    version: version.0,
+                    ..reply
+                })
             } else {
                 Answer::Refused(Status::failed_precondition(
                     "the kernel cannot hold this policy; the daemon's log says why",
@@ -86,7 +89,10 @@ impl Daemon {
         tokio::spawn(async move {
             let published = keeper.publish(document, expected).await;
             let _ = answer.send(match published {
-                Ok(version) => Answer::Here(v1::ApplyReply { version: version.0, ..reply }),
+                Ok(version) => Answer::Here(v1::ApplyReply {
+                    version: version.0,
+                    ..reply
+                }),
                 Err(error) => Answer::Refused(refusal(&error)),
             });
         });
@@ -124,7 +130,11 @@ fn change_list(before: &Policy, after: &Policy) -> Vec<v1::LimitChange> {
                     after: field.after,
                 })
                 .collect();
-            v1::LimitChange { name, kind: kind.into(), fields }
+            v1::LimitChange {
+                name,
+                kind: kind.into(),
+                fields,
+            }
         })
         .collect()
 }

@@ -68,7 +68,11 @@ impl Coordination {
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
         match self {
             Self::Fleet(fleet) => fleet.set_policy(version, policy, now),
-            Self::Embedded { node, timing, embedded } => match embedded {
+            Self::Embedded {
+                node,
+                timing,
+                embedded,
+            } => match embedded {
                 Some(embedded) => embedded.handle(Input::Policy(version, policy), now),
                 None => *embedded = Some(Embedded::new(*node, (version, policy), *timing, now)),
             },

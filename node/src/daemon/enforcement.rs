@@ -50,7 +50,9 @@ impl Enforcement {
 
     /// Its version; 0 for none.
     pub fn policy_version(&self) -> PolicyVersion {
-        self.policy.as_ref().map_or(PolicyVersion(0), |(version, _)| *version)
+        self.policy
+            .as_ref()
+            .map_or(PolicyVersion(0), |(version, _)| *version)
     }
 
     /// The text that the policy was compiled from.
@@ -146,7 +148,8 @@ impl Enforcement {
         let grants: Vec<Grant> = self
             .strict_limits()
             .filter(|(id, floor)| {
-                let bare = |grant: &Grant| grant.floor == Amount::ZERO && grant.amount == Amount::ZERO;
+                let bare =
+                    |grant: &Grant| grant.floor == Amount::ZERO && grant.amount == Amount::ZERO;
                 *floor != Amount::ZERO && self.held_of(*id).is_none_or(|grant| bare(&grant))
             })
             .map(|(id, floor)| Grant::floor(id, floor))
@@ -163,12 +166,17 @@ impl Enforcement {
 
     /// A message of whoever leads. What is to be said in return is handed to `reply`.
     pub fn receive(&mut self, message: ToNode, mut reply: impl FnMut(FromNode)) {
-        let Some(follower) = &mut self.follower else { return };
+        let Some(follower) = &mut self.follower else {
+            return;
+        };
         follower.handle(message, dataplane::now());
         while let Some(command) = self.follower.as_mut().and_then(Follower::poll_command) {
             match command {
                 Command::Send(message) => reply(message),
-                Command::Install { grants, acknowledge } => self.install(&grants, acknowledge),
+                Command::Install {
+                    grants,
+                    acknowledge,
+                } => self.install(&grants, acknowledge),
             }
         }
     }
@@ -243,13 +251,20 @@ impl Enforcement {
     }
 
     fn held(&self) -> Vec<Grant> {
-        self.strict_limits().filter_map(|(id, _)| self.held_of(id)).collect()
+        self.strict_limits()
+            .filter_map(|(id, _)| self.held_of(id))
+            .collect()
     }
 
     /// What the kernel holds of a limit; `None` if it does not have it.
     pub fn held_of(&self, limit: LimitId) -> Option<Grant> {
         let held = self.dataplane.held(limit).ok().flatten()?;
-        Some(Grant { limit, amount: held.amount, floor: held.floor, expires: held.expires })
+        Some(Grant {
+            limit,
+            amount: held.amount,
+            floor: held.floor,
+            expires: held.expires,
+        })
     }
 
     /// How much is left of the lease on a limit; `None` if what is held has no end.

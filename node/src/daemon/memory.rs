@@ -63,8 +63,10 @@ impl Memory {
     ///
     /// [`MemoryError`] if the directory is unusable or another node's.
     pub fn open(directory: &Path, node: NodeId) -> Result<Self, MemoryError> {
-        let unusable =
-            |source| MemoryError::Unusable { directory: directory.to_owned(), source };
+        let unusable = |source| MemoryError::Unusable {
+            directory: directory.to_owned(),
+            source,
+        };
         fs::create_dir_all(directory).map_err(unusable)?;
         let path = directory.join(FILE);
         let content = match fs::read(&path) {
@@ -78,9 +80,17 @@ impl Memory {
             && content.node != node
         {
             let directory = directory.to_owned();
-            return Err(MemoryError::Foreign { directory, found: content.node, expected: node });
+            return Err(MemoryError::Foreign {
+                directory,
+                found: content.node,
+                expected: node,
+            });
         }
-        let content = content.unwrap_or(Content { node, is_member: false, policy: None });
+        let content = content.unwrap_or(Content {
+            node,
+            is_member: false,
+            policy: None,
+        });
         let memory = Self { path, content };
         memory.write().map_err(unusable)?;
         Ok(memory)
@@ -139,7 +149,10 @@ mod tests {
         memory.set_policy(PolicyVersion(3), "version = 1");
         let memory = Memory::open(directory.path(), node).unwrap();
         assert!(memory.is_member());
-        assert_eq!(memory.policy(), Some((PolicyVersion(3), "version = 1".to_owned())));
+        assert_eq!(
+            memory.policy(),
+            Some((PolicyVersion(3), "version = 1".to_owned()))
+        );
         let other = Memory::open(directory.path(), NodeId::from_u128(2));
         assert!(matches!(other, Err(MemoryError::Foreign { .. })));
     }

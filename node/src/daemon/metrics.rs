@@ -54,7 +54,9 @@ struct Scrape(Registry);
 
 impl Scrape {
     fn add(&self, collector: impl Collector + 'static) {
-        self.0.register(Box::new(collector)).expect("each family has a name of its own");
+        self.0
+            .register(Box::new(collector))
+            .expect("each family has a name of its own");
     }
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
@@ -87,20 +89,33 @@ impl Scrape {
             "Bytes of frames by limit, verdict and reason, without check sequence.",
             &labels,
         );
-        let Ok(counters) = view.enforcement.dataplane().counters() else { return };
+        let Ok(counters) = view.enforcement.dataplane().counters() else {
+            return;
+        };
         for limit in &view.policy().limits {
-            let Some(counted) = counters.limits.iter().find(|counted| counted.limit == limit.id)
+            let Some(counted) = counters
+                .limits
+                .iter()
+                .find(|counted| counted.limit == limit.id)
             else {
                 continue;
             };
             for (verdict, reason, tally) in counted.by_verdict() {
-                packets.with_label_values(&[&limit.name, verdict, reason]).inc_by(tally.packets);
-                bytes.with_label_values(&[&limit.name, verdict, reason]).inc_by(tally.bytes);
+                packets
+                    .with_label_values(&[&limit.name, verdict, reason])
+                    .inc_by(tally.packets);
+                bytes
+                    .with_label_values(&[&limit.name, verdict, reason])
+                    .inc_by(tally.bytes);
             }
         }
         for (verdict, reason, tally) in counters.unlimited() {
-            packets.with_label_values(&["", verdict, reason]).inc_by(tally.packets);
-            bytes.with_label_values(&["", verdict, reason]).inc_by(tally.bytes);
+            packets
+                .with_label_values(&["", verdict, reason])
+                .inc_by(tally.packets);
+            bytes
+                .with_label_values(&["", verdict, reason])
+                .inc_by(tally.bytes);
         }
     }
 
@@ -122,12 +137,16 @@ impl Scrape {
                 rate.with_label_values(&[&limit.name]).set(budget);
                 continue;
             }
-            let effective =
-                view.enforcement.held_of(limit.id).map(|grant| grant.effective(now).rate);
+            let effective = view
+                .enforcement
+                .held_of(limit.id)
+                .map(|grant| grant.effective(now).rate);
             rate.with_label_values(&[&limit.name])
                 .set(limit.scale.tokens_per_second(effective.unwrap_or_default()));
             let left = view.enforcement.lease_left(limit.id).unwrap_or_default();
-            lease.with_label_values(&[&limit.name]).set(left.as_secs_f64());
+            lease
+                .with_label_values(&[&limit.name])
+                .set(left.as_secs_f64());
         }
     }
 
@@ -154,16 +173,25 @@ impl Scrape {
             &["limit"],
         );
         let on_floor = IntGaugeVec::new(
-            Opts::new("weir_nodes_on_floor", "Members on their floor of a limit. Leader only."),
+            Opts::new(
+                "weir_nodes_on_floor",
+                "Members on their floor of a limit. Leader only.",
+            ),
             &["limit"],
         )
         .expect("valid names");
         self.add(on_floor.clone());
         let status = view.status();
         for (limit, status) in view.policy().limits.iter().zip(&status.limits) {
-            admitted.with_label_values(&[&limit.name]).set(status.admitted_rate);
-            excess.with_label_values(&[&limit.name]).set(excess_ratio(limit, &leader));
-            on_floor.with_label_values(&[&limit.name]).set(i64::from(status.nodes_on_floor));
+            admitted
+                .with_label_values(&[&limit.name])
+                .set(status.admitted_rate);
+            excess
+                .with_label_values(&[&limit.name])
+                .set(excess_ratio(limit, &leader));
+            on_floor
+                .with_label_values(&[&limit.name])
+                .set(i64::from(status.nodes_on_floor));
         }
     }
 

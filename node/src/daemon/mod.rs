@@ -83,10 +83,18 @@ impl Daemon {
         attachments: Attachments,
     ) -> Self {
         let ticks = TickTimes::default();
-        let mut daemon = Self { facts, enforcement, coordination, attachments, ticks };
+        let mut daemon = Self {
+            facts,
+            enforcement,
+            coordination,
+            attachments,
+            ticks,
+        };
         if matches!(daemon.coordination, Coordination::Embedded { .. }) {
             daemon.enforcement.set_member(true);
-            daemon.enforcement.begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM);
+            daemon
+                .enforcement
+                .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM);
         }
         daemon.policy_changed();
         daemon
@@ -161,7 +169,8 @@ impl Daemon {
 
     fn receive(&mut self, message: ToNode) {
         let coordination = &mut self.coordination;
-        self.enforcement.receive(message, |reply| coordination.send(reply, dataplane::now()));
+        self.enforcement
+            .receive(message, |reply| coordination.send(reply, dataplane::now()));
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -181,7 +190,8 @@ impl Daemon {
 
     fn policy_changed(&mut self) {
         if let Some((version, policy)) = self.enforcement.policy() {
-            self.coordination.set_policy(*version, policy.clone(), dataplane::now());
+            self.coordination
+                .set_policy(*version, policy.clone(), dataplane::now());
         }
     }
 

@@ -79,12 +79,18 @@ impl View<'_> {
     }
 
     fn this_node(&self) -> v1::Node {
-        v1::Node::new(self.facts.node, self.facts.name.clone(), self.facts.address.clone())
+        v1::Node::new(
+            self.facts.node,
+            self.facts.name.clone(),
+            self.facts.address.clone(),
+        )
     }
 
     fn live_name(&self, node: NodeId) -> Option<String> {
         let live = self.coordination.fleet()?.live();
-        live.iter().find(|live| live.record.node == node).map(|live| live.record.name.clone())
+        live.iter()
+            .find(|live| live.record.node == node)
+            .map(|live| live.record.name.clone())
     }
 
     /// The fleet at a glance, as far as this node knows.
@@ -121,10 +127,16 @@ impl View<'_> {
 
     fn members(&self, leader: Option<&LeaderView>) -> Vec<v1::Member> {
         let mut members: Vec<v1::Member> = match (leader, self.coordination.fleet()) {
-            (Some(leader), _) => leader.members.iter().map(|member| self.member(member)).collect(),
-            (None, Some(fleet)) => {
-                fleet.members().iter().map(|member| self.member_from_afar(member)).collect()
-            }
+            (Some(leader), _) => leader
+                .members
+                .iter()
+                .map(|member| self.member(member))
+                .collect(),
+            (None, Some(fleet)) => fleet
+                .members()
+                .iter()
+                .map(|member| self.member_from_afar(member))
+                .collect(),
             (None, None) => Vec::new(),
         };
         members.sort_by(|a, b| name_of(a.node.as_ref()).cmp(name_of(b.node.as_ref())));
@@ -146,7 +158,10 @@ impl View<'_> {
     /// A member as the roster has it, without a leader's knowledge.
     fn member_from_afar(&self, member: &weir_coord_core::record::MemberRecord) -> v1::Member {
         let is_this = member.node == self.facts.node;
-        let leader = self.coordination.fleet().and_then(|fleet| fleet.term()?.leader);
+        let leader = self
+            .coordination
+            .fleet()
+            .and_then(|fleet| fleet.term()?.leader);
         v1::Member {
             node: Some(v1::Node::new(
                 member.node,
@@ -157,7 +172,11 @@ impl View<'_> {
             is_leader: leader == Some(member.node),
             on_floor: is_this && self.own_floors() > 0,
             last_report_ms: None,
-            policy_version: if is_this { self.enforcement.policy_version().0 } else { 0 },
+            policy_version: if is_this {
+                self.enforcement.policy_version().0
+            } else {
+                0
+            },
         }
     }
 
@@ -259,9 +278,16 @@ impl View<'_> {
     fn node_limit(&self, limit: &Limit, member: &MemberView) -> Option<v1::NodeLimit> {
         let share = member.limits.iter().find(|share| share.limit == limit.id)?;
         let is_local = limit.promise == Promise::Local;
-        let left = share.held.lease_left.saturating_sub(member.heard.unwrap_or_default());
+        let left = share
+            .held
+            .lease_left
+            .saturating_sub(member.heard.unwrap_or_default());
         let on_floor = self.is_on_floor(share);
-        let held = if is_local { limit.budget } else { share.held.amount };
+        let held = if is_local {
+            limit.budget
+        } else {
+            share.held.amount
+        };
         let per_second = |rate| limit.scale.tokens_per_second(rate);
         Some(v1::NodeLimit {
             limit: limit.name.clone(),
@@ -272,8 +298,7 @@ impl View<'_> {
             offered: per_second(share.rates.offered),
             admitted: per_second(share.rates.admitted),
             dropped: per_second(share.rates.dropped),
-            lease_left_ms: (!is_local && !is_endless(share.held.lease_left))
-                .then(|| millis(left)),
+            lease_left_ms: (!is_local && !is_endless(share.held.lease_left)).then(|| millis(left)),
             on_floor,
         })
     }

@@ -40,7 +40,10 @@ impl AdminService {
     ) -> Result<Answer<T>, Status> {
         let (answer, answered) = oneshot::channel();
         let stopping = |_| Status::unavailable("this node is shutting down");
-        self.asker.send(question(answer)).await.map_err(|_| stopping(()))?;
+        self.asker
+            .send(question(answer))
+            .await
+            .map_err(|_| stopping(()))?;
         answered.await.map_err(|_| stopping(()))
     }
 }
@@ -52,13 +55,18 @@ async fn leader(address: &str, is_forwarded: bool) -> Result<Leader, Status> {
         return Err(Status::unavailable("the leader is changing; try again"));
     }
     let unreachable = |error: &dyn std::error::Error| {
-        Status::unavailable(format!("the leader at {address} cannot be reached: {error}"))
+        Status::unavailable(format!(
+            "the leader at {address} cannot be reached: {error}"
+        ))
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| unreachable(&error))?
         .connect_timeout(LEADER_TIMEOUT)
         .timeout(LEADER_TIMEOUT * 5);
-    let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| unreachable(&error))?;
     Ok(AdminClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
@@ -66,7 +74,9 @@ async fn leader(address: &str, is_forwarded: bool) -> Result<Leader, Status> {
 
 fn forwarded<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+    request
+        .metadata_mut()
+        .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
     request
 }
 
@@ -78,11 +88,17 @@ macro_rules! answer {
             Answer::Here(reply) => Ok(Response::new(reply)),
             Answer::Refused(status) => Err(status),
             Answer::Elsewhere(address) => {
-                leader(&address, is_forwarded).await?.$method(forwarded($message)).await
+                leader(&address, is_forwarded)
+                    .await?
+                    .$method(forwarded($message))
+                    .await
             }
             Answer::Partly(reply, address) => {
                 let asked = async {
-                    leader(&address, is_forwarded).await?.$method(forwarded($message)).await
+                    leader(&address, is_forwarded)
+                        .await?
+                        .$method(forwarded($message))
+                        .await
                 };
                 match asked.await {
                     Ok(leaders) => Ok(Response::new(leaders.into_inner().seen_from(reply))),
@@ -101,21 +117,39 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::ApplyReply>, Status> {
         let message = request.get_ref().clone();
         let copy = message.clone();
-        answer!(self, request, |answer| Question::Apply(message, answer), apply, copy)
+        answer!(
+            self,
+            request,
+            |answer| Question::Apply(message, answer),
+            apply,
+            copy
+        )
     }
 
     async fn status(
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
-        answer!(self, request, Question::Status, status, v1::StatusRequest {})
+        answer!(
+            self,
+            request,
+            Question::Status,
+            status,
+            v1::StatusRequest {}
+        )
     }
 
     async fn limits(
         &self,
         request: Request<v1::LimitsRequest>,
     ) -> Result<Response<v1::LimitsReply>, Status> {
-        answer!(self, request, Question::Limits, limits, v1::LimitsRequest {})
+        answer!(
+            self,
+            request,
+            Question::Limits,
+            limits,
+            v1::LimitsRequest {}
+        )
     }
 
     async fn nodes(

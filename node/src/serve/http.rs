@@ -1,6 +1,8 @@
 //! `GET /metrics`, `/healthz` and `/readyz`.
 
-use axum::{Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use super::{Asker, Question};
@@ -23,7 +25,11 @@ pub async fn serve(listener: TcpListener, asker: Asker) -> std::io::Result<()> {
 
 async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
     match read(asker).await {
-        Some(text) => (StatusCode::OK, [(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text),
+        Some(text) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
+            text,
+        ),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,
             [(header::CONTENT_TYPE, "text/plain")],
@@ -36,7 +42,10 @@ async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
 async fn health(State(asker): State<Asker>) -> impl IntoResponse {
     match read(asker).await {
         Some(_) => (StatusCode::OK, "ok\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the daemon does not answer\n"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon does not answer\n",
+        ),
     }
 }
 

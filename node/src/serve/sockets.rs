@@ -20,7 +20,9 @@ const SOCKET_MODE: u32 = 0o660;
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// A daemon answers on it.
-    #[error("another daemon answers on {0}; stop it, or set `[admin] socket`")]
+    #[error(
+        "another daemon is running: it answers on {0}; stop it, or set another `[admin] socket`"
+    )]
     Taken(PathBuf),
     /// The local socket cannot be made.
     #[error("local socket {path}: {source}")]
@@ -31,7 +33,9 @@ pub enum SocketError {
         source: io::Error,
     },
     /// The address cannot be bound.
-    #[error("{setting} {address}: {source}; is another daemon running, is the address this host's?")]
+    #[error(
+        "{setting} {address}: {source}; is another daemon running, is the address this host's?"
+    )]
     Tcp {
         /// Which setting names it.
         setting: &'static str,
@@ -52,7 +56,10 @@ pub async fn unix(path: &Path) -> Result<UnixListener, SocketError> {
     if UnixStream::connect(path).await.is_ok() {
         return Err(SocketError::Taken(path.to_owned()));
     }
-    let failed = |source| SocketError::Unix { path: path.to_owned(), source };
+    let failed = |source| SocketError::Unix {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
@@ -76,5 +83,9 @@ pub async fn unix(path: &Path) -> Result<UnixListener, SocketError> {
 pub async fn tcp(setting: &'static str, address: SocketAddr) -> Result<TcpListener, SocketError> {
     TcpListener::bind(address)
         .await
-        .map_err(|source| SocketError::Tcp { setting, address, source })
+        .map_err(|source| SocketError::Tcp {
+            setting,
+            address,
+            source,
+        })
 }

@@ -68,12 +68,7 @@ pub fn alone(how: &Alone) -> anyhow::Result<()> {
     ended
 }
 
-fn enforce(
-    how: &Alone,
-    node: NodeId,
-    dataplane: Dataplane,
-    memory: Memory,
-) -> anyhow::Result<()> {
+fn enforce(how: &Alone, node: NodeId, dataplane: Dataplane, memory: Memory) -> anyhow::Result<()> {
     let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
     let enforcement = Enforcement::new(node, dataplane, memory);
     if enforcement.policy().is_none() {
@@ -98,10 +93,17 @@ async fn run(
         address: String::new(),
         zookeeper_servers: String::new(),
     };
-    let coordination =
-        Coordination::Embedded { node, timing: Timing::DEFAULT, embedded: None };
+    let coordination = Coordination::Embedded {
+        node,
+        timing: Timing::DEFAULT,
+        embedded: None,
+    };
     let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
-    let mut inputs = Inputs { events: None, inbound: None, questions };
+    let mut inputs = Inputs {
+        events: None,
+        inbound: None,
+        questions,
+    };
     let ended = daemon.run(&mut inputs, Timing::DEFAULT.tick, stop).await;
     printer.abort();
     Ok(ended?)
@@ -117,7 +119,9 @@ async fn print(asker: Asker, json: bool) {
         if asker.send(Question::Limits(answer)).await.is_err() {
             return;
         }
-        let Ok(Answer::Here(reply)) = answered.await else { continue };
+        let Ok(Answer::Here(reply)) = answered.await else {
+            continue;
+        };
         if json {
             println!("{}", json_line(&reply));
         } else {

@@ -24,10 +24,15 @@ pub use alone::{Alone, alone};
 
 use crate::{
     attachment::Attachments,
-    config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode, ZooKeeperSettings},
+    config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
     dataplane::{self, Clock, LoadOptions},
-    serve::{Asker, QUESTIONS, admin::AdminService, http, sockets},
+    serve::{
+        Asker, QUESTIONS,
+        admin::AdminService,
+        http,
+        sockets::{self, SocketError},
+    },
 };
 
 /// The kernel's number of this boot.
@@ -43,11 +48,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 ///
 /// What keeps the daemon from starting, or made it end.
 pub fn serve(config: NodeConfig) -> anyhow::Result<()> {
-    let memory = Memory::open(&config.state_dir, config.node.id)?;
-    let dataplane = dataplane::load(&load_options(&config))?;
-    let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
-    let enforcement = Enforcement::new(config.node.id, dataplane, memory);
-    runtime()?.block_on(run(config, enforcement, attachments))
+    runtime()?.block_on(run(config))
 }
 
 /// Takes the program off the interfaces and removes its pins.
@@ -61,7 +62,10 @@ pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
     if interfaces.is_empty() {
         info!(group, "nothing was attached");
     } else {
-        info!(interfaces = interfaces.join(", "), "detached; nothing is enforced here now");
+        info!(
+            interfaces = interfaces.join(", "),
+            "detached; nothing is enforced here now"
+        );
     }
     Ok(())
 }
@@ -102,39 +106,44 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("no event loop")
 }
 
-async fn run(
-    config: NodeConfig,
-    enforcement: Enforcement,
-    attachments: Attachments,
-) -> anyhow::Result<()> {
-    let (asker, questions) = mpsc::channel(QUESTIONS);
+async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let local = sockets::unix(&config.admin_socket).await?;
-    serve_locally(local, asker.clone());
-    if let Some(address) = config.http_listen {
-        let listener = sockets::tcp("http.listen", address).await?;
+    let memory = Memory::open(&config.state_dir, config.node.id)?;
+    // What may fail without a trace comes before what changes the host.
+    let ensemble = ensemble_settings(&config)?;
+    let sockets = Sockets::bind(&config).await?;
+    let dataplane = dataplane::load(&load_options(&config))?;
+    let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
+    let enforcement = Enforcement::new(config.node.id, dataplane, memory);
+
+    let (asker, questions) = mpsc::channel(QUESTIONS);
+    serve_locally(sockets.local, asker.clone());
+    if let Some(listener) = sockets.http {
         serve_http(listener, asker.clone());
     }
-    let (facts, coordination, events, inbound) = match &config.coordinator {
-        Coordinator::Embedded => (facts(&config, "", ""), alone_in(&config), None, None),
-        Coordinator::ZooKeeper(ensemble, grpc) => {
+    let fleet = (&config.coordinator, ensemble, sockets.fleet);
+    let (facts, coordination, events, inbound) = match fleet {
+        (Coordinator::ZooKeeper(named, grpc), Some(ensemble), Some(listener)) => {
             let streams = Streams::default();
-            let listener = sockets::tcp("grpc.listen", grpc.listen).await?;
             let inbound = serve_fleet(listener, streams.clone(), asker);
-            let settings = zookeeper_settings(&config.fleet, ensemble)?;
-            let (keeper, events) = zookeeper::spawn(settings, live(&config, grpc));
+            let (keeper, events) = zookeeper::spawn(ensemble, live(&config, grpc));
             let host = Host {
                 node: config.node.id,
                 address: grpc.advertise.clone(),
                 timing: timing(&config),
             };
             let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
-            let facts = facts(&config, &grpc.advertise, &ensemble.servers);
+            let facts = facts(&config, &grpc.advertise, &named.servers);
             (facts, fleet, Some(events), Some(inbound))
         }
+        _ => (facts(&config, "", ""), alone_in(&config), None, None),
     };
     let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
-    let mut inputs = Inputs { events, inbound, questions };
+    let mut inputs = Inputs {
+        events,
+        inbound,
+        questions,
+    };
     info!(node = %config.node.id, interfaces = config.interfaces.join(", "), "enforcing");
     let ended = daemon.run(&mut inputs, config.timing.tick, stop).await;
     // Without its last keeper the session is closed, which lets another node lead at once.
@@ -147,6 +156,33 @@ async fn run(
     Ok(ended?)
 }
 
+/// Everything that is listened on.
+struct Sockets {
+    local: UnixListener,
+    http: Option<TcpListener>,
+    fleet: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(config: &NodeConfig) -> Result<Self, SocketError> {
+        let http = match config.http_listen {
+            Some(address) => Some(sockets::tcp("http.listen", address).await?),
+            None => None,
+        };
+        let fleet = match &config.coordinator {
+            Coordinator::ZooKeeper(_, grpc) => {
+                Some(sockets::tcp("grpc.listen", grpc.listen).await?)
+            }
+            Coordinator::Embedded => None,
+        };
+        Ok(Self {
+            local: sockets::unix(&config.admin_socket).await?,
+            http,
+            fleet,
+        })
+    }
+}
+
 fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
     Facts {
         node: config.node.id,
@@ -157,11 +193,18 @@ fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
 }
 
 fn timing(config: &NodeConfig) -> Timing {
-    Timing { tick: config.timing.tick, lease: config.timing.lease }
+    Timing {
+        tick: config.timing.tick,
+        lease: config.timing.lease,
+    }
 }
 
 fn alone_in(config: &NodeConfig) -> Coordination {
-    Coordination::Embedded { node: config.node.id, timing: timing(config), embedded: None }
+    Coordination::Embedded {
+        node: config.node.id,
+        timing: timing(config),
+        embedded: None,
+    }
 }
 
 /// The local socket: operators.
@@ -185,7 +228,10 @@ fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> Inbound
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(coordination)
             .add_service(AdminService::server(asker));
-        if let Err(error) = router.serve_with_incoming(TcpListenerStream::new(listener)).await {
+        if let Err(error) = router
+            .serve_with_incoming(TcpListenerStream::new(listener))
+            .await
+        {
             error!(%error, "other nodes are no longer served");
         }
     });
@@ -200,13 +246,16 @@ fn serve_http(listener: TcpListener, asker: Asker) {
     });
 }
 
-fn zookeeper_settings(
-    fleet: &str,
-    ensemble: &ZooKeeperSettings,
-) -> anyhow::Result<zookeeper::Settings> {
-    let settings = zookeeper::Settings::new(&ensemble.servers, fleet)?
+/// How to speak to ZooKeeper; `None` with the embedded coordinator.
+fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Settings>> {
+    let Coordinator::ZooKeeper(ensemble, _) = &config.coordinator else {
+        return Ok(None);
+    };
+    let settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
         .with_session_timeout(ensemble.session_timeout);
-    let Some(auth) = &ensemble.auth else { return Ok(settings) };
+    let Some(auth) = &ensemble.auth else {
+        return Ok(Some(settings));
+    };
     let text = fs::read_to_string(&auth.password_file)
         .with_context(|| format!("ZooKeeper password file {}", auth.password_file.display()))?;
     let password = text.lines().next().unwrap_or_default();
@@ -215,7 +264,9 @@ fn zookeeper_settings(
         "ZooKeeper password file {} is empty: its first line is the password",
         auth.password_file.display()
     );
-    Ok(settings.with_credentials(zookeeper::Credentials::new(&auth.user, password)))
+    Ok(Some(settings.with_credentials(
+        zookeeper::Credentials::new(&auth.user, password),
+    )))
 }
 
 fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
@@ -225,7 +276,10 @@ fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
         address: grpc.advertise.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         weight: config.node.weight,
-        boot_id: fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned(),
+        boot_id: fs::read_to_string(BOOT_ID)
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
     }
 }
 

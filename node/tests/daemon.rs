@@ -1,0 +1,171 @@
+//! The daemon's bad days: each ends with a message that says what was found and what to do, and
+//! with an exit code; and nothing is left half-attached.
+
+mod daemon_support;
+
+use std::fs;
+
+use daemon_support::Host;
+
+const EMBEDDED: &str = "[coordinator]\nkind = \"embedded\"\n";
+/// Nobody listens there.
+const NO_ZOOKEEPER: &str = "[zookeeper]\nservers = \"127.0.0.1:1\"\n\
+                            [grpc]\nlisten = \"127.0.0.1:0\"\nadvertise = \"127.0.0.1:7946\"\n";
+const LIMITS: &str = "version = 1\n[[limit]]\nname = \"udp\"\nproto = \"udp\"\n\
+                      ports = [9999]\nrate = \"1 packets/s\"\nburst = \"64 packets\"\n";
+
+/// What a daemon remembers that was a member and enforced [`LIMITS`].
+fn remember(host: &Host, node: &str, is_member: bool) {
+    fs::create_dir_all(host.path("state")).unwrap();
+    let memory = format!(
+        "{{\"node\":\"{node}\",\"is_member\":{is_member},\"policy\":[1,{:?}]}}",
+        LIMITS
+    );
+    fs::write(host.path("state/node.json"), memory).unwrap();
+}
+
+const THIS_NODE: &str = "7b0e2c1e-4c1f-4c3e-9d55-0f6a3f1d2a01";
+
+#[test]
+fn a_missing_node_file_is_named() {
+    let host = Host::new();
+    host.run(&["--config", "/nonexistent/node.toml"])
+        .expect(1, &["/nonexistent/node.toml"]);
+}
+
+#[test]
+fn every_problem_of_a_node_file_is_said_at_once() {
+    let host = Host::new();
+    let path = host.path("bad.toml");
+    fs::write(
+        &path,
+        "flet = \"x\"\ninterfaces = []\n[timing]\ntick = \"5 parsecs\"\n",
+    )
+    .unwrap();
+    let ended = host.run(&["--config", path.to_str().unwrap(), "--check"]);
+    ended.expect(
+        2,
+        &["bad.toml:1:1: error", "fleet", "bad.toml:2:", "bad.toml:4:"],
+    );
+}
+
+#[test]
+fn a_missing_interface_is_named_and_nothing_is_left() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    let text = fs::read_to_string(&config).unwrap().replace("eth0", "eth9");
+    fs::write(&config, text).unwrap();
+    host.run(&["--config", config.to_str().unwrap()])
+        .expect(1, &["eth9"]);
+    assert!(!host.is_attached());
+}
+
+#[test]
+fn two_daemons_on_one_interface_are_one_too_many() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    let first = host.start(&config);
+    first.wait_for_log("enforcing");
+    let config = config.to_str().unwrap();
+    host.run(&["--config", config])
+        .expect(1, &["running", "node.sock"]);
+    let other_socket = host.path("other.sock");
+    let second = host.run(&[
+        "--config",
+        config,
+        "--admin-socket",
+        other_socket.to_str().unwrap(),
+    ]);
+    second.expect(1, &["running", "eth0"]);
+    assert!(host.is_attached(), "the first goes on");
+    first.signal(libc::SIGTERM);
+    first.ended().expect(0, &["stopped"]);
+}
+
+#[test]
+fn a_clean_stop_leaves_enforcement_and_detach_removes_it() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    remember(&host, THIS_NODE, true);
+    let daemon = host.start(&config);
+    daemon.wait_for_log("enforcing");
+    daemon.signal(libc::SIGTERM);
+    daemon.ended().expect(0, &["stopped"]);
+    assert!(host.is_attached());
+    assert!(
+        host.flood(500) <= 80,
+        "a burst of 64 and a few seconds of 1 packet/s"
+    );
+    let restarted = host.start(&config);
+    restarted.wait_for_log("enforcing");
+    assert!(host.flood(500) <= 20, "a restart refills no bucket");
+    restarted.signal(libc::SIGKILL);
+    restarted.ended();
+    let config = config.to_str().unwrap().to_owned();
+    host.run(&["--config", &config, "--detach"])
+        .expect(0, &["eth0"]);
+    assert!(!host.is_attached());
+    assert!(host.flood(500) > 80, "nothing is enforced now");
+    host.run(&["--config", &config, "--detach"]).expect(0, &[]);
+}
+
+#[test]
+fn without_zookeeper_floors_are_enforced_and_it_says_so() {
+    let host = Host::new();
+    let config = host.node_file(NO_ZOOKEEPER);
+    remember(&host, THIS_NODE, true);
+    let daemon = host.start(&config);
+    daemon.wait_for_log("no ZooKeeper server answers");
+    assert!(
+        host.flood(500) <= 10,
+        "a floor of one packet, and hardly any rate"
+    );
+    daemon.signal(libc::SIGTERM);
+    daemon.ended().expect(0, &["stopped"]);
+}
+
+#[test]
+fn a_host_that_is_no_member_passes_nothing_of_a_strict_limit() {
+    let host = Host::new();
+    let config = host.node_file(NO_ZOOKEEPER);
+    remember(&host, THIS_NODE, false);
+    let daemon = host.start(&config);
+    daemon.wait_for_log("enforcing");
+    assert_eq!(host.flood(500), 0);
+}
+
+#[test]
+fn a_copied_state_directory_is_refused() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    remember(&host, "7b0e2c1e-4c1f-4c3e-9d55-0f6a3f1d2a02", true);
+    let ended = host.run(&["--config", config.to_str().unwrap()]);
+    ended.expect(1, &["copied", "3f1d2a02"]);
+    assert!(!host.is_attached());
+}
+
+#[test]
+fn an_interface_that_disappears_ends_the_daemon() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    let daemon = host.start(&config);
+    daemon.wait_for_log("enforcing");
+    host.remove_interface();
+    daemon.ended().expect(1, &["eth0 is gone"]);
+    host.add_interface();
+    let again = host.start(&config);
+    again.wait_for_log("enforcing");
+    assert!(
+        host.is_attached(),
+        "a start after it came back attaches anew"
+    );
+}
+
+#[test]
+fn a_taken_address_is_named() {
+    let host = Host::new();
+    let config = host.node_file(&format!("{}[http]\nlisten = \"192.0.2.77:80\"\n", EMBEDDED));
+    host.run(&["--config", config.to_str().unwrap()])
+        .expect(1, &["http.listen", "192.0.2.77:80"]);
+    assert!(!host.is_attached(), "what may fail comes first");
+}
