@@ -120,10 +120,12 @@ impl Dataplane {
         let mut decided = self.run_install(&requests)?.into_iter();
         known
             .iter()
-            .map(|request| match (request, decided.next()) {
-                (None, _) => Ok(InstallOutcome::UnknownLimit),
-                (Some(_), Some(decided)) => outcome(&decided),
-                (Some(_), None) => Err(not_decided("fewer requests than it got")),
+            .map(|request| match request {
+                None => Ok(InstallOutcome::UnknownLimit),
+                Some(_) => match decided.next() {
+                    Some(decided) => outcome(&decided),
+                    None => Err(not_decided("fewer requests than it got")),
+                },
             })
             .collect()
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader,
     maps::{Array, Map, MapData},
     programs::Xdp,
 };
@@ -95,9 +95,10 @@ pub fn load(options: &LoadOptions) -> Result<Dataplane, LoadError> {
     let pins = PinDirectory::lock(&options.bpffs, &options.group, &mut undo)?;
 
     let mut object = load_object(&pins, options.clock, &mut undo)?;
-    write_management(&mut object, &options.management)?;
+    // Programs first: until then they refer to maps by descriptors, which the object has to keep.
     let decide = load_program(&mut object, maps::XDP_PROGRAM)?;
     let install = load_program(&mut object, maps::INSTALL_PROGRAM)?;
+    write_management(&mut object, &options.management)?;
     let test_clock = match options.clock {
         Clock::Boot => None,
         Clock::Test => Some(take::<Array<MapData, u64>>(&mut object, maps::TEST_CLOCK)?),
@@ -148,9 +149,7 @@ fn is_link(path: &Path) -> bool {
 fn load_object(pins: &PinDirectory, clock: Clock, undo: &mut Undo) -> Result<Ebpf, LoadError> {
     let switch = u32::from(clock == Clock::Test);
     let mut loader = EbpfLoader::new();
-    loader
-        .override_global(maps::TEST_CLOCK_SWITCH, &switch, true)
-        .verifier_log_level(VerifierLogLevel::DISABLE);
+    loader.override_global(maps::TEST_CLOCK_SWITCH, &switch, true);
     for name in maps::PINNED {
         let path = pins.map(name);
         if !path.exists() {

@@ -60,6 +60,16 @@ pub struct Dataplane {
     _pins: PinDirectory,
 }
 
+impl std::fmt::Debug for Dataplane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dataplane")
+            .field("version", &self.version)
+            .field("generation", &self.generation)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the kernel holds of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {

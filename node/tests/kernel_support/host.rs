@@ -244,6 +244,9 @@ impl Frame for Bytes<'_> {
 pub fn check_totals(totals: &Totals) {
     let packets: u64 = totals.by_reason.iter().map(|tally| tally.packets).sum();
     let bytes: u64 = totals.by_reason.iter().map(|tally| tally.bytes).sum();
-    assert_eq!((packets, bytes), (totals.received.packets, totals.received.bytes));
+    assert_eq!(
+        (packets, bytes),
+        (totals.received.packets, totals.received.bytes)
+    );
     assert_eq!(totals.by_reason[Reason::Internal as usize].packets, 0);
 }

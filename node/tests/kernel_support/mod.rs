@@ -34,7 +34,12 @@ impl TestHost {
             let on_host = scope.spawn(|| {
                 // SAFETY: no pointers; only this thread leaves.
                 let left = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-                assert_eq!(left, 0, "kernel tests need root: {}", io::Error::last_os_error());
+                assert_eq!(
+                    left,
+                    0,
+                    "kernel tests need root: {}",
+                    io::Error::last_os_error()
+                );
                 let directory = tempfile::tempdir().unwrap();
                 test(&TestHost { directory })
             });
@@ -101,7 +106,11 @@ impl Drop for TestHost {
 pub fn ip(arguments: &[&str]) {
     let output = Command::new("ip").args(arguments).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {error}", arguments.join(" "));
+    assert!(
+        output.status.success(),
+        "ip {}: {error}",
+        arguments.join(" ")
+    );
 }
 
 /// A raw socket on one interface.
@@ -161,7 +170,12 @@ impl Wire {
     pub fn send(&self, frame: &[u8]) {
         // SAFETY: the buffer is as long as is said.
         let sent = unsafe {
-            libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0)
+            libc::send(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+            )
         };
         assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
     }
@@ -171,7 +185,12 @@ impl Wire {
         let mut frame = vec![0; 65_536];
         // SAFETY: the buffer is as long as is said.
         let received = unsafe {
-            libc::recv(self.socket.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0)
+            libc::recv(
+                self.socket.as_raw_fd(),
+                frame.as_mut_ptr().cast(),
+                frame.len(),
+                0,
+            )
         };
         frame.truncate(usize::try_from(received).ok()?);
         Some(frame)
