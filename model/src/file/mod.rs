@@ -1,7 +1,7 @@
 //! The limits language: text in, a [`Policy`] or every problem at once out.
 //!
 //! [`check`] reads a limits file in three steps. `document` turns the text into tables and values
-//! that know their place; `syntax` turns each `[[limit]]` into a checked [`syntax::LimitText`];
+//! that know their place; `syntax` turns each `[[limit]]` into a checked text;
 //! `compile` gives it a scale, a budget and a floor; `policy` looks at all limits together. No
 //! step stops at the first problem.
 //!
