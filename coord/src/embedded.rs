@@ -24,16 +24,18 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Leads `node` by `policy` from `now` on.
+    /// Leads `node`, which people call `name`, by `policy` from `now` on.
     #[must_use]
-    pub fn new(node: NodeId, policy: (PolicyVersion, Policy), timing: Timing, now: Nanos) -> Self {
+    pub fn new(
+        node: NodeId,
+        name: &str, policy: (PolicyVersion, Policy), timing: Timing, now: Nanos) -> Self {
         let mandate = Mandate {
             node,
             term: EMBEDDED_TERM,
             adopted: None,
             members: vec![MemberRecord {
                 node,
-                name: node.to_string(),
+                name: name.to_owned(),
                 weight: 1,
             }],
             policy,

@@ -1,5 +1,7 @@
 //! How much a node could use of a limit, from its cumulative counters.
 
+use core::time::Duration;
+
 use weir_model::{Nanos, Scale, UnitsPerSecond, amount::Amount, message::LimitReport};
 
 /// With fewer tokens than this in a tick, a rate read off that tick alone is mostly noise, so it is
@@ -63,11 +65,7 @@ impl Meter {
             return;
         }
         let elapsed = now.at - last.at;
-        let rate = |from: u64, to: u64| {
-            scale
-                .rate(to.saturating_sub(from), elapsed)
-                .unwrap_or(UnitsPerSecond::MAX)
-        };
+        let rate = |from: u64, to: u64| measured(to.saturating_sub(from), elapsed, scale);
         let offered = rate(last.offered, now.offered);
         let dropped = rate(last.dropped, now.dropped);
         let significant = now.offered - last.offered >= SIGNIFICANT_TOKENS
@@ -97,7 +95,7 @@ impl Meter {
     }
 
     /// How many tokens the last known rate would bring in `elapsed`.
-    fn expected_tokens(&self, elapsed: core::time::Duration, scale: Scale) -> u64 {
+    fn expected_tokens(&self, elapsed: Duration, scale: Scale) -> u64 {
         let units = u128::from(self.rates.offered.0) * elapsed.as_nanos() / 1_000_000_000;
         u64::try_from(units >> scale.fraction_bits).unwrap_or(u64::MAX)
     }
@@ -106,6 +104,15 @@ impl Meter {
         let before = self.rates.offered.0;
         UnitsPerSecond(before - before / AVERAGED_TICKS + offered.0 / AVERAGED_TICKS)
     }
+}
+
+/// A rate as it was counted. Unlike a grant's it has no bound: a flood is as large as it is.
+fn measured(tokens: u64, elapsed: Duration, scale: Scale) -> UnitsPerSecond {
+    let units = u128::from(tokens) << scale.fraction_bits;
+    let per_second = (units * 1_000_000_000)
+        .checked_div(elapsed.as_nanos())
+        .unwrap_or(0);
+    UnitsPerSecond(u64::try_from(per_second).unwrap_or(u64::MAX))
 }
 
 fn probe(held: Amount) -> UnitsPerSecond {
@@ -155,6 +162,15 @@ mod tests {
         }
         let rate = meter.rates().demand.0 >> 10;
         assert!((1..=3).contains(&rate), "two a second, measured {rate}");
+    }
+
+    #[test]
+    fn a_flood_above_every_grant_is_counted_as_it_is() {
+        let fine = Scale { fraction_bits: 30 };
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 0), fine);
+        meter.observe(ms(100), &report(5_000_000, 0, 0), fine);
+        assert_eq!(meter.rates().offered.0 >> 30, 50_000_000);
     }
 
     #[test]

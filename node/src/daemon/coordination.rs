@@ -22,6 +22,8 @@ pub enum Coordination {
     Embedded {
         /// The identity.
         node: NodeId,
+        /// What people call it.
+        name: String,
         /// The protocol's times.
         timing: Timing,
         /// Leads once there is a policy.
@@ -70,11 +72,14 @@ impl Coordination {
             Self::Fleet(fleet) => fleet.set_policy(version, policy, now),
             Self::Embedded {
                 node,
+                name,
                 timing,
                 embedded,
             } => match embedded {
                 Some(embedded) => embedded.handle(Input::Policy(version, policy), now),
-                None => *embedded = Some(Embedded::new(*node, (version, policy), *timing, now)),
+                None => {
+                    *embedded = Some(Embedded::new(*node, name, (version, policy), *timing, now))
+                }
             },
         }
     }

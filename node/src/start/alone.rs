@@ -95,6 +95,7 @@ async fn run(
     };
     let coordination = Coordination::Embedded {
         node,
+        name: how.interface.clone(),
         timing: Timing::DEFAULT,
         embedded: None,
     };

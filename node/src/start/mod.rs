@@ -202,6 +202,7 @@ fn timing(config: &NodeConfig) -> Timing {
 fn alone_in(config: &NodeConfig) -> Coordination {
     Coordination::Embedded {
         node: config.node.id,
+        name: config.node.name.clone(),
         timing: timing(config),
         embedded: None,
     }
