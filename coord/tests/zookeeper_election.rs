@@ -231,6 +231,21 @@ async fn who_resigns_goes_to_the_end_of_the_queue() {
 }
 
 #[tokio::test]
+async fn the_only_candidate_that_resigns_stands_anew() {
+    let server = server();
+    let mut node = Node::spawn(1, settings(&server.connect_string(), SESSION));
+    node.until_event(Event::Standing).await;
+    node.keeper.resign();
+    node.until_event(Event::Standing).await;
+    let observer = observer(&server).await;
+    let names = candidacies(&observer).await;
+    assert!(
+        names.len() == 1 && names[0].ends_with("-n-0000000001"),
+        "{names:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_missing_term_is_not_made_again() {
     let server = server();
     let mut node = Node::spawn(1, settings(&server.connect_string(), SESSION));

@@ -112,20 +112,22 @@ async fn a_store_that_arrives_after_another_take_over_changes_nothing() {
     let mut old = Node::spawn(1, settings(&proxy.connect_string(), SESSION));
     old.until_event(Event::Standing).await;
     let term = old.take_over(0).await.term;
+    let last = envelope(term, 1, 3);
+    assert_eq!(old.store(last.clone()).await, StoreOutcome::Committed);
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
     new.until_event(Event::NotStanding).await;
 
     proxy.set_at(request::MULTI, Fault::HoldRequests);
-    old.keeper.store(envelope(term, 1, 3)).unwrap();
+    old.keeper.store(envelope(term, 2, 3)).unwrap();
     proxy.until(Fault::HoldRequests).await;
-    let record = new.take_over(0).await;
-    let newer = envelope(record.term, 1, 3);
-    assert_eq!(new.store(newer.clone()).await, StoreOutcome::Committed);
+    // From here on the successor goes by what it read: nobody may add to that.
+    let inherited = new.take_over_and_inherit().await;
+    assert_eq!(inherited, Some(last.clone()));
 
     proxy.set(Fault::None);
-    assert_eq!(old.stored(Generation(1)).await, StoreOutcome::Fenced);
+    assert_eq!(old.stored(Generation(2)).await, StoreOutcome::Fenced);
     let observer = observer(&server).await;
-    assert_eq!(stored_envelope(&observer).await, newer);
+    assert_eq!(stored_envelope(&observer).await, last);
 }
 
 #[tokio::test]
@@ -135,21 +137,21 @@ async fn a_store_that_nobody_waits_for_any_more_changes_nothing_either() {
     let mut old = Node::spawn(1, settings(&proxy.connect_string(), SHORT_SESSION));
     old.until_event(Event::Standing).await;
     let term = old.take_over(0).await.term;
+    let last = envelope(term, 1, 3);
+    assert_eq!(old.store(last.clone()).await, StoreOutcome::Committed);
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
 
     proxy.set_at(request::MULTI, Fault::HoldRequests);
-    assert_eq!(old.store(envelope(term, 1, 3)).await, StoreOutcome::Unknown);
+    assert_eq!(old.store(envelope(term, 2, 3)).await, StoreOutcome::Unknown);
     old.until_event(Event::SessionExpired).await;
     new.until_event(Event::Standing).await;
-    let record = new.take_over(0).await;
-    let newer = envelope(record.term, 1, 3);
-    assert_eq!(new.store(newer.clone()).await, StoreOutcome::Committed);
+    assert_eq!(new.take_over_and_inherit().await, Some(last.clone()));
 
     proxy.set(Fault::None);
     old.registered().await;
-    assert_eq!(old.store(envelope(term, 2, 3)).await, StoreOutcome::Fenced);
+    assert_eq!(old.store(envelope(term, 3, 3)).await, StoreOutcome::Fenced);
     let observer = observer(&server).await;
-    assert_eq!(stored_envelope(&observer).await, newer);
+    assert_eq!(stored_envelope(&observer).await, last);
 }
 
 #[tokio::test]

@@ -42,23 +42,33 @@ pub(super) async fn stand(
             }
             continue;
         }
-        match step(&session, candidacy).await {
+        let watcher = match step(&session, candidacy).await {
             Ok(Place::First(watcher)) => {
                 tell(&session, &mut standing, true);
-                wait(&mut session, watcher, &mut has_term, candidacy, resign).await;
+                watcher
             }
             Ok(Place::Behind(watcher)) => {
                 tell(&session, &mut standing, false);
-                wait(&mut session, watcher, &mut has_term, candidacy, resign).await;
+                watcher
             }
-            Ok(Place::Moved) => {}
+            Ok(Place::Moved) => continue,
             Ok(Place::Lost) => {
                 candidacy.send_replace(None);
                 step_back(&session, &mut standing);
+                continue;
             }
             Err(error) => {
                 tracing::debug!(%error, "the election could not be read yet");
                 sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        tokio::select! {
+            () = session.changed(watcher) => {}
+            _ = has_term.changed() => {}
+            () = resign.notified() => {
+                leave(&session, candidacy).await;
+                step_back(&session, &mut standing);
             }
         }
     }
@@ -81,18 +91,8 @@ fn tell(session: &Session, standing: &mut Option<bool>, now: bool) {
     }
 }
 
-async fn wait(
-    session: &mut Session,
-    watcher: OneshotWatcher,
-    has_term: &mut watch::Receiver<bool>,
-    candidacy: &watch::Sender<Option<String>>,
-    resign: &Notify,
-) {
-    tokio::select! {
-        () = session.changed(watcher) => return,
-        _ = has_term.changed() => return,
-        () = resign.notified() => {}
-    }
+/// Deletes the candidacy, so that the next one is at the end of the queue.
+async fn leave(session: &Session, candidacy: &watch::Sender<Option<String>>) {
     let Some(own) = candidacy.send_replace(None) else {
         return;
     };

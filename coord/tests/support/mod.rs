@@ -21,7 +21,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// Long enough that a busy machine ends no session by itself.
 pub const SESSION: Duration = Duration::from_secs(10);
 /// Short enough to wait for its end.
-pub const SHORT_SESSION: Duration = Duration::from_secs(1);
+pub const SHORT_SESSION: Duration = Duration::from_secs(2);
 /// The fleet of every test.
 pub const FLEET: &str = "test";
 
@@ -198,6 +198,14 @@ impl Node {
             .take_over(take_over(self.number, at_least))
             .expect("room");
         self.taken_over().await.0
+    }
+
+    /// Takes over, which has to succeed, and returns what the last leader stored.
+    pub async fn take_over_and_inherit(&mut self) -> Option<EnvelopeRecord> {
+        self.keeper
+            .take_over(take_over(self.number, 0))
+            .expect("room");
+        self.taken_over().await.1
     }
 
     /// The answer to a take-over that has to succeed.
