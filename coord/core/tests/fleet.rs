@@ -60,7 +60,7 @@ fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: bool) -> Lim
         } else {
             amount(floor_rate, 1)
         },
-        smallest_burst: scale.units(1).unwrap(),
+        smallest_burst: Units(1 << 10),
         promise: Promise::Strict,
         mode: Mode::Enforce,
     }
@@ -200,7 +200,7 @@ impl Fleet {
             let index = self.dice.roll(self.hosts.len() as u64) as usize;
             self.hosts[index].demand = self.dice.roll(90_000);
         }
-        if self.now.0 % 100_000_000 == 0 {
+        if self.now.0.is_multiple_of(100_000_000) {
             self.report();
             for index in 0..self.leaders.len() {
                 self.lead(index, Input::Tick);

@@ -6,10 +6,13 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, transport::Endpoint};
 use weir_proto::{
     MAX_MESSAGE_BYTES,
-    admin::v1::{
-        self,
-        admin_client::AdminClient,
-        admin_server::{Admin, AdminServer},
+    admin::{
+        MAX_REPLY_BYTES,
+        v1::{
+            self,
+            admin_client::AdminClient,
+            admin_server::{Admin, AdminServer},
+        },
     },
 };
 
@@ -31,7 +34,7 @@ impl AdminService {
     pub fn server(asker: Asker) -> AdminServer<Self> {
         AdminServer::new(Self { asker })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_REPLY_BYTES)
     }
 
     async fn ask<T>(
@@ -68,7 +71,7 @@ async fn leader(address: &str, is_forwarded: bool) -> Result<Leader, Status> {
         .await
         .map_err(|error| unreachable(&error))?;
     Ok(AdminClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(MAX_REPLY_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 

@@ -11,14 +11,18 @@
 //! - **Step-down** (9): on a refusal by a newer term, or a store that the fence refused. It is a
 //!   courtesy; safety rests on the fence.
 
+mod member;
+mod roster;
+mod view;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
 
 use weir_model::{
-    Amount, Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode, Token},
+    Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
+    message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode},
     policy::Promise,
 };
 
@@ -26,10 +30,14 @@ use crate::{
     allocation::{Participant, step, targets, tolerance},
     book::{Book, Entry},
     commit::{CommitBackend, StoreOutcome},
-    demand::{Meter, Rates},
     record::{EnvelopeRecord, MemberRecord},
     timing::{Timing, wait_for},
 };
+
+pub use view::{HeldView, MemberView, ShareView};
+
+use member::{Heard, Member};
+use roster::{Joining, Stage};
 
 /// Demand that moves is followed at once, but not more often than this in a tick: a plan looks at
 /// every limit and every node.
@@ -122,65 +130,6 @@ pub struct Leader<B> {
     last_commit: Option<Nanos>,
     last_plan: Nanos,
     commands: VecDeque<Command>,
-}
-
-#[derive(Debug)]
-struct Member {
-    record: MemberRecord,
-    heard: Option<Heard>,
-    /// The latest proposal that it acknowledged in this life, and when that was heard.
-    acknowledged: Option<(Generation, Nanos)>,
-    committed: Generation,
-    /// When it was first proposed to since it last answered.
-    unanswered_since: Option<Nanos>,
-    meters: BTreeMap<LimitId, Meter>,
-    held: BTreeMap<LimitId, HeldView>,
-}
-
-/// The latest report.
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    token: Token,
-    at: Nanos,
-    policy: PolicyVersion,
-}
-
-#[derive(Debug)]
-struct Joining {
-    record: MemberRecord,
-    stage: Stage,
-}
-
-/// How far a node has come towards membership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The others shrink until its floors fit.
-    Waiting,
-    /// Its floors are in the book.
-    Reserved,
-    /// The roster is being written.
-    Asked,
-}
-
-impl Member {
-    const fn new(record: MemberRecord) -> Self {
-        Self {
-            record,
-            heard: None,
-            acknowledged: None,
-            committed: Generation(0),
-            unanswered_since: None,
-            meters: BTreeMap::new(),
-            held: BTreeMap::new(),
-        }
-    }
-
-    /// What an earlier life acknowledged, its successor may not know.
-    fn begin_life(&mut self) {
-        self.acknowledged = None;
-        self.committed = Generation(0);
-        self.unanswered_since = None;
-    }
 }
 
 impl<B: CommitBackend> Leader<B> {
@@ -525,73 +474,6 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    /// Rule 10, *members*, as far as joining goes: the others shrink until the newcomer's floor
-    /// fits, then the roster is written, then it may use the floor.
-    fn admit(&mut self) {
-        for (node, joining) in &mut self.joining {
-            let floors = coordinated(&self.policy)
-                .map(|limit| (limit.id, limit.floor))
-                .collect();
-            if joining.stage == Stage::Waiting && self.book.has_room(&floors) {
-                for (limit, floor) in floors {
-                    self.book.reserve_floor(*node, limit, floor);
-                }
-                joining.stage = Stage::Reserved;
-            }
-            if joining.stage == Stage::Reserved {
-                joining.stage = Stage::Asked;
-                self.commands
-                    .push_back(Command::Admit(joining.record.clone()));
-            }
-        }
-    }
-
-    fn join(&mut self, record: MemberRecord) {
-        let known =
-            self.members.contains_key(&record.node) || self.joining.contains_key(&record.node);
-        if !known {
-            self.joining.insert(
-                record.node,
-                Joining {
-                    record,
-                    stage: Stage::Waiting,
-                },
-            );
-        }
-    }
-
-    fn admitted(&mut self, node: NodeId, outcome: StoreOutcome) {
-        match outcome {
-            StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
-            StoreOutcome::Unknown => {
-                // The roster may have it, so the floor stays reserved; ask again next tick.
-                if let Some(joining) = self.joining.get_mut(&node) {
-                    joining.stage = Stage::Reserved;
-                }
-            }
-            StoreOutcome::Committed => {
-                if let Some(joining) = self.joining.remove(&node) {
-                    self.members
-                        .entry(node)
-                        .or_insert_with(|| Member::new(joining.record));
-                }
-            }
-        }
-    }
-
-    fn set_members(&mut self, records: Vec<MemberRecord>) {
-        for record in records {
-            for limit in coordinated(&self.policy) {
-                self.book.reserve_floor(record.node, limit.id, limit.floor);
-            }
-            self.joining.remove(&record.node);
-            self.members
-                .entry(record.node)
-                .and_modify(|member| member.record = record.clone())
-                .or_insert_with(|| Member::new(record));
-        }
-    }
-
     fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
         let known: Vec<LimitId> = coordinated(&self.policy).map(|limit| limit.id).collect();
         self.policy_version = version;
@@ -628,89 +510,4 @@ fn coordinated(policy: &Policy) -> impl Iterator<Item = &weir_model::Limit> {
         .limits
         .iter()
         .filter(|limit| limit.promise == Promise::Strict)
-}
-
-/// What a leader knows, for people.
-impl<B: CommitBackend> Leader<B> {
-    /// The term that it leads.
-    pub const fn term(&self) -> Term {
-        self.term
-    }
-
-    /// The policy that it leads by.
-    pub const fn policy_version(&self) -> PolicyVersion {
-        self.policy_version
-    }
-
-    /// The limits whose envelopes add up to more than the budget (I4): none, but while a lowered
-    /// budget is being collected.
-    pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
-        self.book.over_budget()
-    }
-
-    /// Every member, as far as it is known here.
-    pub fn view(&self, now: Nanos) -> Vec<MemberView> {
-        self.members
-            .values()
-            .map(|member| MemberView {
-                record: member.record.clone(),
-                heard: member.heard.map(|heard| now - heard.at),
-                policy: member.heard.map(|heard| heard.policy),
-                limits: self
-                    .policy
-                    .limits
-                    .iter()
-                    .map(|limit| ShareView {
-                        limit: limit.id,
-                        granted: self.book.latest(member.record.node, limit.id).amount,
-                        envelope: self.book.envelope(member.record.node, limit.id),
-                        held: member.held.get(&limit.id).copied().unwrap_or_default(),
-                        rates: member
-                            .meters
-                            .get(&limit.id)
-                            .map(Meter::rates)
-                            .unwrap_or_default(),
-                    })
-                    .collect(),
-            })
-            .collect()
-    }
-}
-
-/// One member in [`Leader::view`].
-#[derive(Clone, Debug)]
-pub struct MemberView {
-    /// Who.
-    pub record: MemberRecord,
-    /// How long ago it last reported; `None` if not in this term.
-    pub heard: Option<core::time::Duration>,
-    /// The policy that it enforces.
-    pub policy: Option<PolicyVersion>,
-    /// What it holds and counts, for each limit.
-    pub limits: Vec<ShareView>,
-}
-
-/// One limit of a [`MemberView`].
-#[derive(Clone, Copy, Debug)]
-pub struct ShareView {
-    /// Which limit.
-    pub limit: LimitId,
-    /// What was proposed last.
-    pub granted: Amount,
-    /// The most that it may hold.
-    pub envelope: Amount,
-    /// What it said that its kernel held when it last reported.
-    pub held: HeldView,
-    /// What it counts.
-    pub rates: Rates,
-}
-
-/// A grant in a node's kernel, as the node reported it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HeldView {
-    /// What was in effect.
-    pub amount: Amount,
-    /// What was left of the lease: nothing for a node on its floor, 584 years for one that never
-    /// had a grant.
-    pub lease_left: core::time::Duration,
 }

@@ -1,0 +1,97 @@
+//! What a leader knows, for people.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Term};
+
+use super::Leader;
+use crate::{
+    commit::CommitBackend,
+    demand::{Meter, Rates},
+    record::MemberRecord,
+};
+
+impl<B: CommitBackend> Leader<B> {
+    /// The term that it leads.
+    pub const fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The policy that it leads by.
+    pub const fn policy_version(&self) -> PolicyVersion {
+        self.policy_version
+    }
+
+    /// The limits whose envelopes add up to more than the budget (I4): none, but while a lowered
+    /// budget is being collected.
+    pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
+        self.book.over_budget()
+    }
+
+    /// Every member, as far as it is known here.
+    pub fn view(&self, now: Nanos) -> Vec<MemberView> {
+        self.members
+            .values()
+            .map(|member| MemberView {
+                record: member.record.clone(),
+                heard: member.heard.map(|heard| now - heard.at),
+                policy: member.heard.map(|heard| heard.policy),
+                limits: self
+                    .policy
+                    .limits
+                    .iter()
+                    .map(|limit| ShareView {
+                        limit: limit.id,
+                        granted: self.book.latest(member.record.node, limit.id).amount,
+                        envelope: self.book.envelope(member.record.node, limit.id),
+                        held: member.held.get(&limit.id).copied().unwrap_or_default(),
+                        rates: member
+                            .meters
+                            .get(&limit.id)
+                            .map(Meter::rates)
+                            .unwrap_or_default(),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+/// One member in [`Leader::view`].
+#[derive(Clone, Debug)]
+pub struct MemberView {
+    /// Who.
+    pub record: MemberRecord,
+    /// How long ago it last reported; `None` if not in this term.
+    pub heard: Option<Duration>,
+    /// The policy that it enforces.
+    pub policy: Option<PolicyVersion>,
+    /// What it holds and counts, for each limit.
+    pub limits: Vec<ShareView>,
+}
+
+/// One limit of a [`MemberView`].
+#[derive(Clone, Copy, Debug)]
+pub struct ShareView {
+    /// Which limit.
+    pub limit: LimitId,
+    /// What was proposed last.
+    pub granted: Amount,
+    /// The most that it may hold.
+    pub envelope: Amount,
+    /// What it said that its kernel held when it last reported.
+    pub held: HeldView,
+    /// What it counts.
+    pub rates: Rates,
+}
+
+/// A grant in a node's kernel, as the node reported it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeldView {
+    /// What was in effect.
+    pub amount: Amount,
+    /// What was left of the lease: nothing for a node on its floor, 584 years for one that never
+    /// had a grant.
+    pub lease_left: Duration,
+}
