@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod plot;
 pub mod progress;
 pub mod receiver;
+pub mod scenario;
 pub mod series;
 pub mod stage;
 pub mod text;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chaos;
 mod demo;
 mod fleet;
 mod traffic;
@@ -25,6 +26,10 @@ enum Command {
     ///
     /// Example: demo --nodes 3 --seconds 30
     Demo(demo::Demo),
+    /// Break a fleet on purpose, and judge what the receiver saw
+    ///
+    /// Example: chaos --scenario leader-killed --json
+    Chaos(chaos::Chaos),
 }
 
 impl Arguments {
@@ -33,6 +38,7 @@ impl Arguments {
         match self.command {
             Command::Fleet(command) => command.run(interrupt),
             Command::Demo(demo) => demo.run(interrupt),
+            Command::Chaos(chaos) => chaos.run(interrupt),
         }
     }
 }

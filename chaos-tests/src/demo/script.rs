@@ -36,7 +36,7 @@ pub(super) fn write(hosts: usize, rate: f64, length: Duration, timing: &Timing) 
         script = phase(script, split, rate, opening);
     }
     let mut splits = (0..).map(|turn: usize| match turn % 4 {
-        0 => alone(hosts, hosts - 1 - turn / 4),
+        0 => alone(hosts, 2 + turn / 4),
         1 => skewed(hosts, 1 + turn / 4),
         2 => alone(hosts, turn / 4),
         _ => skewed(hosts, 2 + turn / 4),

@@ -177,14 +177,14 @@ fn wait_until_assembled(fleet: &mut Fleet, interrupt: &Interrupt) -> Result<()> 
     assembled.with_context(|| format!("seen last: {seen}\n{}", fleet.logs()))?
 }
 
-/// Applies limits and waits until every daemon says that their promises are kept.
+/// Applies limits and waits until every daemon says that all enforce them.
 fn put_in_force(fleet: &Fleet, limits: &Path, interrupt: &Interrupt) -> Result<()> {
     fleet.operator.apply(0, limits)?;
     let in_force = |host: usize| {
-        let status = fleet.operator.status(host);
-        status.is_ok_and(|status| {
-            !status.limits.is_empty() && status.limits.iter().all(|limit| limit.promise_kept)
-        })
+        fleet
+            .operator
+            .status(host)
+            .is_ok_and(|status| status.is_in_force())
     };
     clock::wait_for(
         "the limits in force on every host",

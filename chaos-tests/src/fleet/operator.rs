@@ -59,9 +59,22 @@ pub struct LimitStatus {
     pub name: String,
     /// Whether its promise is kept now.
     pub promise_kept: bool,
+    /// Members that do not enforce its current form yet.
+    pub pending: Vec<String>,
 }
 
 impl FleetStatus {
+    /// Whether all members enforce all limits, by grants.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        let settled = |limit: &LimitStatus| limit.promise_kept && limit.pending.is_empty();
+        let granted = self
+            .members
+            .iter()
+            .all(|member| member.live && !member.on_floor);
+        granted && !self.limits.is_empty() && self.limits.iter().all(settled)
+    }
+
     /// How many members run.
     #[must_use]
     pub fn live(&self) -> usize {
@@ -167,6 +180,21 @@ impl Operator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_in_force_when_nobody_is_behind() {
+        let status = |floor: bool, pending: &str| -> FleetStatus {
+            let text = format!(
+                r#"{{"members": [{{"name": "host1", "live": true, "on_floor": {floor}}}],
+                    "limits": [{{"name": "dns", "promise_kept": true, "pending": [{pending}]}}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert!(status(false, "").is_in_force());
+        assert!(!status(true, "").is_in_force());
+        assert!(!status(false, "\"host1\"").is_in_force());
+        assert!(!FleetStatus::default().is_in_force());
+    }
 
     #[test]
     fn reads_the_status() {

@@ -15,7 +15,7 @@ use crate::{
 /// Ticks after a move of the traffic that its utilisation is not judged by.
 const SETTLE_TICKS: u64 = 5;
 /// Part of the optimum at which the budget counts as fully in use.
-const FULLY_IN_USE: f64 = 0.97;
+pub const FULLY_IN_USE: f64 = 0.97;
 /// Ticks of budget, as a part of a phase's offered rate, below which a host counts as idle.
 const IDLE_RATE: f64 = 1.0;
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use self::{
-    judge::{Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
+    judge::{FULLY_IN_USE, Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
     perform::{Moment, perform},
     recording::{Event, Happening, HostRecord, LeaderSeen, LimitUnderTest, Recording},
     script::{Action, Script},
