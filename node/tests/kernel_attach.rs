@@ -1,5 +1,7 @@
 //! Attaching: what is refused, what survives, what is left behind (nothing).
 
+#![allow(clippy::unwrap_used)]
+
 mod kernel_support;
 
 use std::{fs, net::IpAddr, path::Path};

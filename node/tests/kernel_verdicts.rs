@@ -1,5 +1,7 @@
 //! The same packets through the kernel and through the host's code come to the same.
 
+#![allow(clippy::unwrap_used)]
+
 mod kernel_support;
 
 use std::net::IpAddr;

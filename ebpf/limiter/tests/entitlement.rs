@@ -4,6 +4,8 @@
 //! `nanoseconds · rate / 10^9` over the grants' pieces, as fractions of 10^9 in 128 bits, without
 //! wrapping, and looks at every window that ends at an admission.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{cell::UnsafeCell, ptr::NonNull};
 
 use proptest::prelude::*;

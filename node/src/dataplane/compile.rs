@@ -199,3 +199,7 @@ pub(crate) fn flatten(own: BTreeMap<Prefix, Vec<usize>>) -> BTreeMap<Prefix, Vec
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use weir_abi::LAYOUT_VERSION;
 use super::{error::LoadError, undo::Undo};
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: libc::__fsword_t = 0xcafe_4a11;
 
 /// The directory of one group of interfaces, locked for as long as this exists.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ fn is_bpffs(path: &Path) -> bool {
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a string that ends in a zero, and a structure to fill.
     let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
-    result == 0 && i64::from(found.f_type) == BPF_FS_MAGIC
+    result == 0 && found.f_type == BPF_FS_MAGIC
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -146,6 +146,6 @@ mod tests {
         assert!(slots.assign([owner(7), owner(8), owner(9)]).is_err());
         slots.created(owner(9), 1);
         assert_eq!(slots.assign([owner(9)]).unwrap(), [(1, false)]);
-        assert!(slots.assign([owner(2), owner(3)]).is_err());
+        assert!(slots.assign([owner(2), owner(3), owner(4)]).is_err());
     }
 }

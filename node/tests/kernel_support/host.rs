@@ -1,7 +1,11 @@
 //! The decision on the host, for comparison: the same crate, on an environment that finds limits
 //! by going through the policy, without any of the tables that the kernel has.
 
-use std::{cell::RefCell, net::IpAddr, ptr::NonNull};
+use std::{
+    cell::{RefCell, UnsafeCell},
+    net::IpAddr,
+    ptr::NonNull,
+};
 
 use weir_abi::{
     Cost, InstallRequest, InstallStatus, LimitCounters, LimitSlot, Operation, PortRange, Protocol,
@@ -15,7 +19,7 @@ pub struct HostKernel {
     pub now: u64,
     policy: Policy,
     rules: Vec<Rule>,
-    slots: Vec<Box<LimitSlot>>,
+    slots: Vec<UnsafeCell<LimitSlot>>,
     counters: RefCell<Vec<LimitCounters>>,
     totals: RefCell<Totals>,
 }
@@ -24,7 +28,11 @@ impl HostKernel {
     pub fn new(policy: Policy, now: u64) -> Self {
         let rules = policy.limits.iter().enumerate();
         let rules = rules.map(|(index, limit)| rule(index, limit)).collect();
-        let slots = policy.limits.iter().map(|_| Box::default()).collect();
+        let slots = policy
+            .limits
+            .iter()
+            .map(|_| UnsafeCell::default())
+            .collect();
         let counters = vec![LimitCounters::default(); policy.limits.len()];
         let host = Self {
             now,
@@ -85,8 +93,8 @@ impl HostKernel {
     }
 
     fn slot(&self, slot: usize) -> LimitRef<'_, SharedMemory> {
-        let slot = NonNull::from(&*self.slots[slot]);
-        // SAFETY: boxed for as long as `self` lives, and only accessed through `LimitRef`.
+        let slot = NonNull::new(self.slots[slot].get()).expect("not null");
+        // SAFETY: it lives as long as `self`, which never grows, and only accessed through `LimitRef`.
         unsafe { LimitRef::new(slot) }
     }
 

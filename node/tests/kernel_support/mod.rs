@@ -2,7 +2,7 @@
 //!
 //! Each test runs in a thread that has left for a new network namespace, so names of interfaces
 //! never meet, and whatever is in there goes with the thread.
-#![allow(dead_code, clippy::missing_panics_doc, unreachable_pub, missing_docs)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 pub mod frames;
 pub mod host;
