@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod namespace;
 pub mod oracle;
 pub mod plot;
+pub mod priority;
 pub mod progress;
 pub mod receiver;
 pub mod scenario;

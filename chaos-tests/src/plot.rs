@@ -159,7 +159,7 @@ impl<'a> Drawing<'a> {
         }
         for (colour, text) in [
             (INK, "the fleet's budget"),
-            (ALARM, "the leader is killed, and back"),
+            (ALARM, "the leader is killed, and started again"),
         ] {
             area.draw(&PathElement::new(
                 [(x, 57), (x + 22, 57)],
@@ -223,8 +223,8 @@ impl<'a> Drawing<'a> {
             chart.draw_series([Polygon::new(outline, line.colour.mix(0.82))])?;
             base = upper;
         }
-        self.budget(&mut chart, self.plot.rate)?;
         self.moves(&mut chart, top)?;
+        self.budget(&mut chart, self.plot.rate)?;
         self.faults(&mut chart, top)
     }
 

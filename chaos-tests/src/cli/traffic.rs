@@ -9,6 +9,7 @@ use weir_chaos::{
     clock,
     fleet::plan::{LIMITED_PORT, SOURCES},
     interrupt::Interrupt,
+    priority,
     stage::{Packets, Stage},
     traffic::SourcePool,
 };
@@ -59,6 +60,7 @@ impl Traffic {
             sources: self.sources,
             size: self.size,
         };
+        priority::outrank_the_rest()?;
         let mut stage = Stage::set(&plan, &packets)?;
         let mut rates = vec![0.0; plan.hosts.len()];
         rates[host] = self.rate;

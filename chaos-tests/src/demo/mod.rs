@@ -96,6 +96,7 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Figures> {
         Ok(())
     })?;
 
+    fs::write(options.out.join("demo.csv"), recording.csv())?;
     let judgement = stage::judge(&recording, &limit(), &timing);
     let picture = options.out.join("demo.svg");
     let title = "Weir: one budget, shared by the hosts where the traffic is";

@@ -9,7 +9,7 @@ use super::{
     plan::{INTERFACE, SOURCES, Site},
     zookeeper,
 };
-use crate::{clock, command, interrupt::Interrupt, progress::Progress};
+use crate::{clock, command, interrupt::Interrupt, priority, progress::Progress};
 
 /// How long daemons may take until all are members of one fleet with a leader.
 const ASSEMBLED_WITHIN: Duration = Duration::from_secs(30);
@@ -30,6 +30,7 @@ pub fn build(
     progress: &mut Progress,
 ) -> Result<Fleet> {
     require_root()?;
+    priority::outrank_the_rest()?;
     for name in Footprint::remove_left_overs()? {
         progress.note(&format!("removed what was left of the fleet '{name}'"));
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::series::{BINS_PER_SECOND, Bin, Series};
+use crate::series::{Bin, Series};
 
 /// How close to its optimum a share has to be, as a part of the limit's rate.
 pub const TOLERANCE: f64 = 0.05;
@@ -43,43 +43,51 @@ pub fn shift_seen(shift: &Shift, offered: &[Series], end: Bin) -> Option<Bin> {
 }
 
 /// Ticks from `shift` until the share of every host is within [`TOLERANCE`] of `rate` of its
-/// optimum, and stays so for three ticks more. A share is the rate admitted over the tick-long
-/// window that follows, so smoothing adds no delay. `None` if that does not happen before `end`.
+/// optimum, and stays so for three ticks more; `None` if that does not happen before `end`.
 ///
-/// `optimum` and `rate` are in packets per second, `tick` in bins.
+/// A share is what a host admits of what is [`possible`](super::possible()), scaled to the sum of
+/// the optimum, over the tick-long window that follows, so smoothing adds no delay. `optimum` and
+/// `rate` are in packets per second, `tick` in bins.
 #[must_use]
 pub fn convergence_ticks(
     admitted: &[Series],
+    possible: &Series,
     optimum: &[f64],
     rate: f64,
     tick: u64,
     shift: Bin,
     end: Bin,
 ) -> Option<f64> {
+    let whole: f64 = optimum.iter().sum();
     let settled = |bin: Bin| {
-        admitted
-            .iter()
-            .zip(optimum)
-            .all(|(host, optimum)| (host.rate(bin..bin + tick) - optimum).abs() <= TOLERANCE * rate)
+        let window = bin..bin + tick;
+        let possible = possible.sum(window.clone()) as f64;
+        let share = |host: &Series| whole * host.sum(window.clone()) as f64 / possible;
+        let near =
+            |(host, optimum): (&Series, &f64)| (share(host) - optimum).abs() <= TOLERANCE * rate;
+        possible > 0.0 && admitted.iter().zip(optimum).all(near)
     };
     first_run(shift..end.saturating_sub(tick), HOLD_TICKS * tick, settled)
         .map(|bin| (bin - shift) as f64 / tick as f64)
 }
 
-/// Bins from `from` until at least `wanted` packets per second are admitted over every following
-/// tick-long window, up to `end`. Zero if that was so all along; `None` if it does not become so
-/// for at least three ticks.
+/// Bins from `from` until at least the part `wanted` of what is [`possible`](super::possible()) is
+/// admitted over every following tick-long window, up to `end`. Zero if that was so all along;
+/// `None` if it does not become so for at least three ticks.
 #[must_use]
 pub fn recovery_bins(
     admitted: &Series,
+    possible: &Series,
     wanted: f64,
     tick: u64,
     from: Bin,
     end: Bin,
 ) -> Option<u64> {
-    let needed = wanted * tick as f64 / BINS_PER_SECOND;
     let last = end.checked_sub(tick)?;
-    let short = |&bin: &Bin| (admitted.sum(bin..bin + tick) as f64) < needed;
+    let short = |&bin: &Bin| {
+        let window = bin..bin + tick;
+        (admitted.sum(window.clone()) as f64) < wanted * possible.sum(window) as f64
+    };
     let recovered = (from..=last).rev().find(short).map_or(from, |bin| bin + 1);
     (recovered + HOLD_TICKS * tick <= last).then(|| recovered - from)
 }
@@ -115,8 +123,20 @@ mod tests {
         [part([30, 0]), part([0, 30])]
     }
 
+    fn full(length: usize) -> Series {
+        Series::new(0, vec![30; length])
+    }
+
     fn ticks(admitted: &[Series], shift: Bin) -> Option<f64> {
-        convergence_ticks(admitted, &[0.0, RATE], RATE, TICK, shift, 2_000)
+        convergence_ticks(
+            admitted,
+            &full(2_000),
+            &[0.0, RATE],
+            RATE,
+            TICK,
+            shift,
+            2_000,
+        )
     }
 
     #[test]
@@ -147,6 +167,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stall_of_everything_is_nobodys_fault() {
+        let mut counts = vec![30; 2_000];
+        counts[600..650].fill(0);
+        let stalled = Series::new(0, counts);
+        let nothing = Series::new(0, vec![0; 2_000]);
+        let hosts = [nothing, stalled.clone()];
+        let optimum = [0.0, RATE];
+        let ticks =
+            |possible| convergence_ticks(&hosts, possible, &optimum, RATE, TICK, 500, 2_000);
+        assert_eq!(ticks(&stalled), Some(0.0));
+        assert!(ticks(&full(2_000)).unwrap() > 1.0);
+        let recovery = |possible| recovery_bins(&stalled, possible, 0.97, TICK, 500, 2_000);
+        assert_eq!(recovery(&stalled), Some(0));
+        assert!(recovery(&full(2_000)).unwrap() > 100);
+    }
+
+    #[test]
     fn sees_the_shift_in_what_is_offered() {
         let shift = Shift {
             asked: 500,
@@ -164,7 +201,8 @@ mod tests {
         counts[1_100..1_300].fill(10);
         counts[1_500..1_600].fill(20);
         let admitted = Series::new(0, counts);
-        let recovery = |from, end| recovery_bins(&admitted, 0.97 * RATE, TICK, from, end);
+        let possible = full(3_000);
+        let recovery = |from, end| recovery_bins(&admitted, &possible, 0.97, TICK, from, end);
         let measured = recovery(1_000, 3_000).unwrap();
         assert!((580..=600).contains(&measured), "{measured}");
         assert_eq!(recovery(2_000, 3_000), Some(0));

@@ -11,7 +11,7 @@ use crate::{
         plan::{LIMITED_PORT, SOURCES},
     },
     interrupt::Interrupt,
-    oracle::{Budget, TOLERANCE, recovery_bins},
+    oracle::{Budget, TOLERANCE, possible, recovery_bins},
     plot::{self, Plot},
     progress::Progress,
     series::{Bin, Series},
@@ -73,7 +73,7 @@ pub(super) fn run(
 
 fn limits_file() -> String {
     format!(
-        "version = 1\n\n[[limit]]\nname  = \"flood\"\nproto = \"udp\"\nports = [{LIMITED_PORT}]\n\
+        "version = 1\n\n[fleet]\nmax_members = {HOSTS}\n\n[[limit]]\nname  = \"flood\"\nproto = \"udp\"\nports = [{LIMITED_PORT}]\n\
          rate  = \"{} packets/s\"\nfloor = \"{}%\"\npromise = \"strict\"\n",
         RATE as u64,
         FLOOR * 100.0,
@@ -126,9 +126,11 @@ fn judge(recording: &Recording, timing: &Timing) -> Result<Vec<Finding>> {
     // From then on the dead host's kernel is alone with its floor.
     let expired = killed + bins(timing.wait_out()) + tick;
     let alone = recording.hosts[host].admitted.rate(expired..started);
+    let could = possible(&recording.offered(), killed..started, &limit().budget);
     let recovery = recovery_bins(
         &recording.admitted(),
-        RATE * FULLY_IN_USE,
+        &could,
+        FULLY_IN_USE,
         tick,
         killed,
         started,

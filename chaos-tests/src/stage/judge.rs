@@ -6,8 +6,8 @@ use super::recording::{Happening, LimitUnderTest, Recording};
 use crate::{
     fleet::Timing,
     oracle::{
-        Shift, Utilised, convergence_ticks, jain_index, max_min, over_admission, recovery_bins,
-        shift_seen, utilisation,
+        Budget, Shift, Utilised, convergence_ticks, jain_index, max_min, over_admission, possible,
+        recovery_bins, shift_seen, utilisation,
     },
     series::{BINS_PER_SECOND, Bin, Series},
 };
@@ -123,17 +123,18 @@ impl Judge<'_> {
             sum += utilised;
             judged.push(judgement);
         }
-        let recovery_ms = self.recording.kill().map(|(bin, _)| {
-            let phase = judged.iter().find(|phase| phase.bins.contains(&bin))?;
-            let wanted = phase.optimum.iter().sum::<f64>() * FULLY_IN_USE;
-            recovery_bins(&admitted, wanted, self.tick, bin, phase.bins.end)
+        let recovery_ms = self.recording.kill().map(|(killed, _)| {
+            let phase = judged.iter().find(|phase| phase.bins.contains(&killed))?;
+            let possible = self.possible(&offered, phase);
+            let end = phase.bins.end;
+            recovery_bins(&admitted, &possible, FULLY_IN_USE, self.tick, killed, end)
         });
         Judgement {
             over_admission: over_admission(&admitted, &self.limit.budget),
             utilisation: sum.ratio(),
             offered: offered.rate(whole.clone()),
             admitted: admitted.rate(whole),
-            shifts: self.shifts(&phases, &judged),
+            shifts: self.shifts(&phases, &judged, &offered),
             phases: judged,
             settle,
             recovery_ms,
@@ -218,7 +219,22 @@ impl Judge<'_> {
         (utilised, judgement)
     }
 
-    fn shifts(&self, phases: &[Phase<'_>], judged: &[PhaseJudgement]) -> Vec<ShiftJudgement> {
+    /// What the whole fleet could have admitted in a phase.
+    fn possible(&self, offered: &Series, phase: &PhaseJudgement) -> Series {
+        let rate = phase.optimum.iter().sum();
+        let budget = Budget {
+            rate,
+            ..self.limit.budget
+        };
+        possible(offered, phase.bins.clone(), &budget)
+    }
+
+    fn shifts(
+        &self,
+        phases: &[Phase<'_>],
+        judged: &[PhaseJudgement],
+        total: &Series,
+    ) -> Vec<ShiftJudgement> {
         let hosts = &self.recording.hosts;
         let offered: Vec<Series> = hosts.iter().map(|host| host.offered.clone()).collect();
         let admitted: Vec<Series> = hosts.iter().map(|host| host.admitted.clone()).collect();
@@ -237,8 +253,10 @@ impl Judge<'_> {
                     .unwrap_or(judged.bins.end);
                 let seen = shift_seen(&shift, &offered, end);
                 let ticks = seen.and_then(|seen| {
+                    let possible = self.possible(total, judged);
                     let rate = self.limit.budget.rate;
-                    convergence_ticks(&admitted, &judged.optimum, rate, self.tick, seen, end)
+                    let optimum = &judged.optimum;
+                    convergence_ticks(&admitted, &possible, optimum, rate, self.tick, seen, end)
                 });
                 let seen = seen.unwrap_or(shift.asked);
                 ShiftJudgement {

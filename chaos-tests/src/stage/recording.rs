@@ -93,6 +93,30 @@ impl Recording {
         Series::total(self.hosts.iter().map(|host| &host.admitted))
     }
 
+    /// Every bin of the run as comma-separated values: milliseconds since the first event, then
+    /// packets offered to and admitted by each host.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let begin = self.events.first().map_or(self.end, |event| event.bin);
+        let mut text = String::from("ms");
+        for host in &self.hosts {
+            text.push_str(&format!(",{0} offered,{0} admitted", host.name));
+        }
+        text.push('\n');
+        for bin in begin..self.end {
+            text.push_str(&(bin - begin).to_string());
+            for host in &self.hosts {
+                text.push_str(&format!(
+                    ",{},{}",
+                    host.offered.at(bin),
+                    host.admitted.at(bin)
+                ));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
     /// When the leader was killed, and on which host, if it was.
     #[must_use]
     pub fn kill(&self) -> Option<(Bin, usize)> {
@@ -106,5 +130,30 @@ impl Recording {
     #[must_use]
     pub fn leader_changes(&self) -> usize {
         self.leaders.len().saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_begin_with_the_first_event() {
+        let host = HostRecord {
+            name: "a".to_owned(),
+            offered: Series::new(8, vec![9, 9, 3, 4]),
+            admitted: Series::new(10, vec![1, 2]),
+        };
+        let event = Event {
+            bin: 10,
+            what: Happening::LeaderKilled { host: 0 },
+        };
+        let recording = Recording {
+            hosts: vec![host],
+            events: vec![event],
+            end: 12,
+            ..Recording::default()
+        };
+        assert_eq!(recording.csv(), "ms,a offered,a admitted\n0,3,1\n1,4,2\n");
     }
 }
