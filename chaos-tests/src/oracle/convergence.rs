@@ -71,9 +71,12 @@ pub fn convergence_ticks(
         .map(|bin| (bin - shift) as f64 / tick as f64)
 }
 
-/// Bins from `from` until at least the part `wanted` of what is [`possible`](super::possible()) is
-/// admitted over every following tick-long window, up to `end`. Zero if that was so all along;
-/// `None` if it does not become so for at least three ticks.
+/// Bins from `from` to the first moment from which the budget is fully in use: of every stretch that
+/// begins there, lasts a tick or more, and ends by `end`, at least the part `wanted` of what is
+/// [`possible`](super::possible()) is admitted. `None` if that moment does not come at least three
+/// ticks before `end`.
+///
+/// So a later hole is forgiven if it is small against the time since that moment, and only then.
 #[must_use]
 pub fn recovery_bins(
     admitted: &Series,
@@ -83,13 +86,23 @@ pub fn recovery_bins(
     from: Bin,
     end: Bin,
 ) -> Option<u64> {
-    let last = end.checked_sub(tick)?;
-    let short = |&bin: &Bin| {
-        let window = bin..bin + tick;
-        (admitted.sum(window.clone()) as f64) < wanted * possible.sum(window) as f64
-    };
-    let recovered = (from..=last).rev().find(short).map_or(from, |bin| bin + 1);
-    (recovered + HOLD_TICKS * tick <= last).then(|| recovered - from)
+    let tick = usize::try_from(tick).ok()?;
+    // How far ahead of `wanted` a stretch from `from` to each bin is.
+    let mut ahead = vec![0.0];
+    for bin in from..end {
+        let gain = f64::from(admitted.at(bin)) - wanted * f64::from(possible.at(bin));
+        ahead.push(ahead.last().copied().unwrap_or(0.0) + gain);
+    }
+    // The lowest that it will be, from each bin on.
+    let mut lowest = ahead.clone();
+    for index in (0..lowest.len().saturating_sub(1)).rev() {
+        lowest[index] = lowest[index].min(lowest[index + 1]);
+    }
+    let last = ahead
+        .len()
+        .checked_sub(1 + (1 + HOLD_TICKS as usize) * tick)?;
+    let recovered = (0..=last).find(|&index| lowest[index + tick] >= ahead[index])?;
+    Some(recovered as u64)
 }
 
 /// The first bin of a range that begins a run of `length` bins which all satisfy the condition.
@@ -203,9 +216,24 @@ mod tests {
         let admitted = Series::new(0, counts);
         let possible = full(3_000);
         let recovery = |from, end| recovery_bins(&admitted, &possible, 0.97, TICK, from, end);
+        // At the first moments after a dip, 3 % of a tick may still be missing.
         let measured = recovery(1_000, 3_000).unwrap();
         assert!((580..=600).contains(&measured), "{measured}");
         assert_eq!(recovery(2_000, 3_000), Some(0));
         assert_eq!(recovery(1_000, 1_700), None);
+        assert_eq!(recovery(1_000, 1_001), None);
+    }
+
+    #[test]
+    fn a_late_dip_counts_and_a_hole_does_not() {
+        let recovery = |hole: std::ops::Range<usize>| {
+            let mut counts = vec![30; 4_000];
+            counts[hole].fill(5);
+            let admitted = Series::new(0, counts);
+            recovery_bins(&admitted, &full(4_000), 0.97, TICK, 0, 4_000)
+        };
+        assert_eq!(recovery(1_800..1_810), Some(0));
+        let measured = recovery(1_800..2_200).unwrap();
+        assert!((2_180..=2_200).contains(&measured), "{measured}");
     }
 }

@@ -12,5 +12,5 @@ mod utilisation;
 pub use bucket::{Budget, over_admission};
 pub use convergence::{Shift, TOLERANCE, convergence_ticks, recovery_bins, shift_seen};
 pub use fairness::{jain_index, max_min};
-pub use possible::possible;
+pub use possible::{possible, possible_without_burst};
 pub use utilisation::{Utilised, utilisation};

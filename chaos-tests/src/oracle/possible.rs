@@ -5,6 +5,9 @@ use std::ops::Range;
 use super::Budget;
 use crate::series::{BINS_PER_SECOND, Bin, Series};
 
+/// Seconds of rate: the pace of a sender that sends every millisecond, and some jitter.
+const SMALL_BURST_SECONDS: f64 = 0.005;
+
 /// What one perfect token bucket for the whole fleet, empty at first, would have admitted of what
 /// was offered.
 ///
@@ -24,6 +27,19 @@ pub fn possible(offered: &Series, bins: Range<Bin>, budget: &Budget) -> Series {
     Series::new(bins.start, counts.collect())
 }
 
+/// What one bucket of hardly any burst would have admitted: the least that a fleet that uses its
+/// whole rate admits, however its burst is divided between the hosts.
+#[must_use]
+pub fn possible_without_burst(offered: &Series, bins: Range<Bin>, rate: f64) -> Series {
+    let burst = rate * SMALL_BURST_SECONDS;
+    let budget = Budget {
+        rate,
+        burst,
+        drift: 0.0,
+    };
+    possible(offered, bins, &budget)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +55,15 @@ mod tests {
         let admitted = possible(&Series::new(0, vec![30; 1_000]), 0..1_000, &BUDGET);
         assert_eq!(admitted.sum(0..1_000), 10_500);
         assert_eq!(admitted.sum(100..200), 1_050);
+    }
+
+    #[test]
+    fn without_burst_a_stall_is_lost() {
+        let mut counts = vec![30; 200];
+        counts[50..150].fill(0);
+        let admitted = possible_without_burst(&Series::new(0, counts), 0..200, 10_500.0);
+        let bins = 100.0 + 5.0;
+        assert!((admitted.sum(0..200) as f64 - bins * 10.5).abs() <= 12.0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
         plan::{LIMITED_PORT, SOURCES},
     },
     interrupt::Interrupt,
-    oracle::{Budget, TOLERANCE, possible, recovery_bins},
+    oracle::{Budget, TOLERANCE, possible_without_burst, recovery_bins},
     plot::{self, Plot},
     progress::Progress,
     series::{Bin, Series},
@@ -61,6 +61,7 @@ pub(super) fn run(
     drop(stage);
     drop(fleet);
     let title = "The leader is killed under flood";
+    fs::write(directory.join("leader-killed.csv"), recording.csv())?;
     let plot = Plot {
         title,
         recording: &recording,
@@ -94,7 +95,7 @@ fn limit() -> LimitUnderTest {
 }
 
 fn script(timing: &Timing) -> Script {
-    let away = timing.recovery() + 5 * timing.tick;
+    let away = timing.recovery() + 15 * timing.tick;
     let rates = vec![RATE * OVERLOAD / HOSTS as f64; HOSTS];
     Script::default()
         .phase("even flood", rates, BEFORE + away + AFTER)
@@ -117,16 +118,17 @@ fn judge(recording: &Recording, timing: &Timing) -> Result<Vec<Finding>> {
 
     // A grant is renewed long before its half; so for that time after the death all have one.
     let with_grants = killed..killed + bins(timing.lease / 2);
+    let could = possible_without_burst(&recording.offered(), killed..started, RATE);
     let survivors = recording
         .hosts
         .iter()
         .enumerate()
         .filter(|(other, _)| *other != host);
-    let lowest = survivors.map(|(_, host)| lowest_rate(&host.admitted, &with_grants, tick));
+    let lowest =
+        survivors.map(|(_, host)| lowest_share(&host.admitted, &could, &with_grants, tick));
     // From then on the dead host's kernel is alone with its floor.
     let expired = killed + bins(timing.wait_out()) + tick;
     let alone = recording.hosts[host].admitted.rate(expired..started);
-    let could = possible(&recording.offered(), killed..started, &limit().budget);
     let recovery = recovery_bins(
         &recording.admitted(),
         &could,
@@ -194,11 +196,17 @@ fn judge(recording: &Recording, timing: &Timing) -> Result<Vec<Finding>> {
     ])
 }
 
-/// The lowest rate over any window of `tick` bins within a range.
-fn lowest_rate(series: &Series, bins: &Range<Bin>, tick: u64) -> f64 {
+/// The lowest rate over any window of `tick` bins within a range, as a part of what was possible.
+fn lowest_share(admitted: &Series, possible: &Series, bins: &Range<Bin>, tick: u64) -> f64 {
     let windows = bins.start..bins.end.saturating_sub(tick);
+    let share = |bin: Bin| {
+        let window = bin..bin + tick;
+        RATE * admitted.sum(window.clone()) as f64 / possible.sum(window) as f64
+    };
+    // Where nothing was possible nothing was lost.
     windows
-        .map(|bin| series.rate(bin..bin + tick))
+        .map(share)
+        .filter(|share| share.is_finite())
         .fold(f64::INFINITY, f64::min)
 }
 

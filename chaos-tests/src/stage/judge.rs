@@ -7,7 +7,7 @@ use crate::{
     fleet::Timing,
     oracle::{
         Budget, Shift, Utilised, convergence_ticks, jain_index, max_min, over_admission, possible,
-        recovery_bins, shift_seen, utilisation,
+        possible_without_burst, recovery_bins, shift_seen, utilisation,
     },
     series::{BINS_PER_SECOND, Bin, Series},
 };
@@ -125,7 +125,8 @@ impl Judge<'_> {
         }
         let recovery_ms = self.recording.kill().map(|(killed, _)| {
             let phase = judged.iter().find(|phase| phase.bins.contains(&killed))?;
-            let possible = self.possible(&offered, phase);
+            let rate = phase.optimum.iter().sum();
+            let possible = possible_without_burst(&offered, phase.bins.clone(), rate);
             let end = phase.bins.end;
             recovery_bins(&admitted, &possible, FULLY_IN_USE, self.tick, killed, end)
         });
