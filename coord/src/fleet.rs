@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use weir_coord_core::{
     commit::{StoreOutcome, ZooKeeperCommit},
     leader::{Command, Input, Leader, Mandate},
@@ -218,6 +218,7 @@ impl Fleet {
                 generation,
                 outcome,
             } => {
+                debug!(%generation, ?outcome, "stored");
                 self.lead(
                     Input::Stored {
                         generation,
@@ -316,6 +317,7 @@ impl Fleet {
             Command::Send { to, message } => self.streams.send(to, message),
             Command::Store(envelope) => {
                 let generation = envelope.generation;
+                debug!(%generation, "storing");
                 if self.keeper.store(envelope).is_err() {
                     // Nothing was sent, which is one way of not being committed.
                     self.tell(

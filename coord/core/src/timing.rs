@@ -6,8 +6,9 @@ use core::time::Duration;
 pub const DRIFT_PER_MILLE: u32 = 1;
 /// Added to every wait for a lease of another clock, for the granularity of clocks and timers.
 const MARGIN: Duration = Duration::from_millis(20);
-/// A grant is renewed this many times within its lease, so that one lost renewal costs nothing.
-const RENEWALS_PER_LEASE: u32 = 4;
+/// A grant is renewed this many times within its lease, so that a lost renewal costs nothing, and a
+/// leader that dies leaves its nodes nine tenths of a lease at least.
+const RENEWALS_PER_LEASE: u32 = 10;
 
 /// The times of one fleet. All nodes of a fleet should agree on them; safety does not need it,
 /// since every proposal carries the lease that it is for.
