@@ -9,7 +9,7 @@ use std::{fs, net::IpAddr, path::Path};
 use kernel_support::{TestHost, Wire, amount, frames, ip, limit, policy, wait_for};
 use weir_abi::Reason;
 use weir_model::{
-    Amount, LimitId, Nanos, PolicyVersion,
+    Amount, LimitId, Nanos, PolicyVersion, Scale,
     policy::{PortRange, Promise},
 };
 use weir_node::dataplane::{
@@ -249,52 +249,156 @@ fn a_second_daemon_is_refused_and_told_by_whom() {
 }
 
 #[test]
-fn another_program_is_named_and_left_alone() {
+fn another_group_is_named_and_left_alone() {
     TestHost::run(|host| {
         host.wire("near", "far");
-        // Weir's own program under another group is a stranger's, too.
-        let strangers = LoadOptions {
-            group: "strangers".to_owned(),
+        let others = LoadOptions {
+            group: "others".to_owned(),
             ..host.options(&["near"])
         };
-        drop(host.load(&strangers).unwrap());
+        drop(host.load(&others).unwrap());
         let error = host.load(&host.options(&["near"])).unwrap_err();
-        let LoadError::OtherProgram {
-            interface,
-            name,
-            id,
-        } = &error
-        else {
-            panic!("{error}");
-        };
-        assert_eq!((interface.as_str(), name.as_str()), ("near", "weir_xdp"));
-        assert!(error.to_string().contains(&format!("id {id}")), "{error}");
+        assert!(matches!(error, LoadError::OtherGroup { .. }), "{error}");
+        assert!(error.to_string().contains("in the group others"), "{error}");
         let left: Vec<_> = tree(&host.bpffs());
         assert!(left.iter().all(|path| !path.contains("/test")), "{left:?}");
         assert!(has_program("near"));
-        let detached = dataplane::detach(&strangers.bpffs, &strangers.group).unwrap();
+        let detached = dataplane::detach(&others.bpffs, &others.group).unwrap();
         assert_eq!(detached, ["near"]);
     });
 }
 
 #[test]
-fn an_attachment_without_a_link_is_seen_too() {
+fn another_program_is_named_and_left_alone() {
     TestHost::run(|host| {
         host.wire("near", "far");
-        let strangers = LoadOptions {
-            group: "strangers".to_owned(),
+        let others = LoadOptions {
+            group: "others".to_owned(),
             ..host.options(&["far"])
         };
-        let stranger = host.load(&strangers).unwrap();
-        let pins = dataplane::detach(&strangers.bpffs, "nobody").unwrap();
-        assert_eq!(pins, [""; 0]);
-        // The far end's program, put on the near end the old way.
+        let other = host.load(&others).unwrap();
+        // The far end's program, put on the near end the old way, without a link. Then it is a
+        // stranger's, for nothing of Weir's is pinned for it any more.
         let id = program_id("far");
         ip_attach(&id);
+        drop(other);
+        dataplane::detach(&others.bpffs, &others.group).unwrap();
         let error = host.load(&host.options(&["near"])).unwrap_err();
-        assert!(error.to_string().contains(&format!("id {id}")), "{error}");
-        drop(stranger);
-        let _ = dataplane::detach(&strangers.bpffs, &strangers.group);
+        assert!(matches!(error, LoadError::OtherProgram { .. }), "{error}");
+        let named = format!("near already has the XDP program weir_xdp (id {id})");
+        assert!(error.to_string().contains(&named), "{error}");
+        assert_eq!(program_id("near"), id);
+        // What the message says to do helps.
+        ip(&["link", "set", "dev", "near", "xdp", "off"]);
+        host.load(&host.options(&["near"])).unwrap();
+    });
+}
+
+#[test]
+fn a_failed_restart_leaves_the_old_program_in_place() {
+    TestHost::run(|host| {
+        host.wire("near", "far");
+        let mut first = host.load(&host.options(&["near"])).unwrap();
+        first
+            .activate(&policy([stingy(7)]), PolicyVersion(3))
+            .unwrap();
+        drop(first);
+        let id = program_id("near");
+        let error = host.load(&host.options(&["near", "lo"])).unwrap_err();
+        assert!(matches!(error, LoadError::NativeRefused { .. }), "{error}");
+        assert_eq!(program_id("near"), id);
+        let second = host.load(&host.options(&["near"])).unwrap();
+        assert_eq!(second.active_policy(), PolicyVersion(3));
+        assert_ne!(program_id("near"), id);
+    });
+}
+
+#[test]
+fn an_interface_that_is_configured_no_more_is_set_free() {
+    TestHost::run(|host| {
+        host.wire("near", "far");
+        drop(host.load(&host.options(&["near", "far"])).unwrap());
+        assert!(has_program("far"));
+        drop(host.load(&host.options(&["near"])).unwrap());
+        assert!(has_program("near") && !has_program("far"));
+    });
+}
+
+#[test]
+fn a_place_where_no_bpffs_can_be_is_named() {
+    TestHost::run(|host| {
+        let file = host.bpffs();
+        fs::write(&file, "").unwrap();
+        let error = host.load(&host.options(&[])).unwrap_err();
+        assert!(matches!(error, LoadError::BpfFileSystem { .. }), "{error}");
+        let command = format!("mount -t bpf bpf {}", file.display());
+        assert!(error.to_string().contains(&command), "{error}");
+    });
+}
+
+#[test]
+fn cpus_and_installer_together_admit_no_more_than_was_granted() {
+    const MILLIS: u64 = 300;
+    TestHost::run(|host| {
+        host.wire("near", "far");
+        let mut dataplane = host.load(&host.options(&["near"])).unwrap();
+        // Each install rounds down to a unit, so units are fine.
+        let mut shared = limit("shared");
+        shared.scale = Scale { fraction_bits: 20 };
+        dataplane
+            .activate(&policy([shared]), PolicyVersion(1))
+            .unwrap();
+        let near = Wire::open("near");
+        let begin = dataplane::now();
+        let end = Nanos(begin.0 + MILLIS * 1_000_000);
+        let send = || {
+            let far = Wire::open_in("far", host.namespace());
+            let frame = udp(53);
+            let mut sent = 0_u64;
+            while dataplane::now() < end {
+                far.send(&frame);
+                sent += 1;
+            }
+            sent
+        };
+        let (sent, installed) = std::thread::scope(|scope| {
+            let senders = [scope.spawn(send), scope.spawn(send)];
+            let mut installed = 0_u64;
+            while dataplane::now() < end {
+                // Rates of 20,000 and 40,000 take turns, with bursts that grow and shrink.
+                let request = GrantRequest {
+                    limit: LimitId::of("shared"),
+                    amount: amount(
+                        20_000 << 20 << (installed & 1),
+                        2_000 << 20 << (installed & 1),
+                    ),
+                    floor: Amount::ZERO,
+                    expires: Nanos::NEVER,
+                };
+                dataplane.install(&[request]).unwrap();
+                installed += 1;
+            }
+            let sent: u64 = senders.map(|sender| sender.join().unwrap()).iter().sum();
+            (sent, installed)
+        });
+        let received = || dataplane.counters().unwrap().totals.received.packets;
+        wait_for("all packets", || received() == sent);
+        let seconds = (dataplane::now() - begin).as_secs_f64();
+        let counted = dataplane.counters().unwrap();
+        kernel_support::host::check_totals(&counted.totals);
+        let passed = near.drain() as f64;
+        assert_eq!(passed, counted.limits[0].admitted_tokens() as f64);
+        assert_eq!(counted.limits[0].offered_tokens(), sent);
+        assert!(installed > 1_000, "only {installed} installs");
+        assert!(
+            passed <= 40_000.0 * seconds + 4_000.0,
+            "{passed} in {seconds} s"
+        );
+        assert!(
+            sent as f64 > 45_000.0 * seconds,
+            "{sent} offered in {seconds} s are too few"
+        );
+        assert!(passed >= 10_000.0 * seconds, "{passed} in {seconds} s");
     });
 }
 

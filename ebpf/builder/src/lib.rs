@@ -118,14 +118,21 @@ fn compile(crate_dir: &Path, package: &str, target_dir: &Path) -> Result<(), Bui
         command: command.clone(),
         source,
     })?;
-    if output.status.success() {
-        return Ok(());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(BuildError::Compile {
+            command,
+            status: output.status,
+            stderr,
+        });
     }
-    Err(BuildError::Compile {
-        command,
-        status: output.status,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    // Cargo shows nothing of a build script that succeeds but this.
+    if stderr.contains("warning:") {
+        for line in stderr.lines() {
+            println!("cargo::warning={line}");
+        }
+    }
+    Ok(())
 }
 
 /// The program and its arguments, without the environment, which is long.

@@ -446,3 +446,47 @@ fn an_installer_whose_clock_is_behind_grants_no_time_twice() {
     assert!(!limit.offer(1, 10 * second));
     assert!(limit.offer(1, 10 * second + 600_000));
 }
+
+#[test]
+fn a_reader_sees_a_grant_as_a_whole_while_others_are_installed() {
+    const INSTALLS: u64 = 200_000;
+    let limit = Limit::new(0);
+    let address = limit.slot.get() as usize;
+    let memory = move || {
+        let slot = NonNull::new(address as *mut LimitSlot).unwrap();
+        // SAFETY: `limit` outlives both threads, which access it through `LimitRef` alone.
+        unsafe { LimitRef::<SharedMemory>::new(slot) }
+    };
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let (mut seen, mut last) = (0_u64, 0);
+            while last < INSTALLS {
+                let Some(grant) = memory().grant() else {
+                    continue;
+                };
+                assert!(
+                    grant.burst >= last,
+                    "went back from {last} to {}",
+                    grant.burst
+                );
+                assert_eq!(grant.burst, grant.floor_burst);
+                assert_eq!(grant.rate_multiplier, grant.floor_multiplier);
+                seen += u64::from(grant.burst != last);
+                last = grant.burst;
+            }
+            seen
+        });
+        for number in 1..=INSTALLS {
+            let piece = Piece {
+                expires: u64::MAX,
+                rate: number,
+                burst: number,
+                floor_rate: number,
+                floor_burst: number,
+                ..Piece::default()
+            };
+            assert_eq!(limit.grant(&piece, number), InstallStatus::Installed);
+        }
+        assert!(reader.join().unwrap() > 0);
+    });
+}

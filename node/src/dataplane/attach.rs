@@ -10,7 +10,7 @@ use super::{
     error::LoadError,
     loader::{AttachMode, ProgramFd},
     netlink::{self, Attached},
-    pins::{PinDirectory, file_error},
+    pins::{PinDirectory, file_error, is_link},
     sys,
     undo::Undo,
 };
@@ -34,11 +34,7 @@ pub(crate) fn attach(
     let present = attached(name, index)?;
     let ours = pinned.as_ref().map(|(_, info)| info.program_id);
     if let Some(other) = present.iter().find(|one| Some(one.program_id) != ours) {
-        return Err(LoadError::OtherProgram {
-            interface: name.to_owned(),
-            name: program_name(other.program_id),
-            id: other.program_id,
-        });
+        return Err(stranger(pins, name, other.program_id));
     }
     match pinned {
         Some((link, info)) => {
@@ -48,6 +44,42 @@ pub(crate) fn attach(
         None => create(name, index, &path, program, mode, undo)?,
     }
     confirm(name, index, program, mode)
+}
+
+/// Whose program it is that is on the interface.
+fn stranger(pins: &PinDirectory, interface: &str, id: u32) -> LoadError {
+    let interface = interface.to_owned();
+    match pins.other_groups().iter().find(|group| holds(group, id)) {
+        Some(group) => LoadError::OtherGroup {
+            interface,
+            group: group
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        },
+        None => LoadError::OtherProgram {
+            interface,
+            name: program_name(id),
+            id,
+        },
+    }
+}
+
+/// Whether one of the group's links, of any layout, has this program.
+fn holds(group: &Path, id: u32) -> bool {
+    let entries = |path: &Path| {
+        let entries = fs::read_dir(path).into_iter().flatten();
+        entries.filter_map(|entry| Some(entry.ok()?.path()))
+    };
+    entries(group)
+        .flat_map(|layout| {
+            entries(&layout)
+                .filter(|path| is_link(path))
+                .collect::<Vec<_>>()
+        })
+        .filter_map(|path| sys::open_pinned(&path).ok())
+        .filter_map(|link| sys::info::<sys::LinkInfo>(link.as_fd()).ok())
+        .any(|info| info.program_id == id)
 }
 
 /// The link of an earlier daemon, if its interface is still there. One whose interface is gone

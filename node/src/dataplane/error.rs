@@ -90,6 +90,17 @@ pub enum LoadError {
         /// Its number.
         id: u32,
     },
+    /// Weir's own program, but pinned for another group of interfaces.
+    #[error(
+        "interface {interface} is enforced by Weir already, in the group {group}: detach that \
+         first (`weir-node --detach` with the interfaces that it had)"
+    )]
+    OtherGroup {
+        /// Where.
+        interface: String,
+        /// Under which name its pins are.
+        group: String,
+    },
     /// The driver cannot run XDP.
     #[error(
         "interface {interface} refuses a native XDP program ({source}): its driver may have none, \

@@ -23,7 +23,7 @@ use super::{
     error::LoadError,
     management::{self, ManagementEntry},
     maps::{Maps, Tries, refused, typed},
-    pins::{PinDirectory, file_error},
+    pins::{PinDirectory, file_error, is_link},
     preflight, sys,
     undo::Undo,
 };
@@ -111,6 +111,7 @@ pub fn load(options: &LoadOptions) -> Result<Dataplane, LoadError> {
     let dataplane = Dataplane::adopt(maps, install, decide, test_clock, pins)
         .map_err(|source| refused("the pinned state", source))?;
     undo.keep();
+    dataplane.pins.keep_links_of(&options.interfaces)?;
     Ok(dataplane)
 }
 
@@ -139,11 +140,6 @@ pub fn detach(bpffs: &Path, group: &str) -> Result<Vec<String>, LoadError> {
     }
     pins.remove()?;
     Ok(interfaces)
-}
-
-fn is_link(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("link-"))
 }
 
 fn load_object(pins: &PinDirectory, clock: Clock, undo: &mut Undo) -> Result<Ebpf, LoadError> {

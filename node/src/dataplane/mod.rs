@@ -57,7 +57,7 @@ pub struct Dataplane {
     /// The side of [`weir_abi::maps::SIDE`], ever growing; its lowest bit counts.
     generation: u64,
     version: PolicyVersion,
-    _pins: PinDirectory,
+    pins: PinDirectory,
 }
 
 impl std::fmt::Debug for Dataplane {
@@ -108,7 +108,7 @@ impl Dataplane {
             test_clock,
             generation,
             version: PolicyVersion(record.0.version),
-            _pins: pins,
+            pins,
         })
     }
 

@@ -16,11 +16,13 @@ use super::{error::LoadError, undo::Undo};
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: libc::__fsword_t = 0xcafe_4a11;
 
+const LINK_PREFIX: &str = "link-";
+
 /// The directory of one group of interfaces, locked for as long as this exists.
 #[derive(Debug)]
 pub(crate) struct PinDirectory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl PinDirectory {
@@ -34,7 +36,7 @@ impl PinDirectory {
             make(directory, undo)?;
         }
         let lock = lock(&path)?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// The directory of a group whose limits are in the kernel already; `None` if there is none.
@@ -44,7 +46,7 @@ impl PinDirectory {
             return Ok(None);
         }
         let lock = lock(&path)?;
-        Ok(Some(Self { path, _lock: lock }))
+        Ok(Some(Self { path, lock }))
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
@@ -52,7 +54,30 @@ impl PinDirectory {
     }
 
     pub(crate) fn link(&self, interface: &str) -> PathBuf {
-        self.path.join(format!("link-{}", pin_name(interface)))
+        self.path
+            .join(format!("{LINK_PREFIX}{}", pin_name(interface)))
+    }
+
+    /// Takes away the links of interfaces that are not among these, and with them the program.
+    pub(crate) fn keep_links_of(&self, interfaces: &[String]) -> Result<(), LoadError> {
+        let kept: Vec<PathBuf> = interfaces.iter().map(|name| self.link(name)).collect();
+        for path in self.entries()? {
+            if is_link(&path) && !kept.contains(&path) {
+                fs::remove_file(&path).map_err(|source| file_error(&path, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The groups of this file system, as directories, without this one.
+    pub(crate) fn other_groups(&self) -> Vec<PathBuf> {
+        let own = self.path.parent();
+        let all = own.and_then(Path::parent).map(fs::read_dir);
+        let Some(Ok(groups)) = all else {
+            return Vec::new();
+        };
+        let paths = groups.filter_map(|group| Some(group.ok()?.path()));
+        paths.filter(|path| Some(path.as_path()) != own).collect()
     }
 
     /// Everything that is pinned here.
@@ -76,6 +101,20 @@ impl PinDirectory {
         }
         Ok(())
     }
+}
+
+impl Drop for PinDirectory {
+    fn drop(&mut self) {
+        // Closing would do, but for a child that has been forked and not yet become another
+        // program: it has the descriptor, and the lock with it, a moment longer.
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Whether a pin is that of a link.
+pub(crate) fn is_link(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with(LINK_PREFIX))
 }
 
 /// Where the pins of a group are.

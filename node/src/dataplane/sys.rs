@@ -9,6 +9,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    time::Duration,
 };
 
 use weir_abi::Plain;
@@ -231,19 +232,22 @@ pub(crate) fn info<T: Plain + Default>(object: BorrowedFd<'_>) -> io::Result<T> 
     Ok(info)
 }
 
+/// Far longer than a decision takes, where there is no better way to know that it has ended.
+const LONGEST_DECISION: Duration = Duration::from_millis(50);
+
 /// Returns after every packet that was being decided has been.
 ///
 /// XDP programs run within an RCU read-side section, and this command of `membarrier(2)` waits for
-/// the end of all of them. Needs no privilege.
-pub(crate) fn wait_for_packets() -> io::Result<()> {
+/// the end of all of them. Needs no privilege. Kernels with isolated CPUs (`nohz_full`) do not
+/// have it; there a decision, of well under a microsecond, is given time instead.
+pub(crate) fn wait_for_packets() {
     const MEMBARRIER_CMD_GLOBAL: c_long = 1;
     // SAFETY: the call takes no pointer.
     let result =
         unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0 as c_long, 0) };
     if result < 0 {
-        return Err(io::Error::last_os_error());
+        std::thread::sleep(LONGEST_DECISION);
     }
-    Ok(())
 }
 
 fn raw(fd: BorrowedFd<'_>) -> u32 {

@@ -25,6 +25,7 @@ use weir_node::dataplane::{AttachMode, Clock, Dataplane, LoadError, LoadOptions,
 /// A host of one test. Dropping it takes the programs off and the file system away.
 pub struct TestHost {
     directory: tempfile::TempDir,
+    namespace: std::fs::File,
 }
 
 impl TestHost {
@@ -41,7 +42,11 @@ impl TestHost {
                     io::Error::last_os_error()
                 );
                 let directory = tempfile::tempdir().unwrap();
-                test(&TestHost { directory })
+                let namespace = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
+                test(&TestHost {
+                    directory,
+                    namespace,
+                })
             });
             match on_host.join() {
                 Ok(result) => result,
@@ -52,6 +57,11 @@ impl TestHost {
 
     pub fn bpffs(&self) -> PathBuf {
         self.directory.path().join("bpf")
+    }
+
+    /// The network namespace of this thread, for other threads to enter.
+    pub fn namespace(&self) -> &std::fs::File {
+        &self.namespace
     }
 
     /// Options for these interfaces.
@@ -119,6 +129,14 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// The same from a thread that is not in the namespace yet.
+    pub fn open_in(interface: &str, namespace: &std::fs::File) -> Self {
+        // SAFETY: no pointers; only this thread enters.
+        let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(entered, 0, "{}", io::Error::last_os_error());
+        Self::open(interface)
+    }
+
     /// Sends from, and receives what comes up the stack at, this interface.
     pub fn open(interface: &str) -> Self {
         let every_protocol = (libc::ETH_P_ALL as u16).to_be();
