@@ -90,14 +90,17 @@ async fn a_deposed_leader_is_fenced_and_its_successor_inherits() {
     assert_eq!(inherited, Some(last.clone()));
     assert_eq!(roster.members, [member(1)]);
 
-    assert_eq!(old.store(envelope(term, 3, 3)).await, StoreOutcome::Fenced);
+    // The fence refuses each by itself; after a refused store nothing would be sent any more.
     assert_eq!(old.admit(member(2)).await, StoreOutcome::Fenced);
+    let observer = observer(&server).await;
+    let members = observer.list_children("/roster").await.unwrap();
+    assert_eq!(members, [id(1).to_string()]);
+    assert_eq!(old.store(envelope(term, 3, 3)).await, StoreOutcome::Fenced);
     // An envelope of a term that is not its own is not even sent.
     assert_eq!(
         old.store(envelope(record.term, 4, 3)).await,
         StoreOutcome::Fenced
     );
-    let observer = observer(&server).await;
     assert_eq!(stored_envelope(&observer).await, last);
     assert_eq!(
         new.store(envelope(record.term, 1, 3)).await,

@@ -7,6 +7,7 @@ use weir_coord::{
     testing::{Fault, Proxy, request},
     zookeeper::{Event, PolicyError, RECORD_BYTES_MAX},
 };
+use weir_coord_core::commit::StoreOutcome;
 use weir_model::PolicyVersion;
 
 const NONE: PolicyVersion = PolicyVersion(0);
@@ -135,15 +136,26 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
     keeper.publish("one".to_owned(), NONE).await.unwrap();
     keeper.publish("two".to_owned(), FIRST).await.unwrap();
     until_policy(&mut leader, SECOND).await;
-    let observer = observer(&server).await;
-    support::overwrite(&observer, "/policy/current", b"1").await;
-    // What comes after it is told, and it is not.
-    let third = keeper.publish("three".to_owned(), FIRST).await.unwrap();
-    assert_eq!(third, PolicyVersion(3));
-    assert_eq!(until_policy(&mut leader, third).await, "three");
     let older = Event::Policy {
         version: FIRST,
         document: "one".to_owned(),
     };
-    assert!(leader.times_seen(&older) <= 1);
+    let before = leader.times_seen(&older);
+    let observer = observer(&server).await;
+    support::overwrite(&observer, "/policy/current", b"1").await;
+    until("it has been read", async || {
+        server
+            .ask("wchp")
+            .is_ok_and(|watches| watches.contains("/policy/current"))
+    })
+    .await;
+    // Whatever was told of it comes before this answer.
+    assert_eq!(
+        leader.admit(support::member(1)).await,
+        StoreOutcome::Committed
+    );
+    assert_eq!(leader.times_seen(&older), before);
+    let third = keeper.publish("three".to_owned(), FIRST).await.unwrap();
+    assert_eq!(third, PolicyVersion(3));
+    assert_eq!(until_policy(&mut leader, third).await, "three");
 }

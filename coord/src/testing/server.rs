@@ -28,12 +28,12 @@ const START_ATTEMPTS: usize = 3;
 /// Runs its arguments as a server that ends when standard input does: when this process is gone,
 /// in whatever way, so is the server. Says the server's process id.
 const SUPERVISOR: &str = r#"
-exec 3<&0 4>"$1"
+exec 3<&0 4>"$1" 2>&4
 shift
-"$@" </dev/null >&4 2>&4 &
+"$@" </dev/null >&4 &
 server=$!
 echo $server
-(cat <&3 >&4; kill -9 $server) 2>&4 >&4 &
+(cat <&3; kill -9 $server) >&4 &
 watchdog=$!
 wait $server
 kill $watchdog
