@@ -2,13 +2,13 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use super::{
     error::LoadError,
-    loader::{AttachMode, ProgramFd},
+    loader::AttachMode,
     netlink::{self, Attached},
     pins::{PinDirectory, file_error, is_link},
     sys,
@@ -25,7 +25,7 @@ pub(crate) fn attach(
     pins: &PinDirectory,
     name: &str,
     index: u32,
-    program: ProgramFd<'_>,
+    program: BorrowedFd<'_>,
     mode: AttachMode,
     undo: &mut Undo,
 ) -> Result<(), LoadError> {
@@ -113,7 +113,7 @@ fn replace(
     name: &str,
     link: OwnedFd,
     old: u32,
-    program: ProgramFd<'_>,
+    program: BorrowedFd<'_>,
     undo: &mut Undo,
 ) -> Result<(), LoadError> {
     let failed = |source| refused(name, source);
@@ -129,7 +129,7 @@ fn create(
     name: &str,
     index: u32,
     path: &Path,
-    program: ProgramFd<'_>,
+    program: BorrowedFd<'_>,
     mode: AttachMode,
     undo: &mut Undo,
 ) -> Result<(), LoadError> {
@@ -159,7 +159,7 @@ fn create(
 fn confirm(
     name: &str,
     index: u32,
-    program: ProgramFd<'_>,
+    program: BorrowedFd<'_>,
     mode: AttachMode,
 ) -> Result<(), LoadError> {
     let info: sys::ProgramInfo = sys::info(program).map_err(|source| refused(name, source))?;

@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -287,6 +287,3 @@ fn interface_name(index: u32) -> Option<String> {
     let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
     Some(name.to_string_lossy().into_owned())
 }
-
-/// A borrowed descriptor, for signatures.
-pub(crate) type ProgramFd<'a> = BorrowedFd<'a>;

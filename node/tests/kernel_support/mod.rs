@@ -278,3 +278,18 @@ pub fn policy(limits: impl IntoIterator<Item = Limit>) -> Policy {
         ..Policy::default()
     }
 }
+
+/// A datagram between two hosts of the tests.
+pub fn udp(port: u16) -> Vec<u8> {
+    let source: std::net::IpAddr = "198.18.0.1".parse().unwrap();
+    let destination: std::net::IpAddr = "198.18.0.2".parse().unwrap();
+    frames::udp(source, destination, (4_000, port), 60)
+}
+
+/// A limit that every packet counts for, and that admits `burst` at once and then nothing.
+pub fn stingy(burst: u64) -> Limit {
+    let mut limit = limit("stingy");
+    limit.promise = Promise::Local;
+    limit.budget = amount(burst, burst);
+    limit
+}
