@@ -201,3 +201,83 @@ pub(super) fn percent(part: Option<f64>) -> String {
 pub(super) fn ticks(ticks: Option<f64>) -> String {
     ticks.map_or("never".to_owned(), |ticks| format!("{ticks:.1} ticks"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::ShiftJudgement;
+
+    fn figures(change: impl FnOnce(&mut Judgement)) -> Figures {
+        let phase = |label: &str| PhaseJudgement {
+            label: label.to_owned(),
+            bins: 1_000..2_000,
+            utilisation: Some(0.99),
+            optimum: vec![RATE],
+            admitted: vec![RATE],
+            jain: 1.0,
+        };
+        let shift = |ticks| ShiftJudgement {
+            label: String::new(),
+            seen: 1_500,
+            ticks: Some(ticks),
+        };
+        let mut judgement = Judgement {
+            over_admission: 0.001,
+            utilisation: Some(0.99),
+            offered: 3.0 * RATE,
+            admitted: RATE,
+            phases: vec![phase("a"), phase("b")],
+            shifts: vec![shift(1.0), shift(2.0), shift(4.0)],
+            settle: Vec::new(),
+            recovery_ms: Some(Some(900)),
+            leader_changes: 1,
+        };
+        change(&mut judgement);
+        Figures {
+            judgement,
+            timing: Timing::default(),
+            plot: PathBuf::new(),
+            wall_seconds: 40.0,
+        }
+    }
+
+    #[test]
+    fn good_figures_pass_and_are_on_one_line() {
+        let figures = figures(|_| ());
+        assert!(figures.passed());
+        let text = figures.json().to_string();
+        assert_eq!(text.lines().count(), 1);
+        let json = figures.json();
+        for key in [
+            "limit_rate",
+            "offered",
+            "admitted",
+            "over_admission",
+            "utilisation",
+            "convergence_ticks_p99",
+            "shifts",
+            "leader_changes",
+        ] {
+            assert!(json[key].is_number(), "{key}: {}", json[key]);
+        }
+        assert_eq!(json["convergence_ticks_p99"], 4.0);
+        assert_eq!(json["convergence_ticks_median"], 2.0);
+    }
+
+    #[test]
+    fn each_figure_can_fail() {
+        let changes: [fn(&mut Judgement); 8] = [
+            |judged| judged.over_admission = 0.006,
+            |judged| judged.phases[1].utilisation = Some(0.96),
+            |judged| judged.phases[1].utilisation = None,
+            |judged| judged.shifts[1].ticks = Some(3.5),
+            |judged| judged.shifts[0].ticks = Some(5.1),
+            |judged| judged.shifts[0].ticks = None,
+            |judged| judged.recovery_ms = Some(Some(3_600)),
+            |judged| judged.recovery_ms = Some(None),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(!figures(change).passed(), "change {number} went unnoticed");
+        }
+    }
+}

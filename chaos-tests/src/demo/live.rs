@@ -63,7 +63,7 @@ impl View {
                 let _written = writeln!(text, "{line}\x1b[K");
             }
             text
-        } else if self.ticks % TICKS_PER_LINE == 0 {
+        } else if self.ticks.is_multiple_of(TICKS_PER_LINE) {
             self.line(moment)
         } else {
             String::new()

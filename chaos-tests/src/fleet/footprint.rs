@@ -129,8 +129,8 @@ impl Footprint {
         self.directory().join("bpf")
     }
 
-    /// Writes it down, before anything else is made. A fleet of the same name that nobody runs any
-    /// more is removed first.
+    /// Writes it down, before anything else is made. What is left of a fleet of the same name is
+    /// removed first.
     ///
     /// # Errors
     ///
@@ -142,6 +142,13 @@ impl Footprint {
                     "the fleet '{}' is in use by process {}",
                     self.name,
                     owner.pid
+                );
+            }
+            if earlier.owner.is_none() && !earlier.processes(&earlier.plan()?)?.is_empty() {
+                bail!(
+                    "the fleet '{0}' is up: take it down first, with `cargo xtask fleet down \
+                     --name {0}`, or choose another --name",
+                    self.name
                 );
             }
             earlier.remove()?;
@@ -187,19 +194,26 @@ impl Footprint {
         }
     }
 
-    /// Ends whatever runs in the namespaces: daemons, servers, and commands started by hand.
-    fn end_processes(&self, plan: &Plan) -> Result<()> {
+    /// Whatever runs in the namespaces: daemons, servers, and commands started by hand.
+    fn processes(&self, plan: &Plan) -> Result<Vec<Process>> {
         let mut processes = Vec::new();
         for namespace in plan
             .namespaces()
             .filter(|namespace| namespace.path().exists())
         {
-            let pids = command::run(Command::new("ip").args(["netns", "pids", namespace.name()]))?;
+            let mut list = Command::new("ip");
+            let pids = command::run(list.args(["netns", "pids", namespace.name()]))?;
             processes.extend(
                 pids.lines()
                     .filter_map(|pid| Process::of(pid.trim().parse().ok()?)),
             );
         }
+        Ok(processes)
+    }
+
+    /// Ends all of them, and waits until they have ended.
+    fn end_processes(&self, plan: &Plan) -> Result<()> {
+        let processes = self.processes(plan)?;
         for process in &processes {
             process.kill();
         }

@@ -96,12 +96,13 @@ mod tests {
         let mut counts = vec![30; 1_000];
         counts[300..550].fill(0);
         let admitted = Series::new(0, counts);
-        let judge = |settle: &[Range<Bin>]| {
+        let judge = |settle: Option<Range<Bin>>| {
+            let settle = settle.as_slice();
             utilisation(&steady(90), &admitted, 30_000.0, 0..1_000, 100, settle)
         };
-        assert_eq!(judge(&[]).ratio(), Some(0.75));
-        assert_eq!(judge(&[300..550]).ratio(), Some(1.0));
-        assert_eq!(judge(&[300..550]).possible, 30.0 * 700.0);
-        assert_eq!(judge(&[0..1_000]).ratio(), None);
+        assert_eq!(judge(None).ratio(), Some(0.75));
+        assert_eq!(judge(Some(300..550)).ratio(), Some(1.0));
+        assert_eq!(judge(Some(300..550)).possible, 30.0 * 700.0);
+        assert_eq!(judge(Some(0..1_000)).ratio(), None);
     }
 }
