@@ -76,7 +76,7 @@ fn two_daemons_on_one_interface_are_one_too_many() {
         "--admin-socket",
         other_socket.to_str().unwrap(),
     ]);
-    second.expect(1, &["running", "eth0"]);
+    second.expect(1, &["only one daemon", "weir-node", "eth0"]);
     assert!(host.is_attached(), "the first goes on");
     first.signal(libc::SIGTERM);
     first.ended().expect(0, &["stopped"]);

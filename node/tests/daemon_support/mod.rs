@@ -39,6 +39,7 @@ impl Host {
             net: 100 + (std::process::id() * 7 + number) % 100,
         };
         ip(&["netns", "add", &host.namespace]);
+        ip(&["-n", &host.namespace, "link", "set", "lo", "up"]);
         host.add_interface();
         host
     }
