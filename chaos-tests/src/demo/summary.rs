@@ -49,8 +49,8 @@ pub(super) fn write(figures: &Figures) -> String {
         ));
     }
     line(format!(
-        "\n  The leader changed {} time(s). A tick is {} ms, a grant lives {} s, ZooKeeper's session \
-         {} s (the shortest that this server grants).",
+        "\n  The leader changed {} time(s). A tick is {} ms, a grant lives {} s.\n  \
+         ZooKeeper's session is {} s (the shortest that this server grants).",
         judged.leader_changes,
         figures.timing.tick.as_millis(),
         figures.timing.lease.as_secs_f64(),
