@@ -56,14 +56,14 @@ fn divided(
     let claims: Vec<Claim> = participants
         .iter()
         .map(|participant| Claim {
-            weight: participant.weight,
+            weight: participant.weight.max(1),
             demand: participant.demand.0,
             floor: limit.floor.rate.0,
         })
         .collect();
     let rates = divide(budget.rate.0, &claims);
     let targets = with_bursts(limit, budget, &rates);
-    if is_settled(limit, participants, &targets, book) {
+    if is_settled(limit, budget, participants, &targets, book) {
         participants
             .iter()
             .map(|participant| book.latest(participant.node, limit.id).amount)
@@ -95,6 +95,7 @@ fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
 /// Whether what was proposed last is as good as the new targets.
 fn is_settled(
     limit: &Limit,
+    budget: Amount,
     participants: &[Participant],
     targets: &[Amount],
     book: &Book,
@@ -108,20 +109,29 @@ fn is_settled(
             held.rate.0.abs_diff(target.rate.0) <= tolerance
                 && (held.burst >= limit.smallest_burst || held.burst >= target.burst)
         });
-    close && book.over_budget().all(|over| over != limit.id)
+    // A budget that was lowered, or has to make room for a newcomer, is less than what is held.
+    let held: Amount = participants
+        .iter()
+        .map(|participant| book.latest(participant.node, limit.id).amount)
+        .sum();
+    close && held.fits(budget) && book.over_budget().all(|over| over != limit.id)
 }
 
-/// All of it for one node: the one that holds it while it has use for it, else the hungriest.
+/// A host keeps a limit that moves whole while its demand is at least this part of the largest:
+/// less than that, and most of the traffic waits elsewhere for a trickle.
+const KEEPING_DIVISOR: u64 = 4;
+
+/// All of it for one node: the one that holds it while it has much use for it, else the hungriest.
 fn whole(limit: &Limit, budget: Amount, participants: &[Participant], book: &Book) -> Vec<Amount> {
+    let by_demand = |index: &usize| (participants[*index].demand, core::cmp::Reverse(*index));
+    let hungriest = (0..participants.len()).max_by_key(by_demand);
+    let enough = hungriest.map_or(0, |index| participants[index].demand.0 / KEEPING_DIVISOR);
     let keeps = participants.iter().position(|participant| {
         participant.demand.0 > 0
+            && participant.demand.0 >= enough
             && book.latest(participant.node, limit.id).amount.burst >= limit.smallest_burst
     });
-    let hungriest = || {
-        let by_demand = |index: &usize| (participants[*index].demand, core::cmp::Reverse(*index));
-        (0..participants.len()).max_by_key(by_demand)
-    };
-    let holder = keeps.or_else(hungriest);
+    let holder = keeps.or(hungriest);
     (0..participants.len())
         .map(|index| {
             if Some(index) == holder {
@@ -147,24 +157,21 @@ pub fn step(
         .iter()
         .zip(targets)
         .map(|(participant, target)| {
-            let floor = reachable_floor(limit, book.floor(participant.node, limit.id), free);
             let before = book.envelope(participant.node, limit.id);
             // Up to its own envelope a node grows without asking anybody.
             let reachable = before.saturating_add(free);
+            let reserved = book.floor(participant.node, limit.id);
+            let floor = if limit.floor.fits(reachable) {
+                limit.floor
+            } else {
+                // A new policy raised it, and there is no room yet.
+                limit.floor.min(reserved)
+            };
             let amount = usable(limit, target.min(reachable), floor);
             free = free.saturating_sub(amount.max(floor).saturating_sub(before));
             Entry { amount, floor }
         })
         .collect()
-}
-
-/// The limit's floor; if a new policy raised it and there is no room yet, what was reserved.
-fn reachable_floor(limit: &Limit, reserved: Amount, free: Amount) -> Amount {
-    if limit.floor.fits(reserved.saturating_add(free)) {
-        limit.floor
-    } else {
-        limit.floor.min(reserved)
-    }
 }
 
 /// A burst that no packet fits in is no grant at all: it would only strand the rate.

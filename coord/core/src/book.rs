@@ -19,13 +19,20 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond};
+use weir_model::{
+    Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond,
+    policy::MAX_LIMITS,
+};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
 /// Proposals to one node that may be unanswered at once. At the bound the oldest two are merged
 /// into their maximum, which is never too small.
 const MAX_UNANSWERED: usize = 16;
+
+/// Limits that are not in force and whose pages are kept. Beyond it the one of the smallest
+/// identity is forgotten; by then its leases have most likely ended.
+const MAX_DORMANT: usize = MAX_LIMITS;
 
 /// What every node may hold of every limit.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +42,12 @@ pub struct Book {
 }
 
 /// One limit's page.
+///
+/// A limit that a policy drops keeps its page, and one that is adopted without being known gets
+/// one: nodes may hold it still, and a later policy may have it again.
 #[derive(Clone, Debug)]
 struct Ledger {
+    is_in_force: bool,
     budget: Amount,
     scale: Scale,
     holdings: BTreeMap<NodeId, Holding>,
@@ -115,9 +126,12 @@ impl Holding {
         while let Some((oldest, entry)) = self.unanswered.front().copied()
             && oldest <= generation
         {
-            if oldest == generation {
-                self.settled = entry;
-            }
+            // A generation that is not here was merged into the next: stay on the safe side.
+            self.settled = if oldest == generation {
+                entry
+            } else {
+                self.settled.max(entry)
+            };
             self.unanswered.pop_front();
         }
     }
@@ -137,32 +151,52 @@ impl Holding {
 }
 
 impl Book {
-    /// Opens the book with these limits. Limits that it already had keep what nodes may hold of
-    /// them, in the new units, rounded up; limits that are gone are forgotten.
+    /// Puts these limits in force and no others. What nodes may hold of a limit stays in the book,
+    /// in the new units, rounded up, also while the limit is not in force.
     pub fn set_limits<'a>(&mut self, limits: impl IntoIterator<Item = &'a Limit>) {
-        let mut old = core::mem::take(&mut self.limits);
+        for ledger in self.limits.values_mut() {
+            ledger.is_in_force = false;
+        }
         for limit in limits {
-            let mut ledger = old.remove(&limit.id).unwrap_or_else(|| Ledger {
-                budget: limit.budget,
-                scale: limit.scale,
-                holdings: BTreeMap::new(),
-            });
+            let ledger = self.ledger(limit.id, limit.scale);
             ledger.rescale(limit.scale);
             ledger.budget = limit.budget;
-            self.limits.insert(limit.id, ledger);
+            ledger.is_in_force = true;
+        }
+        let dormant = self
+            .limits
+            .values()
+            .filter(|ledger| !ledger.is_in_force)
+            .count();
+        for _ in MAX_DORMANT..dormant {
+            let first = self.limits.iter().find(|(_, ledger)| !ledger.is_in_force);
+            if let Some(limit) = first.map(|(limit, _)| *limit) {
+                self.limits.remove(&limit);
+            }
         }
     }
 
-    /// Takes over what an older leader stored. Nothing in it can have ended before `leases_end`.
+    fn ledger(&mut self, limit: LimitId, scale: Scale) -> &mut Ledger {
+        self.limits.entry(limit).or_insert_with(|| Ledger {
+            is_in_force: false,
+            budget: Amount::ZERO,
+            scale,
+            holdings: BTreeMap::new(),
+        })
+    }
+
+    /// Takes over what an older leader stored. No lease in it can last beyond `leases_end`.
     pub fn adopt(&mut self, record: &EnvelopeRecord, leases_end: Nanos) {
         for node in &record.nodes {
             for held in &node.limits {
-                let Some(ledger) = self.limits.get_mut(&held.limit) else {
-                    continue;
+                let ledger = self.ledger(held.limit, held.scale);
+                let entry = Entry {
+                    amount: held.amount,
+                    floor: held.floor,
                 };
-                let amount = rescaled(held.amount, held.scale, ledger.scale);
+                let entry = entry.rescaled(held.scale, ledger.scale);
                 let holding = ledger.holdings.entry(node.node).or_default();
-                holding.settled.amount = holding.settled.amount.max(amount);
+                holding.settled = holding.settled.max(entry);
             }
             self.extend_lease(node.node, leases_end);
         }
@@ -295,6 +329,7 @@ impl Book {
                     limit: *limit,
                     scale: ledger.scale,
                     amount: holding.envelope(),
+                    floor: holding.floor(),
                 });
             }
         }
@@ -309,7 +344,9 @@ impl Book {
     pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
         self.limits
             .iter()
-            .filter(|(limit, ledger)| !self.total(**limit).fits(ledger.budget))
+            .filter(|(limit, ledger)| {
+                ledger.is_in_force && !self.total(**limit).fits(ledger.budget)
+            })
             .map(|(limit, _)| *limit)
     }
 }

@@ -102,7 +102,7 @@ impl Meter {
 
     fn averaged(&self, offered: UnitsPerSecond) -> UnitsPerSecond {
         let before = self.rates.offered.0;
-        UnitsPerSecond(before - before / AVERAGED_TICKS + offered.0 / AVERAGED_TICKS)
+        UnitsPerSecond(before - before.div_ceil(AVERAGED_TICKS) + offered.0 / AVERAGED_TICKS)
     }
 }
 

@@ -81,4 +81,6 @@ pub struct LimitEnvelope {
     pub scale: Scale,
     /// The most it may hold, floor included.
     pub amount: Amount,
+    /// The part of it that has no end: the largest floor that it has not given up.
+    pub floor: Amount,
 }

@@ -20,6 +20,8 @@ use alloc::{
     vec::Vec,
 };
 
+use core::time::Duration;
+
 use weir_model::{
     Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode},
@@ -129,6 +131,9 @@ pub struct Leader<B> {
     generation: Generation,
     last_commit: Option<Nanos>,
     last_plan: Nanos,
+    last_proposal: Nanos,
+    /// The lease of the leader before, if it was longer, and until when it counts.
+    inherited: Option<(Duration, Nanos)>,
     commands: VecDeque<Command>,
 }
 
@@ -149,12 +154,16 @@ impl<B: CommitBackend> Leader<B> {
             generation: Generation(0),
             last_commit: None,
             last_plan: Nanos::ZERO,
+            last_proposal: Nanos::ZERO,
+            inherited: None,
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
         if let Some(record) = &mandate.adopted {
             let lease = record.lease.max(timing.lease);
-            leader.book.adopt(record, now + wait_for(lease));
+            let end = now + wait_for(lease);
+            leader.book.adopt(record, end);
+            leader.inherited = Some((lease, end));
         }
         leader.set_members(mandate.members);
         leader
@@ -171,7 +180,7 @@ impl<B: CommitBackend> Leader<B> {
                 generation,
                 outcome,
             } => self.stored(generation, outcome, now),
-            Input::Join(record) => self.join(record),
+            Input::Join(record) => self.join(record, now),
             Input::Admitted { node, outcome } => self.admitted(node, outcome),
             Input::Members(records) => self.set_members(records),
             Input::Policy(version, policy) => self.set_policy(version, policy),
@@ -328,6 +337,9 @@ impl<B: CommitBackend> Leader<B> {
         if self.backend.is_busy() {
             return;
         }
+        if self.awaits_answers(now) && now - self.last_proposal < self.timing.renewal() {
+            return;
+        }
         self.last_plan = now;
         let plan = self.plan(now);
         let renewal_due = self
@@ -346,9 +358,21 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
+    /// Whether somebody has still to answer the latest proposal. To supersede it takes away its
+    /// commit; where that takes longer than the tick, nobody would ever be renewed.
+    fn awaits_answers(&self, now: Nanos) -> bool {
+        self.participating(now).any(|(_, member)| {
+            member.unanswered_since.is_some()
+                && member
+                    .acknowledged
+                    .is_none_or(|(generation, _)| generation < self.generation)
+        })
+    }
+
     /// Gives back what can no longer be held, and forgets what is out of date.
     fn release(&mut self, now: Nanos) {
         self.book.expire(now);
+        self.forget_the_unheard(now);
         let (stale, try_again) = (self.timing.stale(), self.timing.deaf() + self.timing.wait());
         for member in self.members.values_mut() {
             if member.heard.is_none_or(|heard| now - heard.at > stale) {
@@ -426,6 +450,7 @@ impl<B: CommitBackend> Leader<B> {
             })
         });
         self.generation = self.generation.next();
+        self.last_proposal = now;
         let position = Position {
             term: self.term,
             generation: self.generation,
@@ -464,7 +489,7 @@ impl<B: CommitBackend> Leader<B> {
             let envelope = EnvelopeRecord {
                 term: self.term,
                 generation: self.generation,
-                lease: self.timing.lease,
+                lease: self.longest_lease(now),
                 nodes: self.book.envelopes(),
             };
             if let Some(record) = self.backend.propose(envelope) {
@@ -474,10 +499,20 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
+    /// What a successor has to reckon with: also what the leader before granted, while it lasts.
+    fn longest_lease(&self, now: Nanos) -> Duration {
+        match self.inherited {
+            Some((lease, end)) if now < end => lease,
+            _ => self.timing.lease,
+        }
+    }
+
     fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
         let known: Vec<LimitId> = coordinated(&self.policy).map(|limit| limit.id).collect();
         self.policy_version = version;
         self.policy = policy;
+        // Nodes begin a limit whose units have changed with an empty bucket and no grant.
+        self.last_commit = None;
         self.book.set_limits(coordinated(&self.policy));
         // A limit that nobody had is safe to reserve for everybody: validation made sure that the
         // floors of all members fit. Floors that a policy raises wait for room, see `step`.

@@ -4,7 +4,7 @@
 //! are in the book, then the roster is written, and then it may use them. A newcomer that used a
 //! floor before that would spend what another node still holds.
 
-use weir_model::NodeId;
+use weir_model::{Nanos, NodeId};
 
 use super::{Command, Leader, StepDown, coordinated, member::Member};
 use crate::{
@@ -18,6 +18,8 @@ use alloc::vec::Vec;
 pub(super) struct Joining {
     pub(super) record: MemberRecord,
     pub(super) stage: Stage,
+    /// When it last asked.
+    pub(super) asked: Nanos,
 }
 
 /// How far a node has come towards membership.
@@ -52,18 +54,35 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    pub(super) fn join(&mut self, record: MemberRecord) {
-        let known =
-            self.members.contains_key(&record.node) || self.joining.contains_key(&record.node);
-        if !known {
-            self.joining.insert(
-                record.node,
-                Joining {
-                    record,
-                    stage: Stage::Waiting,
-                },
-            );
+    /// A node that is no member has reported. Beyond `max_members` it is turned away: floors were
+    /// computed for no more.
+    pub(super) fn join(&mut self, record: MemberRecord, now: Nanos) {
+        if self.members.contains_key(&record.node) {
+            return;
         }
+        if let Some(joining) = self.joining.get_mut(&record.node) {
+            joining.asked = now;
+        } else if !self.is_full() {
+            let joining = Joining {
+                record,
+                stage: Stage::Waiting,
+                asked: now,
+            };
+            self.joining.insert(joining.record.node, joining);
+        }
+    }
+
+    /// Whether there are as many members as the policy has floors for.
+    pub fn is_full(&self) -> bool {
+        let places = usize::try_from(self.policy.fleet.max_members).unwrap_or(usize::MAX);
+        self.members.len() + self.joining.len() >= places
+    }
+
+    /// Makes no more room for newcomers that have gone away while they waited.
+    pub(super) fn forget_the_unheard(&mut self, now: Nanos) {
+        let stale = self.timing.stale();
+        self.joining
+            .retain(|_, joining| joining.stage != Stage::Waiting || now - joining.asked <= stale);
     }
 
     pub(super) fn admitted(&mut self, node: NodeId, outcome: StoreOutcome) {
