@@ -28,7 +28,11 @@ impl Embedded {
     #[must_use]
     pub fn new(
         node: NodeId,
-        name: &str, policy: (PolicyVersion, Policy), timing: Timing, now: Nanos) -> Self {
+        name: &str,
+        policy: (PolicyVersion, Policy),
+        timing: Timing,
+        now: Nanos,
+    ) -> Self {
         let mandate = Mandate {
             node,
             term: EMBEDDED_TERM,

@@ -21,7 +21,7 @@ use weir_model::{
 
 use crate::{
     grpc::{LeaderLink, Streams},
-    zookeeper::{Event, Keeper, Live, Roster, TakeOver},
+    zookeeper::{Event, Keeper, Live, Roster, TakeOver, TakeOverFailure},
 };
 
 /// What the fleet tells the host.
@@ -82,8 +82,15 @@ pub struct Fleet {
     connection: Connection,
     candidacy: Candidacy,
     at_least: Term,
+    retry: Retry,
+    turned_away: bool,
     policy: (PolicyVersion, Policy),
 }
+
+/// The pause after the first take-over that failed.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between take-overs that fail.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
 /// How far this node has come towards leading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +101,27 @@ enum Candidacy {
     Standing,
     /// A take-over has been asked for.
     TakingOver,
+}
+
+/// When a take-over that failed is tried again, and why it failed. A failure may have taken the
+/// term nevertheless, so trying at once would count terms up for nothing.
+#[derive(Debug, Default)]
+struct Retry {
+    at: Nanos,
+    failures: u32,
+    reason: Option<TakeOverFailure>,
+}
+
+impl Retry {
+    /// Doubles the pause, within [`RETRY_MIN`] and [`RETRY_MAX`].
+    fn failed(&mut self, reason: TakeOverFailure, now: Nanos) {
+        if self.reason.as_ref() != Some(&reason) {
+            warn!(%reason, "take-over failed; trying on");
+        }
+        self.at = now + (RETRY_MIN * 2_u32.pow(self.failures.min(10))).min(RETRY_MAX);
+        self.failures += 1;
+        self.reason = Some(reason);
+    }
 }
 
 impl Fleet {
@@ -116,6 +144,8 @@ impl Fleet {
             },
             candidacy: Candidacy::Waiting,
             at_least: Term(0),
+            retry: Retry::default(),
+            turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
         }
     }
@@ -144,7 +174,8 @@ impl Fleet {
 
     /// A tick has passed.
     pub fn tick(&mut self, now: Nanos) {
-        if self.leader.is_none() && self.candidacy == Candidacy::Standing {
+        let may_try = self.candidacy == Candidacy::Standing && now >= self.retry.at;
+        if self.leader.is_none() && may_try {
             self.take_over();
         }
         self.lead(Input::Tick, now);
@@ -156,6 +187,7 @@ impl Fleet {
             && self.leader.is_some()
             && let Some(newcomer) = self.newcomer(report.node)
         {
+            self.warn_if_full(&newcomer);
             self.lead(Input::Join(newcomer), now);
         }
         self.lead(Input::FromNode(message), now);
@@ -195,8 +227,9 @@ impl Fleet {
                 return Some(Notice::Policy { version, document });
             }
             Event::Standing => {
+                self.candidacy = Candidacy::Standing;
+                self.retry = Retry::default();
                 if self.leader.is_none() {
-                    self.candidacy = Candidacy::Standing;
                     self.take_over();
                 }
             }
@@ -208,12 +241,7 @@ impl Fleet {
             } => {
                 self.taken_over(record, envelope, roster, now);
             }
-            Event::TakeOverFailed { reason } => {
-                warn!(%reason, "take-over failed");
-                if self.candidacy == Candidacy::TakingOver {
-                    self.candidacy = Candidacy::Standing;
-                }
-            }
+            Event::TakeOverFailed { reason } => self.take_over_failed(reason, now),
             Event::Stored {
                 generation,
                 outcome,
@@ -227,8 +255,19 @@ impl Fleet {
                     now,
                 );
             }
-            Event::Admitted { node, outcome } => {
-                self.lead(Input::Admitted { node, outcome }, now);
+            Event::Admitted {
+                term,
+                node,
+                outcome,
+            } => {
+                // The answer to an earlier term of this node says nothing about this one.
+                if self
+                    .leader
+                    .as_ref()
+                    .is_some_and(|leader| leader.term() == term)
+                {
+                    self.lead(Input::Admitted { node, outcome }, now);
+                }
             }
         }
         None
@@ -296,10 +335,24 @@ impl Fleet {
         };
         self.at_least = self.at_least.max(record.term);
         self.roster = roster;
-        self.candidacy = Candidacy::Standing;
+        if self.candidacy == Candidacy::TakingOver {
+            self.candidacy = Candidacy::Standing;
+        }
+        self.retry = Retry::default();
         let backend = ZooKeeperCommit::default();
         self.leader = Some(Leader::new(mandate, self.host.timing, backend, now));
         self.streams.open();
+    }
+
+    fn take_over_failed(&mut self, reason: TakeOverFailure, now: Nanos) {
+        if self.candidacy == Candidacy::TakingOver {
+            self.candidacy = Candidacy::Standing;
+        }
+        if matches!(reason, TakeOverFailure::Refused(_)) {
+            // What this node cannot read another may; let it have its turn.
+            self.keeper.resign();
+        }
+        self.retry.failed(reason, now);
     }
 
     fn lead(&mut self, input: Input, now: Nanos) {
@@ -363,6 +416,23 @@ impl Fleet {
             warn!(term = %leader.term(), reason, "no longer leading");
             self.streams.close();
         }
+    }
+
+    /// Says once that there is no place for a newcomer.
+    fn warn_if_full(&mut self, newcomer: &MemberRecord) {
+        let is_full = self
+            .leader
+            .as_ref()
+            .is_some_and(|leader| leader.turns_away(newcomer.node));
+        if is_full && !self.turned_away {
+            warn!(
+                node = %newcomer.node,
+                name = newcomer.name,
+                "not admitted: there are as many members as `max_members` has floors for; raise \
+                 it, or remove a member"
+            );
+        }
+        self.turned_away = is_full;
     }
 
     /// The record of a live node that is no member yet.

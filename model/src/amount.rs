@@ -144,6 +144,32 @@ impl Amount {
         }
     }
 
+    /// The same amount in other units, rounded up, saturating: for bounds, which must not become
+    /// too small.
+    #[must_use]
+    pub fn rescaled_up(self, from: Scale, to: Scale) -> Self {
+        self.each(|units| {
+            let fine = (u128::from(units) << to.fraction_bits).div_ceil(1 << from.fraction_bits);
+            u64::try_from(fine).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// The same amount in other units, rounded down, saturating: for what may be spent.
+    #[must_use]
+    pub fn rescaled_down(self, from: Scale, to: Scale) -> Self {
+        self.each(|units| {
+            let fine = (u128::from(units) << to.fraction_bits) >> from.fraction_bits;
+            u64::try_from(fine).unwrap_or(u64::MAX)
+        })
+    }
+
+    fn each(self, convert: impl Fn(u64) -> u64) -> Self {
+        Self {
+            rate: UnitsPerSecond(convert(self.rate.0)),
+            burst: Units(convert(self.burst.0)),
+        }
+    }
+
     /// What is left of each component, zero where `other` is larger.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {

@@ -102,8 +102,8 @@ impl fmt::Display for LimitId {
     }
 }
 
-/// What a bucket's numbers mean: it changes only when a limit's cost or scale does, and a bucket
-/// of another revision is started afresh, empty.
+/// What a bucket's numbers mean: it changes only when a limit's cost, scale or promise does, and a
+/// bucket of another revision is started afresh, empty.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

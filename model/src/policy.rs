@@ -57,7 +57,7 @@ pub struct Limit {
     pub name: String,
     /// [`LimitId::of`] the name.
     pub id: LimitId,
-    /// Changes when `cost` or `scale` do.
+    /// Changes when `cost`, `scale` or `promise` do.
     pub revision: Revision,
     /// Which packets it applies to.
     pub matches: Match,

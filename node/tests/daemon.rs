@@ -18,7 +18,7 @@ const LIMITS: &str = "version = 1\n[[limit]]\nname = \"udp\"\nproto = \"udp\"\n\
 fn remember(host: &Host, node: &str, is_member: bool) {
     fs::create_dir_all(host.path("state")).unwrap();
     let memory = format!(
-        "{{\"node\":\"{node}\",\"is_member\":{is_member},\"policy\":[1,{:?}]}}",
+        "{{\"node\":\"{node}\",\"fleet\":\"test\",\"is_member\":{is_member},\"policy\":[1,{:?}]}}",
         LIMITS
     );
     fs::write(host.path("state/node.json"), memory).unwrap();

@@ -19,10 +19,7 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{
-    Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond,
-    policy::MAX_LIMITS,
-};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, policy::MAX_LIMITS};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
@@ -94,8 +91,8 @@ impl Entry {
 
     fn rescaled(self, from: Scale, to: Scale) -> Self {
         Self {
-            amount: rescaled(self.amount, from, to),
-            floor: rescaled(self.floor, from, to),
+            amount: self.amount.rescaled_up(from, to),
+            floor: self.floor.rescaled_up(from, to),
         }
     }
 }
@@ -363,17 +360,5 @@ impl Ledger {
                 *entry = entry.rescaled(from, scale);
             }
         }
-    }
-}
-
-/// The same amount in other units, rounded up: a bound must not become too small.
-fn rescaled(amount: Amount, from: Scale, to: Scale) -> Amount {
-    let convert = |units: u64| {
-        let fine = (u128::from(units) << to.fraction_bits).div_ceil(1 << from.fraction_bits);
-        u64::try_from(fine).unwrap_or(u64::MAX)
-    };
-    Amount {
-        rate: UnitsPerSecond(convert(amount.rate.0)),
-        burst: Units(convert(amount.burst.0)),
     }
 }

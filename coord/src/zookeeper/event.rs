@@ -71,6 +71,8 @@ pub enum Event {
     },
     /// Answers an admission.
     Admitted {
+        /// The term in which it was asked for; 0 if this node did not lead.
+        term: Term,
         /// Who was to be a member.
         node: NodeId,
         /// What came of it.

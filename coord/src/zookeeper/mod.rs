@@ -48,10 +48,10 @@ pub use policy::{HISTORY_MAX, PolicyEntry, PolicyError};
 pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
 pub use settings::{Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError};
 
-use leadership::{EnvelopeVersion, LeaderCommand, Leadership};
+use leadership::{EnvelopeVersion, LeaderCommand, Leadership, Tenure};
 use link::Link;
 use policy::{Policies, PolicyCommand};
-use roster::Admissions;
+use roster::{Admission, Admissions};
 use session::Sessions;
 
 /// Most commands of one kind that wait to be performed. Beyond it they are [`Busy`].
@@ -85,6 +85,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         roster,
         policy,
         resign: Arc::clone(&resign),
+        tenure: tenure_seen.clone(),
         link: link_seen.clone(),
         node,
         acls,
@@ -104,7 +105,6 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         acls,
         link: link_seen.clone(),
         patience,
-        tenure: tenure_seen.clone(),
         outbox: outbox.clone(),
     };
     let policies = Policies {
@@ -145,9 +145,10 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
 #[derive(Clone, Debug)]
 pub struct Keeper {
     leader: mpsc::Sender<LeaderCommand>,
-    roster: mpsc::Sender<MemberRecord>,
+    roster: mpsc::Sender<Admission>,
     policy: mpsc::Sender<PolicyCommand>,
     resign: Arc<Notify>,
+    tenure: watch::Receiver<Option<Tenure>>,
     link: watch::Receiver<Link>,
     node: NodeId,
     acls: Acls<'static>,
@@ -185,7 +186,10 @@ impl Keeper {
     ///
     /// [`Busy`]; nothing is answered then.
     pub fn admit(&self, member: MemberRecord) -> Result<(), Busy> {
-        self.roster.try_send(member).map_err(|_| Busy)
+        let tenure = *self.tenure.borrow();
+        self.roster
+            .try_send(Admission { member, tenure })
+            .map_err(|_| Busy)
     }
 
     /// Goes to the end of the queue of candidates. [`Event::Standing`] follows if it is the only

@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 use weir_coord_core::{commit::StoreOutcome, record::MemberRecord};
-use weir_model::NodeId;
+use weir_model::{NodeId, Term};
 use zookeeper_client::{Acls, CreateMode, Error};
 
 use super::{
@@ -26,28 +26,41 @@ pub(super) struct Admissions {
     pub(super) acls: Acls<'static>,
     pub(super) link: watch::Receiver<Link>,
     pub(super) patience: Duration,
-    pub(super) tenure: watch::Receiver<Option<Tenure>>,
     pub(super) outbox: Outbox,
+}
+
+/// A member to be written, in the term in which that was decided: a later one of the same node has
+/// not reserved its floors.
+pub(super) struct Admission {
+    pub(super) member: MemberRecord,
+    pub(super) tenure: Option<Tenure>,
 }
 
 impl Admissions {
     /// Serves until every sender is gone.
-    pub(super) async fn run(self, mut commands: mpsc::Receiver<MemberRecord>) {
-        while let Some(member) = commands.recv().await {
+    pub(super) async fn run(self, mut commands: mpsc::Receiver<Admission>) {
+        while let Some(Admission { member, tenure }) = commands.recv().await {
             let node = member.node;
-            let outcome = self.admit(member).await;
+            let outcome = match tenure {
+                Some(tenure) => self.admit(member, tenure).await,
+                None => StoreOutcome::Fenced,
+            };
             if outcome == StoreOutcome::Unknown {
                 // The leader asks again at once.
                 sleep(RETRY_PAUSE).await;
             }
-            self.outbox.answer(Event::Admitted { node, outcome }).await;
+            let term = tenure.map_or(Term(0), |tenure| tenure.term);
+            self.outbox
+                .answer(Event::Admitted {
+                    term,
+                    node,
+                    outcome,
+                })
+                .await;
         }
     }
 
-    async fn admit(&self, member: MemberRecord) -> StoreOutcome {
-        let Some(tenure) = *self.tenure.borrow() else {
-            return StoreOutcome::Fenced;
-        };
+    async fn admit(&self, member: MemberRecord, tenure: Tenure) -> StoreOutcome {
         let lock = lock::acquire(
             &self.link,
             self.acls,

@@ -256,7 +256,7 @@ impl Node {
 
     pub async fn admitted(&mut self, member: MemberRecord) -> StoreOutcome {
         self.until("admission", |event| match event {
-            Event::Admitted { node, outcome } if node == member.node => Some(outcome),
+            Event::Admitted { node, outcome, .. } if node == member.node => Some(outcome),
             _ => None,
         })
         .await

@@ -196,7 +196,7 @@ pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Object
     let smallest_burst = scale.units(least).unwrap_or(Units::MAX);
     let amounts = Amounts {
         scale,
-        revision: revision(cost, scale),
+        revision: revision(cost, scale, terms.promise),
         budget,
         floor: match terms.promise {
             Promise::Local => budget,
@@ -309,13 +309,18 @@ fn doubts(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Vec<Doubt> {
     doubts
 }
 
-/// A bucket's numbers mean something else when the token or its scale changes, and only then.
-fn revision(cost: Cost, scale: Scale) -> Revision {
+/// A bucket's numbers mean something else when the token or its scale changes. A promise that
+/// changes asks for a new one too: what a host may spend of a local limit, it may not of a strict.
+fn revision(cost: Cost, scale: Scale, promise: Promise) -> Revision {
     let cost = match cost {
         Cost::Packets => 1,
         Cost::Bits => 2,
     };
-    Revision(cost << 8 | u32::from(scale.fraction_bits))
+    let promise = match promise {
+        Promise::Strict => 0,
+        Promise::Local => 1,
+    };
+    Revision(promise << 16 | cost << 8 | u32::from(scale.fraction_bits))
 }
 
 fn percent_of_all(share: Fraction, members: u32) -> u64 {

@@ -1,17 +1,17 @@
 //! The host's side: the kernel's maps, the follower that decides what goes into them, and the
 //! policy that they enforce.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
 use weir_coord_core::follower::{Command, Follower, Grant};
 use weir_model::{
-    Amount, Incarnation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
+    Amount, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term, file,
     message::{FromNode, LimitReport, Position, ToNode},
     policy::Promise,
 };
 
-use super::memory::Memory;
+use super::memory::{Floor, Memory};
 use crate::dataplane::{self, Dataplane, GrantRequest, InstallOutcome};
 
 /// What this host enforces.
@@ -22,8 +22,18 @@ pub struct Enforcement {
     policy: Option<(PolicyVersion, Policy)>,
     is_member: bool,
     follower: Option<Follower>,
-    since: Instant,
+    wanted: Option<Wanted>,
 }
+
+/// A policy that could not be enforced when it came.
+struct Wanted {
+    version: PolicyVersion,
+    document: String,
+    at: Nanos,
+}
+
+/// The pause before it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Enforcement {
     /// Takes up what the kernel enforces already, or what was in force when the host last ran.
@@ -35,7 +45,7 @@ impl Enforcement {
             memory,
             policy: None,
             follower: None,
-            since: Instant::now(),
+            wanted: None,
         };
         if let Some((version, document)) = enforcement.memory.policy() {
             enforcement.adopt_policy(version, &document);
@@ -70,11 +80,6 @@ impl Enforcement {
         &self.dataplane
     }
 
-    /// How long this daemon has run.
-    pub fn uptime(&self) -> std::time::Duration {
-        self.since.elapsed()
-    }
-
     /// Rule 7, *restart*: a life begins with an incarnation, and with the term that was read after.
     pub fn begin_life(&mut self, incarnation: Incarnation, term: Term) {
         match &mut self.follower {
@@ -104,17 +109,39 @@ impl Enforcement {
         }
         if is_member {
             self.ensure_floors();
+        } else {
+            self.take_back_floors();
         }
     }
 
-    /// Enforces another document. A document that this host cannot enforce leaves the one in force.
+    /// Enforces another document. One that this host cannot enforce leaves the one in force, and
+    /// is tried again by [`Self::retry_policy`]: what failed may have been memory.
     pub fn set_policy(&mut self, version: PolicyVersion, document: &str) {
+        self.wanted = None;
         if version == self.policy_version() {
             return;
         }
         if self.adopt_policy(version, document) {
             self.memory.set_policy(version, document);
+        } else {
+            let at = dataplane::now() + RETRY_PAUSE;
+            self.wanted = Some(Wanted {
+                version,
+                document: document.to_owned(),
+                at,
+            });
         }
+    }
+
+    /// Tries a policy that failed once more, if there is one and its time has come. `true` if it
+    /// is in force now.
+    pub fn retry_policy(&mut self) -> bool {
+        let is_due = |wanted: &Wanted| wanted.at <= dataplane::now();
+        let Some(wanted) = self.wanted.take_if(|wanted| is_due(wanted)) else {
+            return false;
+        };
+        self.set_policy(wanted.version, &wanted.document);
+        self.policy_version() == wanted.version
     }
 
     fn adopt_policy(&mut self, version: PolicyVersion, document: &str) -> bool {
@@ -133,35 +160,91 @@ impl Enforcement {
         }
         info!(%version, limits = policy.limits.len(), "policy in force");
         self.policy = Some((version, policy));
+        self.read_back();
         if self.is_member {
             self.ensure_floors();
-        }
-        let held = self.held();
-        if let Some(follower) = &mut self.follower {
-            follower.set_policy(version, held);
         }
         true
     }
 
     /// Gives a limit that holds nothing yet its floor, which the roster reserves for this member.
+    ///
+    /// A limit that is new to this node gets the document's. One that it had keeps what it had, if
+    /// that is less: a floor that a policy raises comes with a commit, when there is room for it.
     fn ensure_floors(&mut self) {
         let grants: Vec<Grant> = self
             .strict_limits()
-            .filter(|(id, floor)| {
-                let bare =
-                    |grant: &Grant| grant.floor == Amount::ZERO && grant.amount == Amount::ZERO;
-                *floor != Amount::ZERO && self.held_of(*id).is_none_or(|grant| bare(&grant))
+            .filter(|limit| {
+                let held = self.held_of(limit);
+                held.amount == Amount::ZERO && held.floor == Amount::ZERO
             })
-            .map(|(id, floor)| Grant::floor(id, floor))
+            .map(|limit| Grant::floor(limit.id, self.reserved_floor(limit)))
+            .filter(|grant| grant.floor != Amount::ZERO)
             .collect();
-        if !grants.is_empty() {
-            self.install(&grants, None);
-            let version = self.policy_version();
-            let held = self.held();
-            if let Some(follower) = &mut self.follower {
-                follower.set_policy(version, held);
-            }
+        self.install_outside_protocol(&grants);
+        self.remember_floors();
+    }
+
+    fn reserved_floor(&self, limit: &Limit) -> Amount {
+        match self.memory.floors().get(&limit.id) {
+            None => limit.floor,
+            Some(floor) if floor.cost == limit.cost => floor
+                .amount
+                .rescaled_down(floor.scale, limit.scale)
+                .min(limit.floor),
+            Some(_) => Amount::ZERO,
         }
+    }
+
+    /// Nothing is reserved for a node that is no member.
+    fn take_back_floors(&mut self) {
+        let grants: Vec<Grant> = self
+            .strict_limits()
+            .map(|limit| self.held_of(limit))
+            .filter(|held| held.amount != Amount::ZERO || held.floor != Amount::ZERO)
+            .map(|held| Grant {
+                amount: Amount::ZERO,
+                floor: Amount::ZERO,
+                expires: Nanos::ZERO,
+                ..held
+            })
+            .collect();
+        self.install_outside_protocol(&grants);
+        self.memory.set_floors(BTreeMap::new());
+    }
+
+    fn install_outside_protocol(&mut self, grants: &[Grant]) {
+        if !grants.is_empty() {
+            self.install(grants, None);
+            self.read_back();
+        }
+    }
+
+    /// Has the protocol begin anew from what the kernel holds.
+    fn read_back(&mut self) {
+        let version = self.policy_version();
+        let held = self.held();
+        if let Some(follower) = &mut self.follower {
+            follower.set_policy(version, held);
+        }
+    }
+
+    fn remember_floors(&mut self) {
+        let floors = self
+            .strict_limits()
+            .map(|limit| {
+                let amount = self.held_of(limit).floor;
+                (
+                    limit.id,
+                    Floor {
+                        cost: limit.cost,
+                        scale: limit.scale,
+                        amount,
+                    },
+                )
+            })
+            .collect();
+        self.memory.set_floors(floors);
     }
 
     /// A message of whoever leads. What is to be said in return is handed to `reply`.
@@ -194,7 +277,8 @@ impl Enforcement {
         let outcomes = match self.dataplane.install(&requests) {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                error!(%error, "grants could not be installed; the kernel keeps what it has");
+                error!(%error, "grants could not be installed; some may have been");
+                self.read_back();
                 return;
             }
         };
@@ -209,6 +293,15 @@ impl Enforcement {
         let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
         if let Some(follower) = &mut self.follower {
             follower.installed(&installed, acknowledge);
+        }
+        let remembered = self.memory.floors();
+        let is_known = |grant: &Grant| {
+            remembered
+                .get(&grant.limit)
+                .is_some_and(|floor| floor.amount == grant.floor)
+        };
+        if self.is_member && !installed.iter().all(is_known) {
+            self.remember_floors();
         }
     }
 
@@ -227,11 +320,9 @@ impl Enforcement {
                 return Vec::new();
             }
         };
-        let strict: BTreeMap<LimitId, Amount> = self.strict_limits().collect();
         counters
             .limits
             .iter()
-            .filter(|counted| strict.contains_key(&counted.limit))
             .map(|counted| LimitReport {
                 limit: counted.limit,
                 offered: counted.offered_tokens(),
@@ -242,34 +333,40 @@ impl Enforcement {
             .collect()
     }
 
-    fn strict_limits(&self) -> impl Iterator<Item = (LimitId, Amount)> {
+    fn strict_limits(&self) -> impl Iterator<Item = &Limit> {
         self.policy
             .iter()
             .flat_map(|(_, policy)| &policy.limits)
             .filter(|limit| limit.promise == Promise::Strict)
-            .map(|limit| (limit.id, limit.floor))
     }
 
     fn held(&self) -> Vec<Grant> {
         self.strict_limits()
-            .filter_map(|(id, _)| self.held_of(id))
+            .map(|limit| self.held_of(limit))
             .collect()
     }
 
-    /// What the kernel holds of a limit; `None` if it does not have it.
-    pub fn held_of(&self, limit: LimitId) -> Option<Grant> {
-        let held = self.dataplane.held(limit).ok().flatten()?;
-        Some(Grant {
-            limit,
-            amount: held.amount,
-            floor: held.floor,
-            expires: held.expires,
-        })
+    /// What the kernel holds of a limit of the policy in force. If that cannot be read it counts
+    /// as everything, so that whatever is asked of it is installed anew.
+    pub fn held_of(&self, limit: &Limit) -> Grant {
+        match self.dataplane.held(limit.id) {
+            Ok(Some(held)) => Grant {
+                limit: limit.id,
+                amount: held.amount,
+                floor: held.floor,
+                expires: held.expires,
+            },
+            Ok(None) => Grant::floor(limit.id, Amount::ZERO),
+            Err(error) => {
+                error!(%error, limit = limit.name, "what the kernel holds could not be read");
+                Grant::floor(limit.id, limit.budget)
+            }
+        }
     }
 
     /// How much is left of the lease on a limit; `None` if what is held has no end.
-    pub fn lease_left(&self, limit: LimitId) -> Option<std::time::Duration> {
-        let held = self.held_of(limit)?;
+    pub fn lease_left(&self, limit: &Limit) -> Option<Duration> {
+        let held = self.held_of(limit);
         (held.expires != Nanos::NEVER).then(|| held.expires - dataplane::now())
     }
 }

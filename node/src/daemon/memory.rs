@@ -4,6 +4,7 @@
 //! is also how a copied state directory is noticed: it names the node that it belongs to.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -11,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
-use weir_model::{NodeId, PolicyVersion};
+use weir_model::{Amount, Cost, LimitId, NodeId, PolicyVersion, Scale};
 
 const FILE: &str = "node.json";
 
@@ -25,8 +26,25 @@ pub struct Memory {
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
     node: NodeId,
+    /// Whose membership, policy and floors these are.
+    fleet: String,
     is_member: bool,
     policy: Option<(PolicyVersion, String)>,
+    /// What the kernel was last given, which is what the fleet has reserved: a document alone may
+    /// promise more than there was room for.
+    #[serde(default)]
+    floors: BTreeMap<LimitId, Floor>,
+}
+
+/// A floor that this node has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// What a token was.
+    pub cost: Cost,
+    /// The units of `amount`.
+    pub scale: Scale,
+    /// How much.
+    pub amount: Amount,
 }
 
 /// Why the state directory cannot be used.
@@ -56,13 +74,13 @@ pub enum MemoryError {
 }
 
 impl Memory {
-    /// Reads what `node` remembers in `directory`, which is made if it is missing. A file that
+    /// Reads what `node` remembers of `fleet` in `directory`, which is made if it is missing. A file that
     /// cannot be understood counts as none: what it held comes again from ZooKeeper.
     ///
     /// # Errors
     ///
     /// [`MemoryError`] if the directory is unusable or another node's.
-    pub fn open(directory: &Path, node: NodeId) -> Result<Self, MemoryError> {
+    pub fn open(directory: &Path, node: NodeId, fleet: &str) -> Result<Self, MemoryError> {
         let unusable = |source| MemoryError::Unusable {
             directory: directory.to_owned(),
             source,
@@ -86,11 +104,15 @@ impl Memory {
                 expected: node,
             });
         }
-        let content = content.unwrap_or(Content {
-            node,
-            is_member: false,
-            policy: None,
-        });
+        let content = content
+            .filter(|content| content.fleet == fleet)
+            .unwrap_or(Content {
+                node,
+                fleet: fleet.to_owned(),
+                is_member: false,
+                policy: None,
+                floors: BTreeMap::new(),
+            });
         let memory = Self { path, content };
         memory.write().map_err(unusable)?;
         Ok(memory)
@@ -118,6 +140,19 @@ impl Memory {
         self.save();
     }
 
+    /// The floors that this node has had.
+    pub fn floors(&self) -> &BTreeMap<LimitId, Floor> {
+        &self.content.floors
+    }
+
+    /// Remembers, if they are others.
+    pub fn set_floors(&mut self, floors: BTreeMap<LimitId, Floor>) {
+        if self.content.floors != floors {
+            self.content.floors = floors;
+            self.save();
+        }
+    }
+
     fn save(&self) {
         if let Err(error) = self.write() {
             error!(%error, path = %self.path.display(), "state was not saved: a reboot forgets it");
@@ -143,17 +178,22 @@ mod tests {
     fn remembers_and_knows_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let node = NodeId::from_u128(1);
-        let mut memory = Memory::open(directory.path(), node).unwrap();
+        let mut memory = Memory::open(directory.path(), node, "edge").unwrap();
         assert!(!memory.is_member() && memory.policy().is_none());
         memory.set_member(true);
         memory.set_policy(PolicyVersion(3), "version = 1");
-        let memory = Memory::open(directory.path(), node).unwrap();
+        let memory = Memory::open(directory.path(), node, "edge").unwrap();
         assert!(memory.is_member());
         assert_eq!(
             memory.policy(),
             Some((PolicyVersion(3), "version = 1".to_owned()))
         );
-        let other = Memory::open(directory.path(), NodeId::from_u128(2));
+        let elsewhere = Memory::open(directory.path(), node, "core").unwrap();
+        assert!(
+            !elsewhere.is_member(),
+            "membership of another fleet is none of this one"
+        );
+        let other = Memory::open(directory.path(), NodeId::from_u128(2), "edge");
         assert!(matches!(other, Err(MemoryError::Foreign { .. })));
     }
 
@@ -161,6 +201,6 @@ mod tests {
     fn a_torn_file_is_no_reason_to_stay_down() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(FILE), "{").unwrap();
-        assert!(Memory::open(directory.path(), NodeId::from_u128(1)).is_ok());
+        assert!(Memory::open(directory.path(), NodeId::from_u128(1), "edge").is_ok());
     }
 }

@@ -137,13 +137,10 @@ impl Scrape {
                 rate.with_label_values(&[&limit.name]).set(budget);
                 continue;
             }
-            let effective = view
-                .enforcement
-                .held_of(limit.id)
-                .map(|grant| grant.effective(now).rate);
+            let effective = view.enforcement.held_of(limit).effective(now).rate;
             rate.with_label_values(&[&limit.name])
-                .set(limit.scale.tokens_per_second(effective.unwrap_or_default()));
-            let left = view.enforcement.lease_left(limit.id).unwrap_or_default();
+                .set(limit.scale.tokens_per_second(effective));
+            let left = view.enforcement.lease_left(limit).unwrap_or_default();
             lease
                 .with_label_values(&[&limit.name])
                 .set(left.as_secs_f64());

@@ -159,6 +159,9 @@ impl Daemon {
 
     fn tick(&mut self) {
         let start = Instant::now();
+        if self.enforcement.retry_policy() {
+            self.policy_changed();
+        }
         let now = dataplane::now();
         if let Some(report) = self.enforcement.report() {
             self.coordination.send(report, now);

@@ -220,9 +220,8 @@ impl View<'_> {
             .iter()
             .filter(|limit| limit.promise == Promise::Strict)
             .filter(|limit| {
-                self.enforcement
-                    .held_of(limit.id)
-                    .is_none_or(|grant| grant.expires <= now || grant.expires == Nanos::NEVER)
+                let held = self.enforcement.held_of(limit);
+                held.expires <= now || held.expires == Nanos::NEVER
             })
             .count()
     }

@@ -7,7 +7,7 @@
 use weir_abi::{
     InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps,
 };
-use weir_model::{LimitId, Nanos, Policy, PolicyVersion, policy::Promise};
+use weir_model::{Amount, LimitId, Nanos, Policy, PolicyVersion, Revision, policy::Promise};
 
 use super::{
     Dataplane,
@@ -80,6 +80,7 @@ impl Dataplane {
         for (owner, (slot, _)) in owners.iter().zip(&assigned) {
             self.slots.created(*owner, *slot);
         }
+        self.take_back(&owners, &assigned)?;
         let buckets = owners.iter().zip(assigned);
         Ok(buckets
             .map(|((_, revision), (slot, _))| Bucket {
@@ -87,6 +88,38 @@ impl Dataplane {
                 revision: *revision,
             })
             .collect())
+    }
+
+    /// A limit that comes back finds its bucket as it was, and no grant or floor of former days:
+    /// others may have them now.
+    fn take_back(
+        &self,
+        owners: &[(LimitId, Revision)],
+        assigned: &[(u32, bool)],
+    ) -> Result<(), DataplaneError> {
+        let returned: Vec<InstallRequest> = owners
+            .iter()
+            .zip(assigned)
+            .filter(|((limit, revision), (slot, is_new))| {
+                let bucket = Bucket {
+                    slot: *slot,
+                    revision: *revision,
+                };
+                !is_new && self.slots.find(*limit) != Some(bucket)
+            })
+            .map(|((limit, revision), (slot, _))| {
+                let target = Target {
+                    limit: *limit,
+                    revision: *revision,
+                    slot: *slot,
+                };
+                target.grant(Amount::ZERO, Amount::ZERO, Nanos::ZERO)
+            })
+            .collect::<Result<_, DataplaneError>>()?;
+        expect(
+            &self.run_install(&returned)?,
+            &[InstallStatus::Installed, InstallStatus::Renewed],
+        )
     }
 
     /// Nobody counts there: no policy that is in force uses the slot.

@@ -12,6 +12,10 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const STATUS: &str = "/proc/thread-self/status";
 const TIME_OFFSETS: &str = "/proc/self/timens_offsets";
 
+/// Until Linux 5.8 it was all that there was, and the kernel still takes it for the two that were
+/// split from it: container engines that do not know those can grant this one.
+const SYS_ADMIN: u32 = 21;
+const SPLIT_FROM_SYS_ADMIN: [u32; 2] = [38, 39];
 /// Capabilities by number (capability.h).
 const CAPABILITIES: [(u32, &str); 3] =
     [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
@@ -39,9 +43,11 @@ fn privileges(status: &str) -> Result<(), LoadError> {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0);
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let stood_in = |bit: u32| has(SYS_ADMIN) && SPLIT_FROM_SYS_ADMIN.contains(&bit);
     let missing: Vec<_> = CAPABILITIES
         .into_iter()
-        .filter(|(bit, _)| effective >> bit & 1 == 0)
+        .filter(|(bit, _)| !has(*bit) && !stood_in(*bit))
         .map(|(_, name)| name)
         .collect();
     if missing.is_empty() {
@@ -101,6 +107,10 @@ mod tests {
         assert!(
             error.to_string().contains("lacks CAP_PERFMON, CAP_BPF:"),
             "{error}"
+        );
+        assert!(
+            privileges("CapEff:\t0000000000201000\n").is_ok(),
+            "NET_ADMIN and SYS_ADMIN"
         );
         assert!(
             privileges("")

@@ -50,7 +50,7 @@ pub struct Alone {
 pub fn alone(how: &Alone) -> anyhow::Result<()> {
     let state = tempfile::tempdir()?;
     let node = NodeId::from_u128(1);
-    let mut memory = Memory::open(state.path(), node)?;
+    let mut memory = Memory::open(state.path(), node, &how.interface)?;
     memory.set_policy(FIRST_VERSION, &how.document);
     let interfaces = vec![how.interface.clone()];
     let options = LoadOptions {

@@ -108,7 +108,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let memory = Memory::open(&config.state_dir, config.node.id)?;
+    let memory = Memory::open(&config.state_dir, config.node.id, &config.fleet)?;
     // What may fail without a trace comes before what changes the host.
     let ensemble = ensemble_settings(&config)?;
     let sockets = Sockets::bind(&config).await?;

@@ -1,7 +1,7 @@
 //! A daemon on a host of its own: a network namespace with one end of a veth pair, a bpffs mount
 //! and a directory. All of it goes when it is dropped.
 
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 use std::{
     fs,

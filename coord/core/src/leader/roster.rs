@@ -72,8 +72,15 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
+    /// Whether a node that asks to join is turned away.
+    #[must_use]
+    pub fn turns_away(&self, node: NodeId) -> bool {
+        let is_known = self.members.contains_key(&node) || self.joining.contains_key(&node);
+        !is_known && self.is_full()
+    }
+
     /// Whether there are as many members as the policy has floors for.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         let places = usize::try_from(self.policy.fleet.max_members).unwrap_or(usize::MAX);
         self.members.len() + self.joining.len() >= places
     }
