@@ -1,5 +1,6 @@
 //! The daemon's bad days: each ends with a message that says what was found and what to do, and
 //! with an exit code; and nothing is left half-attached.
+#![allow(clippy::unwrap_used)]
 
 mod daemon_support;
 

@@ -186,6 +186,13 @@ impl Wire {
     /// Sends a frame; what is at the other end has been decided about when this returns, since a
     /// veth delivers within the call or right after it.
     pub fn send(&self, frame: &[u8]) {
+        while !self.try_send(frame) {
+            // The other end's ring is full: nothing was delivered.
+            std::thread::yield_now();
+        }
+    }
+
+    fn try_send(&self, frame: &[u8]) -> bool {
         // SAFETY: the buffer is as long as is said.
         let sent = unsafe {
             libc::send(
@@ -195,7 +202,10 @@ impl Wire {
                 0,
             )
         };
-        assert_eq!(sent, frame.len() as isize, "{}", io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        let is_full = sent < 0 && error.raw_os_error() == Some(libc::ENOBUFS);
+        assert!(is_full || sent == frame.len() as isize, "{error}");
+        !is_full
     }
 
     /// A frame that came in, without those that this host sent; `None` if there is none.
