@@ -40,6 +40,13 @@ impl Timing {
         self.lease / RENEWALS_PER_LEASE
     }
 
+    /// How long a proposal may stay unanswered before another one takes its place: a round trip
+    /// between continents, and a quarter of what a lost answer may cost.
+    #[must_use]
+    pub fn patience(self) -> Duration {
+        self.lease / 4
+    }
+
     /// A node that answers nothing for so long is given no further leases until it does.
     #[must_use]
     pub fn deaf(self) -> Duration {

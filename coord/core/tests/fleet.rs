@@ -1,488 +1,16 @@
-//! A small fleet of the real protocol cores under random faults, judged by an oracle outside the
-//! protocol: at every step, what all kernels together may spend is at most the budget.
+//! Random faults, and how a calm fleet behaves.
 //!
 //! Messages are lost, repeated, delayed and reordered; leaders are replaced while the old ones go
 //! on; stores have unknown outcomes; daemons restart with their kernels' state; hosts go silent.
+#![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+mod harness;
+
 use std::time::Duration;
 
+use harness::{Dice, Fleet, TIMING};
 use proptest::prelude::*;
-use weir_coord_core::{
-    commit::{StoreOutcome, ZooKeeperCommit},
-    follower::{Command as NodeCommand, Follower, Grant},
-    leader::{Command, Input, Leader, Mandate},
-    record::{EnvelopeRecord, MemberRecord},
-    timing::Timing,
-};
-use weir_model::{
-    Amount, Cost, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Revision,
-    Scale, Term, Units, UnitsPerSecond,
-    message::{FromNode, LimitReport, ToNode},
-    policy::{FleetSettings, Match, Mode, Promise},
-};
-
-const TIMING: Timing = Timing::DEFAULT;
-const POLICY: PolicyVersion = PolicyVersion(1);
-
-/// Deterministic choices (xorshift64*, Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % sides
-    }
-
-    fn one_in(&mut self, sides: u64) -> bool {
-        self.roll(sides) == 0
-    }
-}
-
-fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: bool) -> Limit {
-    let scale = Scale { fraction_bits: 10 };
-    let amount = |rate: u64, burst: u64| Amount {
-        rate: UnitsPerSecond(rate << 10),
-        burst: Units(burst << 10),
-    };
-    Limit {
-        name: name.into(),
-        id: LimitId::of(name),
-        revision: Revision(1),
-        matches: Match::default(),
-        cost: Cost::Packets,
-        scale,
-        budget: amount(rate, burst),
-        floor: if whole {
-            Amount::ZERO
-        } else {
-            amount(floor_rate, 1)
-        },
-        smallest_burst: Units(1 << 10),
-        promise: Promise::Strict,
-        mode: Mode::Enforce,
-    }
-}
-
-fn policy() -> Policy {
-    Policy {
-        fleet: FleetSettings { max_members: 8 },
-        limits: vec![
-            limit("wide", 30_000, 3_000, 40, false),
-            limit("narrow", 5, 2, 0, true),
-        ],
-    }
-}
-
-struct Host {
-    id: NodeId,
-    follower: Follower,
-    life: u64,
-    /// What the kernel holds: it survives the daemon.
-    kernel: BTreeMap<LimitId, Grant>,
-    /// Packets that arrived so far.
-    offered: u64,
-    demand: u64,
-
-    paused_until: Nanos,
-}
-
-/// A message under way.
-enum Wire {
-    Up {
-        leader: usize,
-        message: FromNode,
-    },
-    Down {
-        node: NodeId,
-        message: ToNode,
-    },
-    Store {
-        leader: usize,
-        term: Term,
-        record: EnvelopeRecord,
-    },
-    Admit {
-        leader: usize,
-        term: Term,
-        record: MemberRecord,
-    },
-}
-
-struct Fleet {
-    now: Nanos,
-    dice: Dice,
-    hosts: Vec<Host>,
-    leaders: Vec<Leader<ZooKeeperCommit>>,
-    /// Leaders that were told to step down, and did.
-    retired: Vec<bool>,
-    term: Term,
-    stored: Option<EnvelopeRecord>,
-    roster: Vec<MemberRecord>,
-    wires: Vec<(Nanos, Wire)>,
-    lossy: bool,
-    /// Where in its tick each host reports, in steps.
-    phases: Vec<u64>,
-    /// Otherwise one changes now and then.
-    demands_stay: bool,
-}
-
-impl Fleet {
-    fn new(seed: u64, hosts: u64, lossy: bool) -> Self {
-        let hosts = (1..=hosts)
-            .map(|number| {
-                let id = NodeId::from_u128(u128::from(number));
-                Host {
-                    id,
-                    follower: Follower::new(
-                        id,
-                        Incarnation(number),
-                        Term(0),
-                        POLICY,
-                        floors(Amount::ZERO),
-                    ),
-                    life: number,
-                    kernel: floors(Amount::ZERO)
-                        .map(|grant| (grant.limit, grant))
-                        .collect(),
-                    offered: 0,
-                    demand: 90_000,
-
-                    paused_until: Nanos::ZERO,
-                }
-            })
-            .collect();
-        Self {
-            now: Nanos(1_000_000_000),
-            dice: Dice(seed | 1),
-            hosts,
-            leaders: Vec::new(),
-            retired: Vec::new(),
-            term: Term(0),
-            stored: None,
-            roster: Vec::new(),
-            wires: Vec::new(),
-            lossy,
-            phases: vec![0; 8],
-            demands_stay: false,
-        }
-    }
-
-    fn take_over(&mut self) {
-        self.term = self.term.next();
-        let node = self.hosts[self.dice.roll(self.hosts.len() as u64) as usize].id;
-        let mandate = Mandate {
-            node,
-            term: self.term,
-            adopted: self.stored.clone(),
-            members: self.roster.clone(),
-            policy: (POLICY, policy()),
-        };
-        self.leaders.push(Leader::new(
-            mandate,
-            TIMING,
-            ZooKeeperCommit::default(),
-            self.now,
-        ));
-        self.retired.push(false);
-    }
-
-    fn tick(&mut self) {
-        self.now = self.now + Duration::from_millis(5);
-        if self.lossy && self.dice.one_in(200) {
-            self.take_over();
-        }
-        if self.lossy && self.dice.one_in(300) {
-            let index = self.dice.roll(self.hosts.len() as u64) as usize;
-            self.restart(index);
-        }
-        if self.lossy && self.dice.one_in(300) {
-            let index = self.dice.roll(self.hosts.len() as u64) as usize;
-            let pause = Duration::from_millis(self.dice.roll(4_000));
-            self.hosts[index].paused_until = self.now + pause;
-        }
-        if !self.demands_stay && self.dice.one_in(40) {
-            let index = self.dice.roll(self.hosts.len() as u64) as usize;
-            self.hosts[index].demand = self.dice.roll(90_000);
-        }
-        for index in 0..self.hosts.len() {
-            self.hosts[index].offered += self.hosts[index].demand / 200;
-            if (self.now.0 / 5_000_000 + self.phases[index]).is_multiple_of(20) {
-                self.report(index);
-            }
-        }
-        if self.now.0.is_multiple_of(100_000_000) {
-            for index in 0..self.leaders.len() {
-                self.lead(index, Input::Tick);
-            }
-        }
-        self.deliver();
-        self.judge();
-    }
-
-    fn restart(&mut self, index: usize) {
-        let host = &mut self.hosts[index];
-        host.life += 100;
-        host.follower = Follower::new(
-            host.id,
-            Incarnation(host.life),
-            self.term,
-            POLICY,
-            host.kernel.values().copied(),
-        );
-    }
-
-    fn report(&mut self, index: usize) {
-        let host = &mut self.hosts[index];
-        if host.paused_until > self.now {
-            return;
-        }
-        let counters: Vec<LimitReport> = policy()
-            .limits
-            .iter()
-            .map(|limit| LimitReport {
-                limit: limit.id,
-                offered: host.offered,
-                admitted: host.offered / 3,
-                dropped: host.offered - host.offered / 3,
-                ..LimitReport::default()
-            })
-            .collect();
-        let message = FromNode::Report(host.follower.report(self.now, &counters));
-        for leader in 0..self.leaders.len() {
-            let message = message.clone();
-            self.send(Wire::Up { leader, message });
-        }
-    }
-
-    fn send(&mut self, wire: Wire) {
-        let delay = if self.lossy {
-            match self.dice.roll(20) {
-                0 => return,
-                1 | 2 => self.dice.roll(3_000),
-                3 | 4 => self.dice.roll(300),
-                _ => self.dice.roll(10),
-            }
-        } else {
-            self.dice.roll(3)
-        };
-        self.wires
-            .push((self.now + Duration::from_millis(delay), wire));
-    }
-
-    fn deliver(&mut self) {
-        // Later sends may overtake earlier ones: the list is not sorted by time of sending.
-        while let Some(index) = self.wires.iter().position(|(at, _)| *at <= self.now) {
-            let (_, wire) = self.wires.swap_remove(index);
-            match wire {
-                Wire::Up { leader, message } => {
-                    if let FromNode::Report(report) = &message
-                        && !self.roster.iter().any(|member| member.node == report.node)
-                    {
-                        let record = MemberRecord {
-                            node: report.node,
-                            name: "host".into(),
-                            weight: 1,
-                        };
-                        self.lead(leader, Input::Join(record));
-                    }
-                    self.lead(leader, Input::FromNode(message));
-                }
-                Wire::Down { node, message } => self.follow(node, message),
-                Wire::Store {
-                    leader,
-                    term,
-                    record,
-                } => self.store(leader, term, record),
-                Wire::Admit {
-                    leader,
-                    term,
-                    record,
-                } => self.admit(leader, term, record),
-            }
-        }
-    }
-
-    fn lead(&mut self, index: usize, input: Input) {
-        self.leaders[index].handle(input, self.now);
-        while let Some(command) = self.leaders[index].poll_command() {
-            if self.retired[index] {
-                continue;
-            }
-            let term = self.leaders[index].term();
-            match command {
-                Command::Send { to, message } => {
-                    self.send(Wire::Down {
-                        node: to,
-                        message: message.clone(),
-                    });
-                    if self.lossy && self.dice.one_in(20) {
-                        self.send(Wire::Down { node: to, message });
-                    }
-                }
-                // A store is applied sometime, or never; `send` loses some. Its answer is
-                // unknown then, which the leader hears at once.
-                Command::Store(record) => {
-                    let generation = record.generation;
-                    if self.lossy && self.dice.one_in(20) {
-                        self.send(Wire::Store {
-                            leader: index,
-                            term,
-                            record,
-                        });
-                        let outcome = StoreOutcome::Unknown;
-                        self.leaders[index].handle(
-                            Input::Stored {
-                                generation,
-                                outcome,
-                            },
-                            self.now,
-                        );
-                    } else {
-                        let delay = Duration::from_millis(self.dice.roll(8));
-                        self.wires.push((
-                            self.now + delay,
-                            Wire::Store {
-                                leader: index,
-                                term,
-                                record,
-                            },
-                        ));
-                    }
-                }
-                Command::Admit(record) => {
-                    let delay = Duration::from_millis(self.dice.roll(8));
-                    self.wires.push((
-                        self.now + delay,
-                        Wire::Admit {
-                            leader: index,
-                            term,
-                            record,
-                        },
-                    ));
-                }
-                // A deposed leader may be slow to believe it: the others must not care.
-                Command::StepDown(_) => self.retired[index] = self.dice.one_in(4),
-            }
-        }
-    }
-
-    /// ZooKeeper: the record is written if the term is still the writer's.
-    fn store(&mut self, leader: usize, term: Term, record: EnvelopeRecord) {
-        let generation = record.generation;
-        // A write that was delayed must not go back behind one of the same leader: the session
-        // keeps the order.
-        let newest = self.stored.as_ref().is_none_or(|stored| {
-            (stored.term, stored.generation) < (record.term, record.generation)
-        });
-        let outcome = if term != self.term {
-            StoreOutcome::Fenced
-        } else if newest {
-            self.stored = Some(record);
-            StoreOutcome::Committed
-        } else {
-            StoreOutcome::Unknown
-        };
-        self.lead(
-            leader,
-            Input::Stored {
-                generation,
-                outcome,
-            },
-        );
-    }
-
-    fn admit(&mut self, leader: usize, term: Term, record: MemberRecord) {
-        let node = record.node;
-        let outcome = if term == self.term {
-            if !self.roster.iter().any(|member| member.node == node) {
-                self.roster.push(record);
-            }
-            StoreOutcome::Committed
-        } else {
-            StoreOutcome::Fenced
-        };
-        self.lead(leader, Input::Admitted { node, outcome });
-    }
-
-    fn follow(&mut self, node: NodeId, message: ToNode) {
-        let Some(index) = self.hosts.iter().position(|host| host.id == node) else {
-            return;
-        };
-        if self.hosts[index].paused_until > self.now {
-            // A stopped daemon finds its messages when it goes on.
-            let later = self.hosts[index].paused_until;
-            self.wires.push((later, Wire::Down { node, message }));
-            return;
-        }
-        let now = self.now;
-        self.hosts[index].follower.handle(message, now);
-        while let Some(command) = self.hosts[index].follower.poll_command() {
-            match command {
-                NodeCommand::Install {
-                    grants,
-                    acknowledge,
-                } => {
-                    let host = &mut self.hosts[index];
-                    for grant in &grants {
-                        assert!(grant.expires > now, "the kernel would refuse {grant:?}");
-                        host.kernel.insert(grant.limit, *grant);
-                    }
-                    host.follower.installed(&grants, acknowledge);
-                    host.follower.check_invariants();
-                }
-                NodeCommand::Send(message) => {
-                    for leader in 0..self.leaders.len() {
-                        self.send(Wire::Up {
-                            leader,
-                            message: message.clone(),
-                        });
-                    }
-                }
-            }
-        }
-    }
-
-    /// I1: what all kernels may spend now is at most the budget.
-    fn judge(&mut self) {
-        for limit in &policy().limits {
-            let effective: Amount = self
-                .hosts
-                .iter()
-                .filter_map(|host| host.kernel.get(&limit.id))
-                .map(|grant| grant.effective(self.now))
-                .sum();
-            assert!(
-                effective.fits(limit.budget),
-                "{} at {}: {effective:?} of {:?}",
-                limit.name,
-                self.now,
-                limit.budget
-            );
-        }
-    }
-
-    fn rate(&self, name: &str, host: usize) -> u64 {
-        let grant = self.hosts[host].kernel[&LimitId::of(name)];
-        grant.effective(self.now).rate.0 >> 10
-    }
-
-    fn run(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.tick();
-        }
-    }
-}
-
-fn floors(floor: Amount) -> impl Iterator<Item = Grant> {
-    policy()
-        .limits
-        .into_iter()
-        .map(move |limit| Grant::floor(limit.id, floor))
-}
+use weir_model::Nanos;
 
 #[test]
 fn a_calm_fleet_uses_the_whole_budget_and_follows_demand() {
@@ -576,6 +104,60 @@ fn a_silent_host_gives_back_its_share_but_not_its_floor() {
         "all but a floor of 40: {busy}"
     );
     assert_eq!(fleet.rate("wide", 2), 40);
+}
+
+#[test]
+fn a_late_joiner_is_admitted_to_a_fleet_that_uses_its_whole_budget() {
+    let mut fleet = Fleet::new(11, 3, false);
+    fleet.demands_stay = true;
+    fleet.hosts[2].is_up = false;
+    fleet.take_over();
+    fleet.run(Duration::from_secs(5));
+    assert_eq!(fleet.roster.len(), 2);
+    fleet.hosts[2].is_up = true;
+    fleet.run(Duration::from_secs(2));
+    assert_eq!(fleet.roster.len(), 3);
+    let shares: Vec<u64> = (0..3).map(|host| fleet.rate("wide", host)).collect();
+    assert!(
+        shares.iter().all(|share| share.abs_diff(10_000) <= 150),
+        "{shares:?}"
+    );
+}
+
+#[test]
+fn grants_are_renewed_where_a_round_trip_takes_longer_than_a_tick() {
+    for latency_ms in [40, 60, 120, 200] {
+        let mut fleet = Fleet::new(13, 3, false);
+        fleet.latency_ms = latency_ms;
+        fleet.take_over();
+        fleet.run(Duration::from_secs(5));
+        let mut granted = 0;
+        for _ in 0..200 {
+            fleet.run(Duration::from_millis(50));
+            granted += (0..3).map(|host| fleet.rate("wide", host)).sum::<u64>();
+        }
+        let mean = granted / 200;
+        assert!(
+            mean >= 20_000,
+            "{latency_ms} ms one way: {mean} of 30,000 in use"
+        );
+    }
+}
+
+#[test]
+fn a_limit_that_moves_whole_follows_the_traffic() {
+    let mut fleet = Fleet::new(17, 2, false);
+    fleet.demands_stay = true;
+    fleet.take_over();
+    for (busy, idle) in [(0, 1), (1, 0)] {
+        fleet.hosts[busy].demand = 1_000;
+        fleet.hosts[idle].demand = 0;
+        fleet.run(Duration::from_secs(30));
+        assert_eq!(
+            (fleet.rate("narrow", busy), fleet.rate("narrow", idle)),
+            (5, 0)
+        );
+    }
 }
 
 proptest! {

@@ -337,7 +337,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.backend.is_busy() {
             return;
         }
-        if self.awaits_answers(now) && now - self.last_proposal < self.timing.renewal() {
+        if self.awaits_answers(now) && now - self.last_proposal < self.timing.patience() {
             return;
         }
         self.last_plan = now;
