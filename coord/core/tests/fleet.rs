@@ -84,7 +84,6 @@ fn shares_follow_demand_within_three_ticks_and_the_slowest_within_four() {
     let mut taken: Vec<Duration> = (1..100).flat_map(convergence).collect();
     taken.sort_unstable();
     let (median, slowest) = (taken[taken.len() / 2], taken[taken.len() - 1]);
-    println!("moves {} median {median:?} slowest {slowest:?}", taken.len());
     assert!(median <= TIMING.tick * 3, "median {median:?}");
     assert!(slowest <= TIMING.tick * 4, "slowest {slowest:?}");
 }
