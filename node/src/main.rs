@@ -94,10 +94,21 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", text(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes, each said once: some of ours name theirs already.
+fn text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn daemon(args: DaemonArgs) -> anyhow::Result<ExitCode> {

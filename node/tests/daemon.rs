@@ -170,3 +170,59 @@ fn a_taken_address_is_named() {
         .expect(1, &["http.listen", "192.0.2.77:80"]);
     assert!(!host.is_attached(), "what may fail comes first");
 }
+
+#[test]
+fn a_file_that_is_no_socket_is_not_replaced() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    fs::write(host.path("node.sock"), "precious").unwrap();
+    host.run(&["--config", config.to_str().unwrap()])
+        .expect(1, &["no socket", "node.sock"]);
+    assert_eq!(
+        fs::read_to_string(host.path("node.sock")).unwrap(),
+        "precious"
+    );
+    assert!(!host.is_attached());
+}
+
+#[test]
+fn without_privileges_it_says_which_are_missing() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    let ended = host.run_unprivileged(&["--config", config.to_str().unwrap()]);
+    ended.expect(1, &["CAP_NET_ADMIN", "CAP_BPF"]);
+}
+
+/// A host on which a file is tried leaves nothing behind, whenever it is told to stop.
+#[test]
+fn one_host_alone_leaves_nothing_whenever_it_is_stopped() {
+    let host = Host::new();
+    let limits = host.path("limits.toml");
+    fs::write(&limits, LIMITS).unwrap();
+    let (bpffs, socket) = (host.path("bpf"), host.path("node.sock"));
+    let arguments = [
+        "run",
+        "--iface",
+        "eth0",
+        "--limits",
+        limits.to_str().unwrap(),
+        "--bpffs",
+        bpffs.to_str().unwrap(),
+        "--admin-socket",
+        socket.to_str().unwrap(),
+    ];
+    for (signal, moment) in [
+        (libc::SIGINT, "any source"),
+        (libc::SIGTERM, "policy in force"),
+        (libc::SIGHUP, "rate"),
+    ] {
+        let daemon = host.start_with(&arguments);
+        daemon.wait_for_log(moment);
+        daemon.signal(signal);
+        daemon.ended().expect(0, &[]);
+        assert!(!host.is_attached(), "stopped at {moment:?}");
+        assert!(!socket.exists(), "stopped at {moment:?}");
+        let pins = fs::read_dir(bpffs.join("weir")).map_or(0, Iterator::count);
+        assert_eq!(pins, 0, "stopped at {moment:?}");
+    }
+}

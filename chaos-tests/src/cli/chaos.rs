@@ -56,7 +56,11 @@ impl Chaos {
 fn show(report: &Report) {
     eprintln!("\n{}: {}", report.name, report.verdict);
     for finding in &report.findings {
-        let mark = if finding.holds() { "✓" } else { "✗" };
+        let mark = match (finding.judged, finding.holds()) {
+            (false, _) => "~",
+            (true, true) => "✓",
+            (true, false) => "✗",
+        };
         let measured = finding
             .measured
             .map_or("not measured".to_owned(), |figure| format!("{figure:.4}"));

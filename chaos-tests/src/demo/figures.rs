@@ -8,7 +8,7 @@ use super::{RATE, summary};
 use crate::{
     fleet::Timing,
     series::Bin,
-    stage::{Judgement, PhaseJudgement},
+    stage::{Judgement, LEAST_PACE, PhaseJudgement},
 };
 
 /// Most seconds of budget that may be admitted above it.
@@ -40,14 +40,27 @@ pub(super) struct Check {
     pub(super) what: &'static str,
     pub(super) measured: String,
     pub(super) bar: String,
-    pub(super) passed: bool,
+    pub(super) verdict: Verdict,
+}
+
+/// What comes of comparing a figure with its bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is met.
+    Met,
+    /// It is not.
+    Missed,
+    /// It is not, but the machine held everybody up: see [`crate::stage::LEAST_PACE`].
+    NotJudged,
 }
 
 impl Figures {
     /// Whether every figure meets its bar.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.checks().iter().all(|check| check.passed)
+        self.checks()
+            .iter()
+            .all(|check| check.verdict != Verdict::Missed)
     }
 
     /// The summary for people.
@@ -61,40 +74,52 @@ impl Figures {
         let worst_split = self.worst_utilisation();
         let bound = self.timing.recovery().as_millis();
         let recovery = judged.recovery_ms.flatten();
+        let promised = |met| if met { Verdict::Met } else { Verdict::Missed };
+        let timed = |met| match (met, self.kept_pace()) {
+            (true, _) => Verdict::Met,
+            (false, true) => Verdict::Missed,
+            (false, false) => Verdict::NotJudged,
+        };
         vec![
             Check {
                 what: "never above budget: largest excess of any window",
                 measured: format!("{:.4} s of budget", judged.over_admission),
                 bar: format!("<= {OVER_ADMISSION} s"),
-                passed: judged.over_admission <= OVER_ADMISSION,
+                verdict: promised(judged.over_admission <= OVER_ADMISSION),
             },
             Check {
                 what: "nothing wasted: worst utilisation of any split",
                 measured: percent(worst_split),
                 bar: format!(">= {:.0} %", UTILISATION * 100.0),
-                passed: worst_split.is_some_and(|part| part >= UTILISATION),
+                verdict: timed(worst_split.is_some_and(|part| part >= UTILISATION)),
             },
             Check {
                 what: "follows the traffic: median of all moves",
                 measured: ticks(self.median_ticks()),
                 bar: format!("<= {MEDIAN_TICKS} ticks"),
-                passed: self
-                    .median_ticks()
-                    .is_some_and(|ticks| ticks <= MEDIAN_TICKS),
+                verdict: timed(
+                    self.median_ticks()
+                        .is_some_and(|ticks| ticks <= MEDIAN_TICKS),
+                ),
             },
             Check {
                 what: "follows the traffic: slowest move",
                 measured: ticks(self.worst_ticks()),
                 bar: format!("<= {WORST_TICKS} ticks"),
-                passed: self.worst_ticks().is_some_and(|ticks| ticks <= WORST_TICKS),
+                verdict: timed(self.worst_ticks().is_some_and(|ticks| ticks <= WORST_TICKS)),
             },
             Check {
                 what: "outlives its leader: budget fully in use again",
                 measured: recovery.map_or("never".to_owned(), |ms| format!("{ms} ms")),
                 bar: format!("<= {bound} ms"),
-                passed: recovery.is_some_and(|ms| u128::from(ms) <= bound),
+                verdict: timed(recovery.is_some_and(|ms| u128::from(ms) <= bound)),
             },
         ]
+    }
+
+    /// Whether what depends on time can be judged.
+    pub(super) fn kept_pace(&self) -> bool {
+        self.judgement.pace >= LEAST_PACE
     }
 
     /// The lowest utilisation of any split; `None` if one could not be judged.
@@ -185,6 +210,8 @@ impl Figures {
             "settle": settle.collect::<Vec<_>>(),
             "wall_seconds": self.wall_seconds,
             "plot": self.plot,
+            "pace": judged.pace,
+            "judged": self.kept_pace(),
             "passed": self.passed(),
         })
     }
@@ -231,6 +258,7 @@ mod tests {
             settle: Vec::new(),
             recovery_ms: Some(Some(900)),
             leader_changes: 1,
+            pace: 1.0,
         };
         change(&mut judgement);
         Figures {
@@ -262,6 +290,21 @@ mod tests {
         }
         assert_eq!(json["convergence_ticks_p99"], 4.0);
         assert_eq!(json["convergence_ticks_median"], 2.0);
+    }
+
+    #[test]
+    fn a_machine_that_held_everybody_up_is_no_excuse_for_a_broken_promise() {
+        let late = figures(|judged| {
+            judged.pace = 0.9;
+            judged.shifts[0].ticks = None;
+            judged.recovery_ms = Some(None);
+        });
+        assert!(late.passed() && !late.kept_pace());
+        let broken = figures(|judged| {
+            judged.pace = 0.9;
+            judged.over_admission = 0.006;
+        });
+        assert!(!broken.passed());
     }
 
     #[test]

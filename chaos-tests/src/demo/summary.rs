@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     RATE,
-    figures::{Figures, percent, ticks},
+    figures::{Figures, Verdict, percent, ticks},
 };
 use crate::text::thousands;
 
@@ -23,10 +23,21 @@ pub(super) fn write(figures: &Figures) -> String {
         thousands(judged.admitted),
     ));
     for check in figures.checks() {
-        let mark = if check.passed { "✓" } else { "✗" };
+        let mark = match check.verdict {
+            Verdict::Met => "✓",
+            Verdict::Missed => "✗",
+            Verdict::NotJudged => "~",
+        };
         line(format!(
             "  {mark} {:<50}{:>18}   {}",
             check.what, check.measured, check.bar
+        ));
+    }
+    if !figures.kept_pace() {
+        line(format!(
+            "\n  ~ This machine was too busy: {:.1} % of what was to be sent went out, and what \
+             depends on\n    time is shown, not judged. Run it again when nothing else runs.",
+            judged.pace * 100.0
         ));
     }
     line(format!(

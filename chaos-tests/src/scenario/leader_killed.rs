@@ -16,7 +16,8 @@ use crate::{
     progress::Progress,
     series::{Bin, Series},
     stage::{
-        self, Action, FULLY_IN_USE, Happening, LimitUnderTest, Packets, Recording, Script, Stage,
+        self, Action, FULLY_IN_USE, Happening, LEAST_PACE, LimitUnderTest, Packets, Recording,
+        Script, Stage,
     },
 };
 
@@ -141,11 +142,13 @@ fn judge(recording: &Recording, timing: &Timing) -> Result<Vec<Finding>> {
     let back = recording.hosts[host].admitted.rate(back);
 
     let floor = RATE * FLOOR;
+    let kept_pace = recording.pace() >= LEAST_PACE;
     let finding = |what: &str, measured, bar, unit| Finding {
         what: what.to_owned(),
         measured,
         bar,
         unit,
+        judged: kept_pace || what == figure::OVER_ADMISSION,
     };
     Ok(vec![
         finding(

@@ -41,6 +41,8 @@ pub struct Judgement {
     pub recovery_ms: Option<Option<u64>>,
     /// The first election left out.
     pub leader_changes: usize,
+    /// As [`Recording::pace`].
+    pub pace: f64,
 }
 
 /// The figures of a stretch of one shape.
@@ -139,6 +141,7 @@ impl Judge<'_> {
             phases: judged,
             settle,
             recovery_ms,
+            pace: self.recording.pace(),
             leader_changes: self.recording.leader_changes(),
         }
     }

@@ -21,7 +21,7 @@ use crate::{
 pub use self::{
     judge::{FULLY_IN_USE, Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
     perform::{Moment, perform},
-    recording::{Event, Happening, HostRecord, LeaderSeen, LimitUnderTest, Recording},
+    recording::{Event, Happening, HostRecord, LEAST_PACE, LeaderSeen, LimitUnderTest, Recording},
     script::{Action, Script},
 };
 

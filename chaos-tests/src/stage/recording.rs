@@ -2,8 +2,11 @@
 
 use crate::{
     oracle::Budget,
-    series::{Bin, Series},
+    series::{BINS_PER_SECOND, Bin, Series},
 };
+
+/// With less of what was asked for than this on the wire, nothing that depends on time is judged.
+pub const LEAST_PACE: f64 = 0.99;
 
 /// A run, complete enough to be judged without anything else.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +96,26 @@ impl Recording {
         Series::total(self.hosts.iter().map(|host| &host.admitted))
     }
 
+    /// What was offered, as a part of what the script asked for. Senders, limiters and receivers
+    /// share the machine's cores: if the senders were held up, so was everybody else, and what
+    /// depends on time says more about the machine than about Weir.
+    #[must_use]
+    pub fn pace(&self) -> f64 {
+        let shapes = self.events.iter().filter_map(|event| match &event.what {
+            Happening::Shaped { rates, .. } => Some((event.bin, rates.iter().sum::<f64>())),
+            _ => None,
+        });
+        let shapes: Vec<(Bin, f64)> = shapes.collect();
+        let ends = shapes.iter().skip(1).map(|(bin, _)| *bin).chain([self.end]);
+        let asked: f64 = shapes
+            .iter()
+            .zip(ends)
+            .map(|((begin, rate), end)| rate * end.saturating_sub(*begin) as f64 / BINS_PER_SECOND)
+            .sum();
+        let begin = shapes.first().map_or(self.end, |(bin, _)| *bin);
+        self.offered().sum(begin..self.end) as f64 / asked
+    }
+
     /// Every bin of the run as comma-separated values: milliseconds since the first event, then
     /// packets offered to and admitted by each host.
     #[must_use]
@@ -136,6 +159,32 @@ impl Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pace_is_what_went_out_of_what_was_asked() {
+        let host = HostRecord {
+            offered: Series::new(10, vec![2, 2, 2, 2, 0, 0, 3, 3]),
+            ..HostRecord::default()
+        };
+        let shaped = |bin, rates: Vec<f64>| Event {
+            bin,
+            what: Happening::Shaped {
+                label: String::new(),
+                rates,
+            },
+        };
+        let recording = Recording {
+            hosts: vec![host],
+            events: vec![shaped(10, vec![1_500.0, 500.0]), shaped(16, vec![3_000.0])],
+            end: 18,
+            ..Recording::default()
+        };
+        assert!(
+            (recording.pace() - 14.0 / 18.0).abs() < 1e-9,
+            "{}",
+            recording.pace()
+        );
+    }
 
     #[test]
     fn values_begin_with_the_first_event() {

@@ -79,8 +79,14 @@ pub enum LoadError {
     },
     /// Another XDP program.
     #[error(
-        "interface {interface} already has the XDP program {name} (id {id}), which is not Weir's; \
-         remove it first, for example with `ip link set dev {interface} xdp off`"
+        "interface {interface} already has the XDP program {name} (id {id}), which is not pinned \
+         here{}; remove it first: `ip link set dev {interface} xdp off`, or, if a BPF link holds it, \
+         `bpftool link detach id N` with its number from `bpftool link`",
+        if name == weir_abi::maps::XDP_PROGRAM {
+            " but is Weir's by its name: its pins are on another bpffs, or hidden by a mount namespace"
+        } else {
+            ""
+        }
     )]
     OtherProgram {
         /// Where.

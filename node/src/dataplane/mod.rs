@@ -35,6 +35,15 @@ pub use self::{
 };
 use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
 
+/// Looks whether this process and this kernel can do what [`load`] asks of them.
+///
+/// # Errors
+///
+/// The first thing that is not as it must be.
+pub fn preflight() -> Result<(), LoadError> {
+    preflight::check()
+}
+
 /// `CLOCK_BOOTTIME` now: the clock that grants are measured on.
 #[must_use]
 pub fn now() -> Nanos {

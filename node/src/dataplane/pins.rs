@@ -5,7 +5,10 @@ use std::{
     ffi::CString,
     fs::{self, File, TryLockError},
     io,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirBuilderExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -139,7 +142,8 @@ pub(crate) fn file_error(path: &Path, source: io::Error) -> LoadError {
 }
 
 fn make(directory: &Path, undo: &mut Undo) -> Result<(), LoadError> {
-    match fs::create_dir(directory) {
+    // What is pinned is for root alone; the directory keeps others from its lock too.
+    match fs::DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {
             let directory = directory.to_owned();
             undo.push(move || drop(fs::remove_dir(directory)));
@@ -160,14 +164,14 @@ fn mount(bpffs: &Path, undo: &mut Undo) -> Result<(), LoadError> {
     };
     fs::create_dir_all(bpffs).map_err(refused)?;
     let target = c_path(bpffs).map_err(refused)?;
-    // SAFETY: strings that end in a zero, and no options.
+    // SAFETY: strings that end in a zero.
     let result = unsafe {
         libc::mount(
             c"bpf".as_ptr(),
             target.as_ptr(),
             c"bpf".as_ptr(),
             libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-            std::ptr::null(),
+            c"mode=0700".as_ptr().cast(),
         )
     };
     if result != 0 {

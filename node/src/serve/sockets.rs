@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -24,6 +24,9 @@ pub enum SocketError {
         "another daemon is running: it answers on {0}; stop it, or set another `[admin] socket`"
     )]
     Taken(PathBuf),
+    /// Something that is no socket is there.
+    #[error("{0} exists and is no socket; correct `[admin] socket`, or remove it")]
+    NoSocket(PathBuf),
     /// The local socket cannot be made.
     #[error("local socket {path}: {source}")]
     Unix {
@@ -63,9 +66,11 @@ pub async fn unix(path: &Path) -> Result<UnixListener, SocketError> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed)?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+        Ok(_) => return Err(SocketError::NoSocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
@@ -73,6 +78,25 @@ pub async fn unix(path: &Path) -> Result<UnixListener, SocketError> {
         chown(path, None, Some(group.gid)).map_err(|errno| failed(errno.into()))?;
     }
     Ok(listener)
+}
+
+/// Removes a local socket when the daemon ends, so that nobody takes it for one that crashed.
+#[derive(Debug)]
+pub struct Unlink(PathBuf);
+
+impl Unlink {
+    /// Removes the socket at `path` when dropped.
+    #[must_use]
+    pub fn on_drop(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        // If it is gone already, so much the better.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Listens on an address that `setting` names.

@@ -4,9 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::bail;
 use tokio::{
+    net::UnixListener,
     sync::{mpsc, oneshot},
     time::interval,
 };
+use tracing::warn;
 use weir_coord_core::timing::Timing;
 use weir_model::{NodeId, PolicyVersion};
 use weir_proto::admin::v1;
@@ -22,6 +24,8 @@ use crate::{
 
 /// What is printed is printed so often.
 const PRINT_PERIOD: Duration = Duration::from_secs(1);
+/// Before the interface's name in the name of the pins' group.
+const ALONE: &str = "alone-";
 /// The version that the given document gets; each `weir apply` counts on.
 const FIRST_VERSION: PolicyVersion = PolicyVersion(1);
 
@@ -48,44 +52,54 @@ pub struct Alone {
 ///
 /// What keeps it from starting, or made it end.
 pub fn alone(how: &Alone) -> anyhow::Result<()> {
+    runtime()?.block_on(run(how))
+}
+
+async fn run(how: &Alone) -> anyhow::Result<()> {
+    // From here on a signal is kept until it is asked for, so that what was attached is detached.
+    let stop = stop_signal()?;
+    dataplane::preflight()?;
     let state = tempfile::tempdir()?;
     let node = NodeId::from_u128(1);
     let mut memory = Memory::open(state.path(), node, &how.interface)?;
     memory.set_policy(FIRST_VERSION, &how.document);
-    let interfaces = vec![how.interface.clone()];
+    let socket = sockets::unix(&how.admin_socket).await?;
+    let _unlink = sockets::Unlink::on_drop(&how.admin_socket);
     let options = LoadOptions {
-        group: LoadOptions::group_of(&interfaces),
-        interfaces,
+        // Not the group of a daemon: its limits and grants are not to be tried with.
+        group: format!("{ALONE}{}", how.interface),
+        interfaces: vec![how.interface.clone()],
         bpffs: how.bpffs.clone(),
         mode: attach_mode(how.mode),
         management: management(&config::default_management(&[])),
         clock: Clock::Boot,
     };
+    warn!(
+        "SSH, BGP and BFD ports pass from any source: whoever forges one bypasses every limit; a \
+         node file can name the sources"
+    );
     let dataplane = dataplane::load(&options)?;
-    let ended = enforce(how, node, dataplane, memory);
+    let ended = enforce(how, node, dataplane, memory, socket, stop).await;
     // Whatever came of it, nothing stays: this is how a policy is tried, not how a host is run.
     dataplane::detach(&options.bpffs, &options.group)?;
     ended
 }
 
-fn enforce(how: &Alone, node: NodeId, dataplane: Dataplane, memory: Memory) -> anyhow::Result<()> {
+async fn enforce(
+    how: &Alone,
+    node: NodeId,
+    dataplane: Dataplane,
+    memory: Memory,
+    socket: UnixListener,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
     let enforcement = Enforcement::new(node, dataplane, memory);
     if enforcement.policy().is_none() {
         bail!("the kernel cannot hold this policy; see above");
     }
-    runtime()?.block_on(run(how, node, enforcement, attachments))
-}
-
-async fn run(
-    how: &Alone,
-    node: NodeId,
-    enforcement: Enforcement,
-    attachments: Attachments,
-) -> anyhow::Result<()> {
-    let stop = stop_signal()?;
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    serve_locally(sockets::unix(&how.admin_socket).await?, asker.clone());
+    serve_locally(socket, asker.clone());
     let printer = tokio::spawn(print(asker, how.json));
     let facts = Facts {
         node,

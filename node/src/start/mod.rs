@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use weir_coord::{
     fleet::{Fleet, Host},
     grpc::{AttachService, Inbound, Streams},
@@ -108,10 +108,12 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let stop = stop_signal()?;
+    dataplane::preflight()?;
     let memory = Memory::open(&config.state_dir, config.node.id, &config.fleet)?;
     // What may fail without a trace comes before what changes the host.
     let ensemble = ensemble_settings(&config)?;
     let sockets = Sockets::bind(&config).await?;
+    let _unlink = sockets::Unlink::on_drop(&config.admin_socket);
     let dataplane = dataplane::load(&load_options(&config))?;
     let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
     let enforcement = Enforcement::new(config.node.id, dataplane, memory);
@@ -124,6 +126,11 @@ async fn run(config: NodeConfig) -> anyhow::Result<()> {
     let fleet = (&config.coordinator, ensemble, sockets.fleet);
     let (facts, coordination, events, inbound) = match fleet {
         (Coordinator::ZooKeeper(named, grpc), Some(ensemble), Some(listener)) => {
+            warn!(
+                listen = %grpc.listen,
+                "whoever reaches this address can read and change the fleet's limits: there is no \
+                 TLS yet; keep it to a management network"
+            );
             let streams = Streams::default();
             let inbound = serve_fleet(listener, streams.clone(), asker);
             let (keeper, events) = zookeeper::spawn(ensemble, live(&config, grpc));
@@ -289,10 +296,12 @@ fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
+    let mut hangup = signal(SignalKind::hangup()).context("no signal handler")?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => info!("told to stop"),
             _ = interrupt.recv() => info!("interrupted"),
+            _ = hangup.recv() => info!("the terminal is gone"),
         }
     })
 }

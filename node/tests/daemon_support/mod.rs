@@ -117,11 +117,37 @@ impl Host {
         }
     }
 
+    /// The same without any capability.
+    pub fn run_unprivileged(&self, arguments: &[&str]) -> Ended {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = Command::new("setpriv")
+            .args([
+                "--bounding-set=-all",
+                "--inh-caps=-all",
+                env!("CARGO_BIN_EXE_weir-node"),
+            ])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ended {
+            code: status.code(),
+            output: text(stdout) + &text(stderr),
+        }
+    }
+
     pub fn start(&self, config: &Path) -> Daemon {
+        self.start_with(&["--config", config.to_str().unwrap()])
+    }
+
+    pub fn start_with(&self, arguments: &[&str]) -> Daemon {
         let log = self.path("log");
         let file = fs::File::create(&log).unwrap();
         let child = self
-            .command(&["--config", config.to_str().unwrap()])
+            .command(arguments)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
