@@ -7,6 +7,7 @@ mod daemon_support;
 use std::fs;
 
 use daemon_support::Host;
+use weir_coord::testing::{Options, ZooKeeperServer};
 
 const EMBEDDED: &str = "[coordinator]\nkind = \"embedded\"\n";
 /// Nobody listens there.
@@ -15,12 +16,15 @@ const NO_ZOOKEEPER: &str = "[zookeeper]\nservers = \"127.0.0.1:1\"\n\
 const LIMITS: &str = "version = 1\n[[limit]]\nname = \"udp\"\nproto = \"udp\"\n\
                       ports = [9999]\nrate = \"1 packets/s\"\nburst = \"64 packets\"\n";
 
-/// What a daemon remembers that was a member and enforced [`LIMITS`].
+/// What a daemon remembers that enforced [`LIMITS`].
 fn remember(host: &Host, node: &str, is_member: bool) {
+    remember_limits(host, node, is_member, LIMITS);
+}
+
+fn remember_limits(host: &Host, node: &str, is_member: bool, limits: &str) {
     fs::create_dir_all(host.path("state")).unwrap();
     let memory = format!(
-        "{{\"node\":\"{node}\",\"fleet\":\"test\",\"is_member\":{is_member},\"policy\":[1,{:?}]}}",
-        LIMITS
+        "{{\"node\":\"{node}\",\"fleet\":\"test\",\"is_member\":{is_member},\"policy\":[1,{limits:?}]}}"
     );
     fs::write(host.path("state/node.json"), memory).unwrap();
 }
@@ -121,6 +125,34 @@ fn without_zookeeper_floors_are_enforced_and_it_says_so() {
         host.flood(500) <= 10,
         "a floor of one packet, and hardly any rate"
     );
+    daemon.signal(libc::SIGTERM);
+    daemon.ended().expect(0, &["stopped"]);
+}
+
+/// The budget is in use with ZooKeeper, only the floor without, and the budget again afterwards; the
+/// daemon lives through it and says so.
+#[test]
+fn zookeeper_that_is_lost_leaves_floors_until_it_is_back() {
+    let host = Host::new();
+    let mut zookeeper = ZooKeeperServer::start(Options::default()).unwrap();
+    let servers = host.forward(&zookeeper.connect_string());
+    let here = format!("{}:7946", host.address());
+    let config = host.node_file(&format!(
+        "[zookeeper]\nservers = \"{servers}\"\nsession_timeout = \"1s\"\n\
+         [grpc]\nlisten = \"{here}\"\nadvertise = \"{here}\"\n[timing]\nlease = \"1s\"\n"
+    ));
+    let limits = LIMITS
+        .replace("1 packets/s", "10k packets/s")
+        .replace("64", "500");
+    remember_limits(&host, THIS_NODE, true, &limits);
+    let daemon = host.start(&config);
+    daemon.wait_for_log("leading");
+    host.wait_until("the budget is in use", || host.flood(500) > 200);
+    zookeeper.kill();
+    daemon.wait_for_log("ZooKeeper is out of reach");
+    host.wait_until("only the floor is left", || host.flood(500) < 20);
+    zookeeper.restart().unwrap();
+    host.wait_until("the budget is in use again", || host.flood(500) > 200);
     daemon.signal(libc::SIGTERM);
     daemon.ended().expect(0, &["stopped"]);
 }

@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::Read,
-    net::UdpSocket,
+    net::{Shutdown, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -162,6 +162,43 @@ impl Host {
             .output()
             .unwrap();
         String::from_utf8_lossy(&show.stdout).contains("prog/xdp")
+    }
+
+    /// The host's address.
+    pub fn address(&self) -> String {
+        format!("198.18.{}.1", self.net)
+    }
+
+    /// Has the host reach `server`, which listens on this process's loopback; returns under which
+    /// address. Every connection ends with its other half.
+    pub fn forward(&self, server: &str) -> String {
+        let listener = TcpListener::bind(format!("198.18.{}.2:0", self.net)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = server.to_owned();
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(&server) else {
+                    continue;
+                };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        address
+    }
+
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not yet: {what}");
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Sends this many datagrams and returns how many arrived behind the limiter.
