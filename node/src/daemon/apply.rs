@@ -4,14 +4,19 @@ use tokio::sync::oneshot;
 use tonic::Status;
 use weir_coord::zookeeper::PolicyError;
 use weir_model::{
-    Policy, PolicyVersion,
+    Limit, Policy, PolicyVersion,
     change::{Change, changes},
     file,
+    policy::Promise,
 };
 use weir_proto::admin::v1;
 
 use super::{Coordination, Daemon};
 use crate::serve::Answer;
+
+/// Most shares, strict limits times members, that a commit stores: each takes up to 100 bytes, and
+/// ZooKeeper takes a megabyte.
+const ENVELOPE_ROWS_MAX: usize = 10_000;
 
 type Reply = oneshot::Sender<Answer<v1::ApplyReply>>;
 
@@ -38,6 +43,10 @@ impl Daemon {
             let _ = answer.send(Answer::Elsewhere(address));
             return;
         }
+        if let Err(reason) = self.fits_envelope(&policy) {
+            let _ = answer.send(Answer::Refused(Status::failed_precondition(reason)));
+            return;
+        }
         let current = self.enforcement.policy_version();
         let reply = v1::ApplyReply {
             version: current.0,
@@ -53,6 +62,25 @@ impl Daemon {
         } else {
             self.publish(request.document, expected, reply, answer);
         }
+    }
+
+    /// Whether what a commit has to store of this policy fits one znode.
+    fn fits_envelope(&self, policy: &Policy) -> Result<(), String> {
+        let Some(fleet) = self.coordination.fleet() else {
+            return Ok(());
+        };
+        let is_strict = |limit: &&Limit| limit.promise == Promise::Strict;
+        let limits = policy.limits.iter().filter(is_strict).count();
+        let members = fleet.members().len();
+        if limits * members <= ENVELOPE_ROWS_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "{limits} strict limits on {members} members are {} shares, and at most \
+             {ENVELOPE_ROWS_MAX} fit what a commit stores in ZooKeeper; make some limits local, or \
+             merge them",
+            limits * members
+        ))
     }
 
     fn publish(

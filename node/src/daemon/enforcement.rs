@@ -4,9 +4,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
-use weir_coord_core::follower::{Command, Follower, Grant};
+use weir_coord_core::{
+    demand::{Meter, Rates},
+    follower::{Command, Follower, Grant},
+};
 use weir_model::{
-    Amount, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term, file,
+    Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
     message::{FromNode, LimitReport, Position, ToNode},
     policy::Promise,
 };
@@ -23,6 +26,7 @@ pub struct Enforcement {
     is_member: bool,
     follower: Option<Follower>,
     wanted: Option<Wanted>,
+    meters: BTreeMap<LimitId, Meter>,
 }
 
 /// A policy that could not be enforced when it came.
@@ -46,6 +50,7 @@ impl Enforcement {
             policy: None,
             follower: None,
             wanted: None,
+            meters: BTreeMap::new(),
         };
         if let Some((version, document)) = enforcement.memory.policy() {
             enforcement.adopt_policy(version, &document);
@@ -306,10 +311,35 @@ impl Enforcement {
     }
 
     /// This tick's report; `None` before the node has registered.
-    pub fn report(&self) -> Option<FromNode> {
-        let follower = self.follower.as_ref()?;
+    pub fn report(&mut self) -> Option<FromNode> {
         let now = dataplane::now();
-        Some(FromNode::Report(follower.report(now, &self.counters())))
+        let counters = self.counters();
+        self.observe(now, &counters);
+        let follower = self.follower.as_ref()?;
+        Some(FromNode::Report(follower.report(now, &counters)))
+    }
+
+    /// Follows this host's own rates, for the time without a leader that would.
+    fn observe(&mut self, now: Nanos, counters: &[LimitReport]) {
+        let Some((_, policy)) = &self.policy else {
+            return;
+        };
+        self.meters
+            .retain(|limit, _| policy.limit(*limit).is_some());
+        for counted in counters {
+            if let Some(limit) = policy.limit(counted.limit) {
+                let meter = self.meters.entry(limit.id).or_default();
+                meter.observe(now, counted, limit.scale);
+            }
+        }
+    }
+
+    /// What this host counts of a limit, between its last two ticks.
+    pub fn rates(&self, limit: LimitId) -> Rates {
+        self.meters
+            .get(&limit)
+            .map(Meter::rates)
+            .unwrap_or_default()
     }
 
     fn counters(&self) -> Vec<LimitReport> {

@@ -211,19 +211,13 @@ impl Daemon {
         match question {
             Question::Apply(request, answer) => self.apply(request, answer),
             Question::Status(answer) => {
-                let status = self.view().status();
-                let _ = answer.send(match self.leader_elsewhere() {
-                    Some(address) => Answer::Partly(status, address),
-                    None => Answer::Here(status),
-                });
+                let _ = answer.send(self.as_known_here(self.view().status()));
             }
             Question::Limits(answer) => {
-                let limits = self.view().limits();
-                let _ = answer.send(self.leaders_answer(limits));
+                let _ = answer.send(self.as_known_here(self.view().limits()));
             }
             Question::Nodes(answer) => {
-                let nodes = self.view().nodes();
-                let _ = answer.send(self.leaders_answer(nodes));
+                let _ = answer.send(self.as_known_here(self.view().nodes()));
             }
             Question::Metrics(answer) => {
                 let _ = answer.send(metrics::text(&self.view(), &self.attachments, &self.ticks));
@@ -231,13 +225,11 @@ impl Daemon {
         }
     }
 
-    fn leaders_answer<T>(&self, own: Option<T>) -> Answer<T> {
-        match (own, self.leader_elsewhere()) {
-            (Some(own), _) => Answer::Here(own),
-            (None, Some(address)) => Answer::Elsewhere(address),
-            (None, None) => Answer::Refused(tonic::Status::unavailable(
-                "the fleet has no leader now; floors are enforced meanwhile",
-            )),
+    /// A leader knows all; any other node knows itself, and who to ask.
+    fn as_known_here<T>(&self, own: T) -> Answer<T> {
+        match self.leader_elsewhere() {
+            Some(address) => Answer::Partly(own, address),
+            None => Answer::Here(own),
         }
     }
 

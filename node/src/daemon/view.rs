@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use weir_coord_core::leader::{MemberView, ShareView};
-use weir_model::{Limit, LimitId, Nanos, NodeId, Policy, policy::Promise};
+use weir_coord_core::{
+    leader::{HeldView, MemberView, ShareView},
+    record::MemberRecord,
+};
+use weir_model::{Limit, LimitId, Nanos, NodeId, Policy, Term, policy::Promise};
 use weir_proto::admin::v1;
 
 use super::{
@@ -57,6 +60,39 @@ impl View<'_> {
     /// What the leader knows, if this node leads.
     pub(super) fn leader(&self) -> Option<LeaderView> {
         self.coordination.leader_view(dataplane::now())
+    }
+
+    /// What this node knows by itself: its own row.
+    fn own(&self) -> LeaderView {
+        let now = dataplane::now();
+        let limits = self.policy().limits.iter().map(|limit| {
+            let held = self.enforcement.held_of(limit);
+            ShareView {
+                limit: limit.id,
+                granted: held.amount,
+                envelope: held.amount,
+                held: HeldView {
+                    amount: held.effective(now),
+                    lease_left: held.expires - now,
+                },
+                rates: self.enforcement.rates(limit.id),
+            }
+        });
+        let record = MemberRecord {
+            node: self.facts.node,
+            name: self.facts.name.clone(),
+            weight: 1,
+        };
+        LeaderView {
+            term: Term(0),
+            members: vec![MemberView {
+                record,
+                heard: Some(Duration::ZERO),
+                policy: Some(self.enforcement.policy_version()),
+                limits: limits.collect(),
+            }],
+            over_budget: Vec::new(),
+        }
     }
 
     /// Who leads, as far as is known here.
@@ -156,7 +192,7 @@ impl View<'_> {
     }
 
     /// A member as the roster has it, without a leader's knowledge.
-    fn member_from_afar(&self, member: &weir_coord_core::record::MemberRecord) -> v1::Member {
+    fn member_from_afar(&self, member: &MemberRecord) -> v1::Member {
         let is_this = member.node == self.facts.node;
         let leader = self
             .coordination
@@ -226,9 +262,9 @@ impl View<'_> {
             .count()
     }
 
-    /// Every limit, summed over the fleet. `None` unless this node leads.
-    pub(super) fn limits(&self) -> Option<v1::LimitsReply> {
-        let leader = self.leader()?;
+    /// Every limit, summed over the fleet; over this node alone unless it leads.
+    pub(super) fn limits(&self) -> v1::LimitsReply {
+        let leader = self.leader().unwrap_or_else(|| self.own());
         let limits = self
             .policy()
             .limits
@@ -249,19 +285,21 @@ impl View<'_> {
                 }
             })
             .collect();
-        Some(v1::LimitsReply { limits })
+        v1::LimitsReply { limits }
     }
 
-    /// Every limit on every node. `None` unless this node leads.
-    pub(super) fn nodes(&self) -> Option<v1::NodesReply> {
-        let leader = self.leader()?;
+    /// Every limit on every node; on this node alone unless it leads.
+    pub(super) fn nodes(&self) -> v1::NodesReply {
+        let leads = self.leader();
+        let is_leader = leads.is_some();
+        let leader = leads.unwrap_or_else(|| self.own());
         let mut nodes: Vec<v1::NodeRow> = leader
             .members
             .iter()
             .map(|member| v1::NodeRow {
                 node: Some(self.node_of(member)),
                 live: self.is_live(member.record.node, member.heard),
-                is_leader: member.record.node == self.facts.node,
+                is_leader: is_leader && member.record.node == self.facts.node,
                 limits: self
                     .policy()
                     .limits
@@ -271,7 +309,7 @@ impl View<'_> {
             })
             .collect();
         nodes.sort_by(|a, b| name_of(a.node.as_ref()).cmp(name_of(b.node.as_ref())));
-        Some(v1::NodesReply { nodes })
+        v1::NodesReply { nodes }
     }
 
     fn node_limit(&self, limit: &Limit, member: &MemberView) -> Option<v1::NodeLimit> {
@@ -335,7 +373,8 @@ fn sums(limit: &Limit, leader: Option<&LeaderView>) -> Sums {
 }
 
 fn limit_status(limit: &Limit, leader: Option<&LeaderView>, view: &View<'_>) -> v1::LimitStatus {
-    let sums = sums(limit, leader);
+    let own = leader.is_none().then(|| view.own());
+    let sums = sums(limit, leader.or(own.as_ref()));
     let version = view.enforcement.policy_version();
     let over = |id: LimitId| leader.is_some_and(|leader| leader.over_budget.contains(&id));
     let pending = leader
