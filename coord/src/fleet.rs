@@ -160,12 +160,6 @@ impl Fleet {
         self.link.send(message);
     }
 
-    /// Whether there is a stream to a leader.
-    #[must_use]
-    pub fn is_attached(&self) -> bool {
-        self.link.is_attached()
-    }
-
     /// This host enforces another policy, and would lead by it.
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
         self.policy = (version, policy.clone());
@@ -486,11 +480,5 @@ impl Fleet {
     #[must_use]
     pub const fn keeper(&self) -> &Keeper {
         &self.keeper
-    }
-
-    /// How long a grant lasts.
-    #[must_use]
-    pub const fn lease(&self) -> Duration {
-        self.host.timing.lease
     }
 }

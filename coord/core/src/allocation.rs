@@ -114,7 +114,7 @@ fn is_settled(
         .iter()
         .map(|participant| book.latest(participant.node, limit.id).amount)
         .sum();
-    close && held.fits(budget) && book.over_budget().all(|over| over != limit.id)
+    close && held.fits(budget) && !book.is_over_budget(limit.id)
 }
 
 /// A host keeps a limit that moves whole while its demand is at least this part of the largest:

@@ -340,11 +340,17 @@ impl Book {
     /// lowered and the fleet has not given back the difference yet.
     pub fn over_budget(&self) -> impl Iterator<Item = LimitId> {
         self.limits
-            .iter()
-            .filter(|(limit, ledger)| {
-                ledger.is_in_force && !self.total(**limit).fits(ledger.budget)
-            })
-            .map(|(limit, _)| *limit)
+            .keys()
+            .copied()
+            .filter(|limit| self.is_over_budget(*limit))
+    }
+
+    /// Whether this is one of [`Book::over_budget`].
+    #[must_use]
+    pub fn is_over_budget(&self, limit: LimitId) -> bool {
+        self.limits
+            .get(&limit)
+            .is_some_and(|ledger| ledger.is_in_force && !self.total(limit).fits(ledger.budget))
     }
 }
 

@@ -59,12 +59,6 @@ impl LeaderLink {
         });
     }
 
-    /// Whether a stream stands.
-    #[must_use]
-    pub fn is_attached(&self) -> bool {
-        self.outgoing.borrow().is_some()
-    }
-
     /// Sends to the leader. Dropped if there is no stream, or one that does not keep up.
     pub fn send(&self, message: FromNode) {
         if let Some(outbox) = &*self.outgoing.borrow()

@@ -70,11 +70,6 @@ impl Enforcement {
             .map_or(PolicyVersion(0), |(version, _)| *version)
     }
 
-    /// The text that the policy was compiled from.
-    pub fn document(&self) -> Option<String> {
-        self.memory.policy().map(|(_, document)| document)
-    }
-
     /// The protocol's view of this life; `None` until the node has registered.
     pub fn follower(&self) -> Option<&Follower> {
         self.follower.as_ref()

@@ -7,8 +7,9 @@ use prometheus::{
     Registry, TextEncoder, core::Collector,
 };
 use weir_model::{Limit, policy::Promise};
+use weir_proto::admin::v1;
 
-use super::view::View;
+use super::{coordination::LeaderView, view::View};
 use crate::{attachment::Attachments, dataplane};
 
 /// How long ticks took.
@@ -40,8 +41,10 @@ pub(super) fn text(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes
     let scrape = Scrape::default();
     scrape.packets(view);
     scrape.grants(view);
-    scrape.fleet(view);
-    scrape.protocol(view);
+    let leader = view.leader();
+    let status = view.status_with(leader.as_ref());
+    scrape.fleet(view, leader.as_ref(), &status);
+    scrape.protocol(leader.is_some(), &status);
     scrape.attachments(attachments);
     scrape.add(ticks.0.clone());
     scrape.encode()
@@ -147,7 +150,7 @@ impl Scrape {
         }
     }
 
-    fn fleet(&self, view: &View<'_>) {
+    fn fleet(&self, view: &View<'_>, leader: Option<&LeaderView>, status: &v1::StatusReply) {
         let budget = self.gauges(
             "weir_fleet_budget",
             "What the fleet may admit of a limit, in tokens per second.",
@@ -158,7 +161,7 @@ impl Scrape {
                 .with_label_values(&[&limit.name])
                 .set(limit.scale.tokens_per_second(limit.budget.rate));
         }
-        let Some(leader) = view.leader() else { return };
+        let Some(leader) = leader else { return };
         let admitted = self.gauges(
             "weir_fleet_admitted_rate",
             "What the fleet admitted of a limit in the last tick, in tokens per second. Leader only.",
@@ -178,30 +181,27 @@ impl Scrape {
         )
         .expect("valid names");
         self.add(on_floor.clone());
-        let status = view.status();
         for (limit, status) in view.policy().limits.iter().zip(&status.limits) {
             admitted
                 .with_label_values(&[&limit.name])
                 .set(status.admitted_rate);
             excess
                 .with_label_values(&[&limit.name])
-                .set(excess_ratio(limit, &leader));
+                .set(excess_ratio(limit, leader));
             on_floor
                 .with_label_values(&[&limit.name])
                 .set(i64::from(status.nodes_on_floor));
         }
     }
 
-    fn protocol(&self, view: &View<'_>) {
-        let status = view.status();
-        let leads = view.leader().is_some();
+    fn protocol(&self, leads: bool, status: &v1::StatusReply) {
         self.flag(
             "weir_term",
             "The term in force, as far as this node knows.",
             i64::try_from(status.term).unwrap_or(i64::MAX),
         );
         self.flag("weir_is_leader", "1 if this node leads.", i64::from(leads));
-        if let Some(zookeeper) = status.zookeeper {
+        if let Some(zookeeper) = &status.zookeeper {
             self.flag(
                 "weir_zookeeper_connected",
                 "1 while a ZooKeeper server answers.",
@@ -232,7 +232,7 @@ impl Scrape {
     }
 }
 
-fn excess_ratio(limit: &Limit, leader: &super::coordination::LeaderView) -> f64 {
+fn excess_ratio(limit: &Limit, leader: &LeaderView) -> f64 {
     let total: u64 = leader
         .members
         .iter()

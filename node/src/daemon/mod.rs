@@ -219,6 +219,9 @@ impl Daemon {
             Question::Nodes(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().nodes()));
             }
+            Question::Alive(answer) => {
+                let _ = answer.send(());
+            }
             Question::Metrics(answer) => {
                 let _ = answer.send(metrics::text(&self.view(), &self.attachments, &self.ticks));
             }

@@ -131,7 +131,13 @@ impl View<'_> {
 
     /// The fleet at a glance, as far as this node knows.
     pub(super) fn status(&self) -> v1::StatusReply {
-        let leader = self.leader();
+        self.status_with(self.leader().as_ref())
+    }
+
+    /// The same, given what this node knows if it leads.
+    pub(super) fn status_with(&self, leader: Option<&LeaderView>) -> v1::StatusReply {
+        let own = leader.is_none().then(|| self.own());
+        let counted = leader.or(own.as_ref());
         let fleet = self.coordination.fleet();
         let zookeeper = fleet.map(|fleet| {
             let connection = fleet.connection();
@@ -145,17 +151,17 @@ impl View<'_> {
             node: Some(self.this_node()),
             leader: self.leader_node(),
             term: fleet.and_then(|fleet| fleet.term()).map_or_else(
-                || leader.as_ref().map_or(0, |leader| leader.term.0),
+                || leader.map_or(0, |leader| leader.term.0),
                 |term| term.term.0,
             ),
             zookeeper,
             policy_version: self.enforcement.policy_version().0,
-            members: self.members(leader.as_ref()),
+            members: self.members(leader),
             limits: self
                 .policy()
                 .limits
                 .iter()
-                .map(|limit| limit_status(limit, leader.as_ref(), self))
+                .map(|limit| limit_status(limit, leader, sums(limit, counted), self))
                 .collect(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -372,9 +378,12 @@ fn sums(limit: &Limit, leader: Option<&LeaderView>) -> Sums {
     sums
 }
 
-fn limit_status(limit: &Limit, leader: Option<&LeaderView>, view: &View<'_>) -> v1::LimitStatus {
-    let own = leader.is_none().then(|| view.own());
-    let sums = sums(limit, leader.or(own.as_ref()));
+fn limit_status(
+    limit: &Limit,
+    leader: Option<&LeaderView>,
+    sums: Sums,
+    view: &View<'_>,
+) -> v1::LimitStatus {
     let version = view.enforcement.policy_version();
     let over = |id: LimitId| leader.is_some_and(|leader| leader.over_budget.contains(&id));
     let pending = leader

@@ -24,7 +24,7 @@ pub async fn serve(listener: TcpListener, asker: Asker) -> std::io::Result<()> {
 }
 
 async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
-    match read(asker).await {
+    match ask(asker, Question::Metrics).await {
         Some(text) => (
             StatusCode::OK,
             [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
@@ -40,7 +40,7 @@ async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
 
 /// Healthy is a daemon whose loop turns. Whether the fleet is well is for `weir status` to say.
 async fn health(State(asker): State<Asker>) -> impl IntoResponse {
-    match read(asker).await {
+    match ask(asker, Question::Alive).await {
         Some(_) => (StatusCode::OK, "ok\n"),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -49,8 +49,8 @@ async fn health(State(asker): State<Asker>) -> impl IntoResponse {
     }
 }
 
-async fn read(asker: Asker) -> Option<String> {
+async fn ask<T>(asker: Asker, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
     let (answer, answered) = oneshot::channel();
-    asker.send(Question::Metrics(answer)).await.ok()?;
+    asker.send(question(answer)).await.ok()?;
     answered.await.ok()
 }

@@ -23,6 +23,8 @@ pub enum Question {
     Nodes(oneshot::Sender<Answer<v1::NodesReply>>),
     /// Everything, for Prometheus.
     Metrics(oneshot::Sender<String>),
+    /// Whether the daemon's loop turns.
+    Alive(oneshot::Sender<()>),
 }
 
 /// What the daemon answers.

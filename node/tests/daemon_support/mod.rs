@@ -105,38 +105,17 @@ impl Host {
 
     /// Runs to its end, and must end by itself.
     pub fn run(&self, arguments: &[&str]) -> Ended {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ended {
-            code: status.code(),
-            output: text(stdout) + &text(stderr),
-        }
+        Ended::of(&mut self.command(arguments))
     }
 
     /// The same without any capability.
     pub fn run_unprivileged(&self, arguments: &[&str]) -> Ended {
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = Command::new("setpriv")
-            .args([
-                "--bounding-set=-all",
-                "--inh-caps=-all",
-                env!("CARGO_BIN_EXE_weir-node"),
-            ])
-            .args(arguments)
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ended {
-            code: status.code(),
-            output: text(stdout) + &text(stderr),
-        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--bounding-set=-all", "--inh-caps=-all"])
+            .arg(env!("CARGO_BIN_EXE_weir-node"))
+            .args(arguments);
+        Ended::of(&mut command)
     }
 
     pub fn start(&self, config: &Path) -> Daemon {
@@ -253,6 +232,19 @@ pub struct Ended {
 }
 
 impl Ended {
+    fn of(command: &mut Command) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            code: status.code(),
+            output: text(stdout) + &text(stderr),
+        }
+    }
+
     #[track_caller]
     pub fn expect(&self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, Some(code), "{}", self.output);
