@@ -282,6 +282,7 @@ const UNKNOWN: &str = "unknown";
 fn promise(promise: v1::Promise) -> &'static str {
     match promise {
         v1::Promise::Strict => "strict",
+        v1::Promise::Elastic => "elastic",
         v1::Promise::Local => "local",
         v1::Promise::Unspecified => UNKNOWN,
     }
@@ -299,6 +300,7 @@ fn unit(unit: v1::Unit) -> &'static str {
     match unit {
         v1::Unit::Packets => "packets",
         v1::Unit::Bits => "bits",
+        v1::Unit::Connections => "connections",
         v1::Unit::Unspecified => UNKNOWN,
     }
 }

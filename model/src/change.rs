@@ -70,6 +70,7 @@ fn settings(limit: &Limit) -> [(&'static str, String); 9] {
     let unit = match limit.cost {
         Cost::Packets => "packets",
         Cost::Bits => "bit",
+        Cost::Connections => "connections",
     };
     let rate = |rate| number(limit.scale.tokens_per_second(rate));
     let tokens = |units| number(limit.scale.tokens(units));
@@ -123,6 +124,7 @@ const fn protocol(protocol: Protocol) -> &'static str {
 const fn promise(promise: Promise) -> &'static str {
     match promise {
         Promise::Strict => "strict",
+        Promise::Elastic => "elastic",
         Promise::Local => "local",
     }
 }

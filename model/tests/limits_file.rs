@@ -16,7 +16,7 @@ fn read(text: &str) -> Policy {
 #[test]
 fn every_key_means_what_the_language_says() {
     let policy = read(include_str!("fixtures/fleet.toml"));
-    assert_eq!(policy.fleet, FleetSettings { max_members: 16 });
+    assert_eq!(policy.fleet.max_members, 16);
     let [dns, web, ping] = &policy.limits[..] else {
         panic!("{policy:#?}")
     };
@@ -46,7 +46,7 @@ fn every_key_means_what_the_language_says() {
         burst: Units(budget.burst.0 / 200),
     };
     assert_eq!((dns.budget, dns.floor), (budget, floor));
-    assert!(dns.is_divisible());
+    assert!(dns.is_divisible);
 
     assert_eq!((web.cost, web.mode), (Cost::Bits, Mode::Shadow));
     assert_eq!(web.scale.tokens_per_second(web.budget.rate), 1e9);

@@ -464,12 +464,12 @@ fn what_a_data_plane_cannot_hold_is_refused() {
             "259:8: error: up to this limit the file has 65 different `from` lists, expected at most 64; use wider prefixes"
         ]
     );
-    let limits: String = (0..4_097)
+    let limits: String = (0..65_537)
         .map(|index| format!("[[limit]]\nname = \"l{index}\"\nrate = \"1k packets/s\"\n"))
         .collect();
     assert_eq!(
         said(&format!("version = 1\n{limits}")),
-        ["12290:1: error: the file has 4097 limits, expected at most 4096"]
+        ["196610:1: error: the file has 65537 limits, expected at most 65536"]
     );
 }
 

@@ -44,6 +44,7 @@ impl From<Cost> for v1::Unit {
         match cost {
             Cost::Packets => Self::Packets,
             Cost::Bits => Self::Bits,
+            Cost::Connections => Self::Connections,
         }
     }
 }
@@ -52,6 +53,7 @@ impl From<Promise> for v1::Promise {
     fn from(promise: Promise) -> Self {
         match promise {
             Promise::Strict => Self::Strict,
+            Promise::Elastic => Self::Elastic,
             Promise::Local => Self::Local,
         }
     }

@@ -10,7 +10,10 @@ mod error;
 
 pub use error::WireError;
 
-/// The largest message that either side has to accept: a report on
-/// [`MAX_LIMITS`](weir_model::policy::MAX_LIMITS) limits, with room to grow. Set it as the decoding
-/// limit of every client and server.
+/// Most limits in one message; one with more is refused. A policy may have more limits than this,
+/// as those that are not leased need not be reported.
+pub const MAX_ROWS: usize = 4_096;
+
+/// The largest message that either side has to accept: a report on [`MAX_ROWS`] limits, with room
+/// to grow. Set it as the decoding limit of every client and server.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;

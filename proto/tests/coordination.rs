@@ -10,9 +10,8 @@ use weir_model::{
     message::{
         Ack, Commit, FromNode, LimitReport, Position, Propose, Refuse, Report, Row, ToNode, Token,
     },
-    policy::MAX_LIMITS,
 };
-use weir_proto::{MAX_MESSAGE_BYTES, WireError, coordination::v1};
+use weir_proto::{MAX_MESSAGE_BYTES, MAX_ROWS, WireError, coordination::v1};
 
 fn node() -> impl Strategy<Value = NodeId> {
     any::<u128>().prop_map(NodeId::from_u128)
@@ -250,7 +249,7 @@ fn a_malformed_report_is_refused_by_field() {
         ),
         (
             "report.limits has 4097 rows, expected at most 4096",
-            refused_report(|report| report.limits = vec![report.limits[0]; MAX_LIMITS + 1]),
+            refused_report(|report| report.limits = vec![report.limits[0]; MAX_ROWS + 1]),
         ),
     ] {
         assert_eq!(error, expected);
@@ -295,7 +294,7 @@ fn a_malformed_proposal_is_refused_by_field() {
         ),
         (
             "propose.rows has 4097 rows, expected at most 4096",
-            refused_propose(|propose| propose.rows = vec![propose.rows[0]; MAX_LIMITS + 1]),
+            refused_propose(|propose| propose.rows = vec![propose.rows[0]; MAX_ROWS + 1]),
         ),
     ] {
         assert_eq!(error, expected);
@@ -374,7 +373,7 @@ fn the_largest_messages_fit_the_bound() {
         promised: Term(u64::MAX),
         seen: position,
         policy: PolicyVersion(u64::MAX),
-        limits: (0..MAX_LIMITS as u64)
+        limits: (0..MAX_ROWS as u64)
             .map(|limit| LimitReport {
                 limit: LimitId(limit),
                 offered: u64::MAX,
@@ -391,7 +390,7 @@ fn the_largest_messages_fit_the_bound() {
         policy: PolicyVersion(u64::MAX),
         anchor: token,
         lease: Duration::MAX,
-        rows: (0..MAX_LIMITS as u64)
+        rows: (0..MAX_ROWS as u64)
             .map(|limit| Row {
                 limit: LimitId(limit),
                 amount: widest,

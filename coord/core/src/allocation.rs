@@ -40,7 +40,7 @@ pub fn targets(limit: &Limit, participants: &[Participant], book: &Book) -> Vec<
         .sum();
     let absent = book.total(limit.id).saturating_sub(present);
     let budget = limit.budget.saturating_sub(absent);
-    if limit.is_divisible() {
+    if limit.is_divisible {
         divided(limit, budget, participants, book)
     } else {
         whole(limit, budget, participants, book)

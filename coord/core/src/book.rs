@@ -19,7 +19,7 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, policy::MAX_LIMITS};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
@@ -28,8 +28,9 @@ use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 const MAX_UNANSWERED: usize = 16;
 
 /// Limits that are not in force and whose pages are kept. Beyond it the one of the smallest
-/// identity is forgotten; by then its leases have most likely ended.
-const MAX_DORMANT: usize = MAX_LIMITS;
+/// identity is forgotten; by then its leases have most likely ended. No fewer than a policy that a
+/// commit can store has leased limits.
+const MAX_DORMANT: usize = 4_096;
 
 /// What every node may hold of every limit.
 #[derive(Clone, Debug, Default)]

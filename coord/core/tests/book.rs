@@ -7,7 +7,7 @@ use weir_coord_core::{
 use weir_model::{
     Amount, Cost, Generation, Limit, LimitId, Nanos, NodeId, Revision, Scale, Term, Units,
     UnitsPerSecond,
-    policy::{Match, Mode, Promise},
+    policy::{Match, Mode, OnExpiry, Promise},
 };
 
 const SCALE: Scale = Scale { fraction_bits: 10 };
@@ -28,12 +28,18 @@ fn limit(rate: u64, floor: u64, scale: Scale) -> Limit {
         id: ID,
         revision: Revision(1),
         matches: Match::default(),
+        per: None,
         cost: Cost::Packets,
+        overhead_bytes: 0,
+        quic: false,
         scale,
         budget: scaled(rate, 3_000),
         floor: scaled(floor, 1),
         smallest_burst: scaled(0, 1).burst,
+        is_divisible: true,
         promise: Promise::Strict,
+        excess: None,
+        on_expiry: OnExpiry::Floor,
         mode: Mode::Enforce,
     }
 }

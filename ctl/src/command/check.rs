@@ -160,13 +160,14 @@ struct Row {
 
 impl Row {
     fn of(limit: &Limit, max_members: u32) -> Self {
-        let is_shared = limit.promise == Promise::Strict && limit.is_divisible();
+        let is_shared = limit.is_divisible;
         let floor_rate = limit.scale.tokens_per_second(limit.floor.rate);
         let rate = limit.scale.tokens_per_second(limit.budget.rate);
         Self {
             name: limit.name.clone(),
             promise: match limit.promise {
                 Promise::Strict => "strict",
+                Promise::Elastic => "elastic",
                 Promise::Local => "local",
             },
             mode: match limit.mode {
@@ -176,6 +177,7 @@ impl Row {
             unit: match limit.cost {
                 Cost::Packets => "packets",
                 Cost::Bits => "bits",
+                Cost::Connections => "connections",
             },
             rate,
             burst: limit.scale.tokens(limit.budget.burst),

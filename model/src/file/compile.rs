@@ -69,7 +69,7 @@ pub(super) enum Objection {
     #[error(
         "a burst of {} never admits the largest packet, {}",
         counted(*found, *cost),
-        counted(cost.of_largest_packet(), *cost)
+        counted(cost.of_largest_packet(0), *cost)
     )]
     BurstTooSmall { found: u64, cost: Cost },
     #[error("the burst is out of proportion: the rate needs years to fill it")]
@@ -81,7 +81,7 @@ pub(super) enum Objection {
     #[error(
         "the burst cannot be split between {members} members with at least {} each, so none can \
          have a floor",
-        counted(cost.of_largest_packet(), *cost)
+        counted(cost.of_largest_packet(0), *cost)
     )]
     FloorWithoutBurst { members: u32, cost: Cost },
     #[error("a local limit has no floor: every host enforces all of it by itself")]
@@ -111,7 +111,7 @@ impl Objection {
             }
             Self::BurstTooSmall { cost, .. } => format!(
                 "write `burst = \"{}\"` or more",
-                counted(cost.of_largest_packet(), *cost)
+                counted(cost.of_largest_packet(0), *cost)
             ),
             Self::FloorsOverRate { members, .. } => format!(
                 "write at most \"{}%\", or lower max_members",
@@ -119,7 +119,7 @@ impl Objection {
             ),
             Self::FloorWithoutBurst { members, cost } => format!(
                 "write `burst = \"{}\"` or more, or remove the floor",
-                counted(u64::from(*members) * cost.of_largest_packet(), *cost)
+                counted(u64::from(*members) * cost.of_largest_packet(0), *cost)
             ),
             Self::FloorOfLocal => String::from("remove it"),
         }
@@ -133,7 +133,7 @@ pub(super) enum Doubt {
         "a burst of {} cannot be split between {members} members with at least {} each: the limit \
          moves whole, to one host at a time, and no member has a floor",
         counted(*burst_tokens, *cost),
-        counted(cost.of_largest_packet(), *cost)
+        counted(cost.of_largest_packet(0), *cost)
     )]
     MovesWhole {
         burst_tokens: u64,
@@ -163,7 +163,7 @@ impl Doubt {
 /// Every objection at once.
 pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Objection>> {
     let cost = terms.rate.cost;
-    let least = cost.of_largest_packet();
+    let least = cost.of_largest_packet(0);
     let mut objections = Vec::new();
 
     if terms.rate.tokens == 0 {
@@ -200,7 +200,7 @@ pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Object
         budget,
         floor: match terms.promise {
             Promise::Local => budget,
-            Promise::Strict => floor(terms, budget, smallest_burst),
+            Promise::Strict | Promise::Elastic => floor(terms, budget, smallest_burst),
         },
         smallest_burst,
     };
@@ -213,7 +213,7 @@ fn default_burst_tokens(rate: Rate) -> u64 {
     let tokens = per_second / (rate.period.as_nanos().max(1) * DEFAULT_BURST_PARTS_OF_SECOND);
     u64::try_from(tokens)
         .unwrap_or(u64::MAX)
-        .max(rate.cost.of_largest_packet())
+        .max(rate.cost.of_largest_packet(0))
 }
 
 fn scaled(rate: Rate, burst_tokens: u64) -> Result<(Scale, Amount), Objection> {
@@ -258,7 +258,7 @@ fn floor_objection(terms: &Terms, burst_tokens: u64) -> Option<Objection> {
             percent: percent_of_all(asked, members),
         });
     }
-    let least = terms.rate.cost.of_largest_packet();
+    let least = terms.rate.cost.of_largest_packet(0);
     let divisible = u128::from(least) * u128::from(members) <= u128::from(burst_tokens);
     (asked.numerator > 0 && burst_tokens >= least && !divisible).then_some(
         Objection::FloorWithoutBurst {
@@ -315,10 +315,12 @@ fn revision(cost: Cost, scale: Scale, promise: Promise) -> Revision {
     let cost = match cost {
         Cost::Packets => 1,
         Cost::Bits => 2,
+        Cost::Connections => 3,
     };
     let promise = match promise {
         Promise::Strict => 0,
         Promise::Local => 1,
+        Promise::Elastic => 2,
     };
     Revision(promise << 16 | cost << 8 | u32::from(scale.fraction_bits))
 }

@@ -56,7 +56,10 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
         .into_iter()
         .filter_map(|text| limit(text, fleet.max_members))
         .collect();
-    (limits.len() == expected).then_some(Policy { fleet, limits })
+    (limits.len() == expected).then(|| Policy {
+        fleet,
+        limits: limits.into(),
+    })
 }
 
 fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
@@ -69,6 +72,7 @@ fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
     table.finish();
     Some(FleetSettings {
         max_members: u32::try_from(max_members?).ok()?,
+        ..default
     })
 }
 
@@ -172,6 +176,12 @@ fn assembled(text: LimitText<'_>, terms: Terms, amounts: Amounts) -> Limit {
         floor: amounts.floor,
         smallest_burst: amounts.smallest_burst,
         promise: text.promise,
+        per: None,
+        overhead_bytes: 0,
+        quic: false,
+        is_divisible: amounts.floor != crate::amount::Amount::ZERO,
+        excess: None,
+        on_expiry: crate::policy::OnExpiry::Floor,
         mode: text.mode,
     }
 }

@@ -251,6 +251,7 @@ pub(super) const fn plural(cost: Cost) -> &'static str {
     match cost {
         Cost::Packets => "packets",
         Cost::Bits => "bits",
+        Cost::Connections => "connections",
     }
 }
 
@@ -329,8 +330,10 @@ pub(super) fn counted(tokens: u64, cost: Cost) -> String {
     match (tokens, cost) {
         (1, Cost::Packets) => String::from("1 packet"),
         (1, Cost::Bits) => String::from("1 bit"),
+        (1, Cost::Connections) => String::from("1 connection"),
         (_, Cost::Packets) => format!("{tokens} packets"),
         (_, Cost::Bits) => format!("{tokens} bits"),
+        (_, Cost::Connections) => format!("{tokens} connections"),
     }
 }
 

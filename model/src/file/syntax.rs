@@ -89,6 +89,7 @@ pub(super) fn read(mut table: Table<'_>) -> Option<LimitText<'_>> {
             protocol: protocol.unwrap_or_default(),
             ports,
             from,
+            ..Match::default()
         },
         to: to_places,
         burst_tokens,

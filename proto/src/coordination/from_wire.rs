@@ -4,11 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weir_model::{
     Amount, Generation, Incarnation, LimitId, Nanos, PolicyVersion, Term, Units, UnitsPerSecond,
-    message, policy::MAX_LIMITS,
+    message,
 };
 
 use super::v1;
-use crate::error::{WireError, at_most, node_id, required};
+use crate::{
+    MAX_ROWS,
+    error::{WireError, at_most, node_id, required},
+};
 
 impl TryFrom<v1::FromNode> for message::FromNode {
     type Error = WireError;
@@ -164,11 +167,11 @@ fn check_rows(
     limits: impl ExactSizeIterator<Item = u64>,
 ) -> Result<(), WireError> {
     let found = limits.len();
-    if found > MAX_LIMITS {
+    if found > MAX_ROWS {
         return Err(WireError::TooMany {
             field,
             found,
-            most: MAX_LIMITS,
+            most: MAX_ROWS,
         });
     }
     let mut seen = BTreeSet::new();

@@ -25,7 +25,6 @@ use core::time::Duration;
 use weir_model::{
     Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode},
-    policy::Promise,
 };
 
 use crate::{
@@ -214,25 +213,23 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         let mut has_moved = false;
-        for limit in &self.policy.limits {
-            if let Some(counted) = report
-                .limits
-                .iter()
-                .find(|counted| counted.limit == limit.id)
-            {
-                let meter = member.meters.entry(limit.id).or_default();
-                let before = meter.rates().demand;
-                meter.observe(report.token.at, counted, limit.scale);
-                has_moved |= meter.rates().demand.0.abs_diff(before.0) > tolerance(limit);
-                let lease_left = counted.expires - report.token.at;
-                member.held.insert(
-                    limit.id,
-                    HeldView {
-                        amount: counted.held,
-                        lease_left,
-                    },
-                );
-            }
+        for counted in &report.limits {
+            let Some(limit) = self.policy.limit(counted.limit) else {
+                continue;
+            };
+            let meter = member.meters.entry(limit.id).or_default();
+            let before = meter.rates().demand;
+            meter.observe(report.token.at, counted, limit.scale);
+            has_moved |=
+                limit.is_leased() && meter.rates().demand.0.abs_diff(before.0) > tolerance(limit);
+            let lease_left = counted.expires - report.token.at;
+            member.held.insert(
+                limit.id,
+                HeldView {
+                    amount: counted.held,
+                    lease_left,
+                },
+            );
         }
         // Waiting for the tick would let demand that has moved wait for another one.
         if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
@@ -539,10 +536,7 @@ struct PlannedRow {
     entry: Entry,
 }
 
-/// The limits that the fleet shares; local ones are no business of the leader.
+/// The limits that the fleet shares; local and keyed ones are no business of the leader.
 fn coordinated(policy: &Policy) -> impl Iterator<Item = &weir_model::Limit> {
-    policy
-        .limits
-        .iter()
-        .filter(|limit| limit.promise == Promise::Strict)
+    policy.limits.iter().filter(|limit| limit.is_leased())
 }

@@ -16,7 +16,7 @@ use weir_model::{
     Amount, Cost, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Revision,
     Scale, Term, Units, UnitsPerSecond,
     message::{FromNode, LimitReport, ToNode},
-    policy::{FleetSettings, Match, Mode, Promise},
+    policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
 };
 
 pub const TIMING: Timing = Timing::DEFAULT;
@@ -49,7 +49,10 @@ pub fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: bool) ->
         id: LimitId::of(name),
         revision: Revision(1),
         matches: Match::default(),
+        per: None,
         cost: Cost::Packets,
+        overhead_bytes: 0,
+        quic: false,
         scale,
         budget: amount(rate, burst),
         floor: if whole {
@@ -58,18 +61,25 @@ pub fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: bool) ->
             amount(floor_rate, 1)
         },
         smallest_burst: Units(1 << 10),
+        is_divisible: !whole,
         promise: Promise::Strict,
+        excess: None,
+        on_expiry: OnExpiry::Floor,
         mode: Mode::Enforce,
     }
 }
 
 pub fn policy() -> Policy {
     Policy {
-        fleet: FleetSettings { max_members: 8 },
+        fleet: FleetSettings {
+            max_members: 8,
+            ..FleetSettings::default()
+        },
         limits: vec![
             limit("wide", 30_000, 3_000, 40, false),
             limit("narrow", 5, 2, 0, true),
-        ],
+        ]
+        .into(),
     }
 }
 
