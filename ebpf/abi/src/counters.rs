@@ -24,8 +24,10 @@ pub struct TokenTally {
     pub tokens: u64,
 }
 
-/// What became of the packets that a limit applied to: each is counted once, in one of the first
-/// four fields. What was offered is their sum.
+/// What became of the packets that a limit applied to. Each is counted once in one of `passed`,
+/// `over_limit`, `closed`, `contended` and `refused_elsewhere`: what was offered is their sum.
+///
+/// What a flood changes lies together, in the first 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitCounters {
@@ -33,12 +35,23 @@ pub struct LimitCounters {
     pub passed: TokenTally,
     /// Dropped, since this limit's bucket was spent.
     pub over_limit: TokenTally,
+    /// Packets that found the table of keys full around them, and were charged to a bucket that
+    /// they share.
+    pub table_pressure: u64,
+    /// Packets that were charged here and then dropped by another limit, because another CPU was
+    /// faster there. Not given back.
+    pub charged_in_vain: u64,
     /// Dropped, since this limit's bucket was changed by other CPUs at every attempt.
     pub contended: TokenTally,
     /// Dropped by another limit that applied as well.
     pub refused_elsewhere: TokenTally,
     /// Passed, but only because the limit is in shadow mode; counted in `passed` as well.
     pub would_drop: TokenTally,
+    /// Passed without being charged, since the grant has ended and the limit fails open; counted in
+    /// `passed` as well.
+    pub failed_open: TokenTally,
+    /// Dropped, since the grant has ended and the limit fails closed.
+    pub closed: TokenTally,
     /// Zero.
     pub reserved: u64,
 }
@@ -54,6 +67,10 @@ pub struct Totals {
     pub received: Tally,
     /// By [`Reason`], counted when the verdict is known.
     pub by_reason: [Tally; Reason::COUNT],
+    /// Events that found the ring full.
+    pub events_lost: u64,
+    /// Zero.
+    pub reserved: u64,
 }
 
 // SAFETY: u64 throughout.
@@ -75,10 +92,18 @@ pub enum Reason {
     OverLimit = 4,
     /// Dropped: other CPUs changed the bucket of a limit at every attempt.
     Contended = 5,
-    /// Dropped: an IP packet whose headers end too early or are too many.
+    /// Dropped: an IP packet whose headers end too early or contradict themselves.
     Unparsed = 6,
     /// Dropped: a map entry that must exist does not. Never seen unless pins were tampered with.
     Internal = 7,
+    /// Dropped: the grant of a limit has ended, and the limit fails closed.
+    Closed = 8,
+    /// Dropped: an IPv6 packet with more extension headers than are looked at.
+    TooManyHeaders = 9,
+    /// Passed: as [`Self::Unparsed`], but the policy lets such packets pass.
+    UnparsedPassed = 10,
+    /// Passed: as [`Self::TooManyHeaders`], but the policy lets such packets pass.
+    TooManyHeadersPassed = 11,
 }
 
 impl Reason {
@@ -86,7 +111,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Admitted,
         Self::NoMatch,
         Self::Management,
@@ -95,21 +120,38 @@ impl Reason {
         Self::Contended,
         Self::Unparsed,
         Self::Internal,
+        Self::Closed,
+        Self::TooManyHeaders,
+        Self::UnparsedPassed,
+        Self::TooManyHeadersPassed,
     ];
 
     /// Whether the packet passes.
     #[must_use]
     pub const fn passes(self) -> bool {
         match self {
-            Self::Admitted | Self::NoMatch | Self::Management | Self::NotIp => true,
-            Self::OverLimit | Self::Contended | Self::Unparsed | Self::Internal => false,
+            Self::Admitted
+            | Self::NoMatch
+            | Self::Management
+            | Self::NotIp
+            | Self::UnparsedPassed
+            | Self::TooManyHeadersPassed => true,
+            Self::OverLimit
+            | Self::Contended
+            | Self::Unparsed
+            | Self::Internal
+            | Self::Closed
+            | Self::TooManyHeaders => false,
         }
     }
 
     /// Whether a limit applied: such packets are counted by limit as well.
     #[must_use]
     pub const fn is_of_limits(self) -> bool {
-        matches!(self, Self::Admitted | Self::OverLimit | Self::Contended)
+        matches!(
+            self,
+            Self::Admitted | Self::OverLimit | Self::Contended | Self::Closed
+        )
     }
 
     /// The word for it in metrics.
@@ -122,14 +164,18 @@ impl Reason {
             Self::NotIp => "not_ip",
             Self::OverLimit => "over_limit",
             Self::Contended => "contended",
-            Self::Unparsed => "unparsed",
+            // The verdict is a label of its own.
+            Self::Unparsed | Self::UnparsedPassed => "unparsed",
             Self::Internal => "internal",
+            Self::Closed => "closed",
+            Self::TooManyHeaders | Self::TooManyHeadersPassed => "too_many_headers",
         }
     }
 }
 
 const _: () = {
-    assert!(size_of::<LimitCounters>() == 128);
+    assert!(size_of::<LimitCounters>() == 192);
+    assert!(core::mem::offset_of!(LimitCounters, contended) == 64);
     let mut index = 0;
     while index < Reason::COUNT {
         assert!(Reason::ALL[index] as usize == index);

@@ -9,8 +9,8 @@ use crate::Plain;
 pub struct InstallHeader {
     /// [`InstallHeader::MAGIC`].
     pub magic: u64,
-    /// [`crate::LAYOUT_VERSION`].
-    pub layout: u32,
+    /// [`crate::REQUEST_VERSION`].
+    pub version: u32,
     /// How many requests follow, at most [`InstallHeader::MAX_COUNT`].
     pub count: u32,
 }
@@ -26,7 +26,7 @@ impl InstallHeader {
     pub const fn new(count: u32) -> Self {
         Self {
             magic: Self::MAGIC,
-            layout: crate::LAYOUT_VERSION,
+            version: crate::REQUEST_VERSION,
             count,
         }
     }
@@ -61,6 +61,10 @@ pub struct InstallRequest {
     pub expires_ns: u64,
     /// Coming out: the kernel's clock at which the request was decided, in nanoseconds.
     pub decided_ns: u64,
+    /// Units that are unspent: of [`Operation::Export`] coming out, of [`Operation::Restore`] going in.
+    pub unspent: u64,
+    /// The most units that may be unspent at that moment; as `unspent`.
+    pub carried_burst: u64,
 }
 
 // SAFETY: integers that fill the size.
@@ -76,6 +80,11 @@ pub enum Operation {
     Grant = 2,
     /// Change nothing but settle the bucket, so that its numbers stay close together.
     Settle = 3,
+    /// Change nothing, and say what the slot holds, for a program that takes over. `limit` and
+    /// `revision` come out; they are 0 if the slot was never used.
+    Export = 4,
+    /// Give the slot to this limit, as another program exported it.
+    Restore = 5,
 }
 
 /// The values of [`InstallRequest::status`].
@@ -98,6 +107,8 @@ pub enum InstallStatus {
     Malformed = 6,
     /// Refused: packets changed the bucket at every attempt to settle it. Try again.
     Contended = 7,
+    /// The slot's state was written into the request.
+    Exported = 8,
 }
 
 impl InstallStatus {
@@ -113,6 +124,7 @@ impl InstallStatus {
             5 => Self::WrongLimit,
             6 => Self::Malformed,
             7 => Self::Contended,
+            8 => Self::Exported,
             _ => return None,
         })
     }
@@ -123,9 +135,36 @@ const TEST_RUN_BYTES: usize = 4096 - 256 - 320;
 
 const _: () = {
     assert!(size_of::<InstallHeader>() == 16);
-    assert!(size_of::<InstallRequest>() == 72);
+    assert!(size_of::<InstallRequest>() == 88);
     assert!(
         size_of::<InstallHeader>() + InstallHeader::MAX_COUNT * size_of::<InstallRequest>()
             <= TEST_RUN_BYTES
     );
 };
+
+/// What user space hands to the `sweep` program: which lines of [`crate::maps::KEYS`] to look at. The
+/// program writes into it what it found.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepRequest {
+    /// [`SweepRequest::MAGIC`].
+    pub magic: u64,
+    /// [`crate::REQUEST_VERSION`].
+    pub version: u32,
+    /// The first line.
+    pub first_line: u32,
+    /// How many, at most [`SweepRequest::MAX_LINES`].
+    pub lines: u32,
+    /// Coming out: slots that hold a debt.
+    pub busy: u32,
+}
+
+impl SweepRequest {
+    /// Tells a request from a packet.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"weirswep");
+    /// Most lines of one run; the table's end is another bound.
+    pub const MAX_LINES: u32 = 256;
+}
+
+// SAFETY: integers that fill the size.
+unsafe impl Plain for SweepRequest {}

@@ -6,18 +6,26 @@
 #![no_std]
 
 mod counters;
+mod events;
 mod grant;
 mod install;
+mod keys;
 pub mod maps;
 mod policy;
 
 pub use counters::{LimitCounters, Reason, Tally, TokenTally, Totals};
+pub use events::Event;
 pub use grant::{Grant, LimitSlot};
-pub use install::{InstallHeader, InstallRequest, InstallStatus, Operation};
-pub use policy::{Cost, PolicyRecord, PortRange, Protocol, Rule, Service};
+pub use install::{InstallHeader, InstallRequest, InstallStatus, Operation, SweepRequest};
+pub use keys::KeyLine;
+pub use policy::{Cost, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, Service};
 
-/// The version of every layout in this crate, part of the path under which maps are pinned.
-pub const LAYOUT_VERSION: u32 = 1;
+/// The version of every layout of maps, part of the path under which they are pinned.
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// The version of what user space hands to the programs that it runs. A daemon asks the program
+/// of another layout for its buckets, so this changes far less often than layouts do.
+pub const REQUEST_VERSION: u32 = 1;
 
 /// A value that may be copied between kernel and user space as bytes.
 ///

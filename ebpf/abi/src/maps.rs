@@ -2,19 +2,28 @@
 
 use crate::Plain;
 
-/// `[LimitSlot; SLOTS]`: grants and buckets. Written by the `install` program and by packets only.
+/// `[LimitSlot; slots]`: grants and buckets. Written by the `install` program and by packets only.
 pub const LIMITS: &str = "LIMITS";
-/// `[LimitCounters; SLOTS]`, per CPU.
+/// `[LimitCounters; slots]`, per CPU.
 pub const COUNTERS: &str = "COUNTERS";
+/// `[KeyLine; lines]`: the buckets of all keyed limits. A power of two of lines.
+pub const KEYS: &str = "KEYS";
+/// `[u64; 1]`: what hashes of keys begin with. Made by chance, frozen, and kept as long as
+/// [`KEYS`] is.
+pub const KEY_SEED: &str = "KEY_SEED";
+/// A ring of [`crate::Event`]s.
+pub const EVENTS: &str = "EVENTS";
+/// `[u64; 1]`: one event for about this many packets of limits; 0 for none.
+pub const SAMPLING: &str = "SAMPLING";
 /// `[Totals; 1]`, per CPU.
 pub const TOTALS: &str = "TOTALS";
 /// `[u64; 1]`: the policy in force is on side `word & 1`. One word, so a swap is atomic.
 pub const SIDE: &str = "SIDE";
 /// `[PolicyRecord; 2]`, by side.
 pub const POLICIES: &str = "POLICIES";
-/// `[Rule; 2 · SLOTS]`, by side and slot.
+/// `[Rule; 2 · slots]`, by [`sided`] slot.
 pub const RULES: &str = "RULES";
-/// `[Service; 2 · SERVICES]`, by side and number.
+/// `[Service; 2 · SERVICES]`, by [`sided`] number.
 pub const SERVICES: &str = "SERVICES";
 /// Destination prefix → number of a service within its side; [`Key4`], IPv4.
 pub const DESTINATIONS4: &str = "DESTINATIONS4";
@@ -37,9 +46,13 @@ pub const TEST_CLOCK_SWITCH: &str = "TEST_CLOCK_SWITCH";
 
 /// Maps that are pinned: they hold state, and a daemon that restarts adopts them. The allow-list
 /// is not among them, since it is frozen and comes anew with each load.
-pub const PINNED: [&str; 11] = [
+pub const PINNED: [&str; 15] = [
     LIMITS,
     COUNTERS,
+    KEYS,
+    KEY_SEED,
+    EVENTS,
+    SAMPLING,
     TOTALS,
     SIDE,
     POLICIES,
@@ -51,22 +64,37 @@ pub const PINNED: [&str; 11] = [
     SOURCES6,
 ];
 
+/// The read-only global (u32): lines of [`KEYS`] less one.
+pub const KEY_LINE_MASK: &str = "KEY_LINE_MASK";
+
 /// The program that is attached to interfaces.
 pub const XDP_PROGRAM: &str = "weir_xdp";
 /// The program that installs grants; run, never attached.
 pub const INSTALL_PROGRAM: &str = "install";
+/// The program that frees idle slots of [`KEYS`]; run, never attached.
+pub const SWEEP_PROGRAM: &str = "sweep";
 
-/// Most limits, those of the policy before last included. With the limits of a policy bounded to
-/// half of it, two policies always fit.
-pub const SLOTS: usize = 8_192;
+/// Slots for limits unless more are asked for. Two policies must fit at the same time, so a policy
+/// may have half as many limits.
+pub const DEFAULT_SLOTS: usize = 8_192;
+/// Most slots for limits.
+pub const MAX_SLOTS: usize = 131_072;
+/// Slots for keys unless another number is asked for: 8 MiB.
+pub const DEFAULT_KEY_SLOTS: usize = 1 << 20;
+/// Most slots for keys: 1 GiB.
+pub const MAX_KEY_SLOTS: usize = 1 << 27;
+/// Fewest slots for keys: two lines.
+pub const MIN_KEY_SLOTS: usize = 16;
+/// Bytes of the ring of events.
+pub const EVENT_RING_BYTES: usize = 1 << 20;
 /// Most different services of one policy.
-pub const SERVICES_PER_SIDE: usize = 32_768;
+pub const SERVICES_PER_SIDE: usize = 131_072;
 /// Most limits that apply to one packet.
 pub const RULES_PER_SERVICE: usize = 8;
 /// Most port ranges of one limit.
 pub const PORT_RANGES_PER_RULE: usize = 8;
 /// Most prefixes of both policies together, each family.
-pub const PREFIXES: usize = 65_536;
+pub const PREFIXES: usize = 262_144;
 /// Most different source lists of one policy: a bit each.
 pub const SOURCE_SETS: usize = 64;
 /// Most entries of the management allow-list: a bit each.
@@ -75,6 +103,13 @@ pub const MANAGEMENT_ENTRIES: usize = 32;
 pub const MANAGEMENT_PREFIXES: usize = 4_096;
 /// Ports of one protocol.
 pub const PORTS: usize = 65_536;
+
+/// The index of what belongs to a slot or service on one side.
+#[inline(always)]
+#[must_use]
+pub const fn sided(number: u32, side: u32) -> u32 {
+    number.wrapping_mul(2).wrapping_add(side & 1)
+}
 
 /// A key of an IPv4 trie: `prefix_length` counts the 32 bits of the side too.
 #[repr(C, packed)]
@@ -111,6 +146,8 @@ unsafe impl Plain for Key6 {}
 const _: () = {
     assert!(size_of::<Key4>() == 12);
     assert!(size_of::<Key6>() == 24);
+    assert!(DEFAULT_SLOTS <= MAX_SLOTS);
+    assert!(DEFAULT_KEY_SLOTS.is_power_of_two() && MAX_KEY_SLOTS.is_power_of_two());
     assert!(SOURCE_SETS <= u64::BITS as usize);
     assert!(MANAGEMENT_ENTRIES <= u32::BITS as usize);
 };

@@ -35,6 +35,15 @@ pub const fn charge(level: u64, standing: Standing, cost: u64) -> Option<u64> {
     }
 }
 
+/// How much is missing for a packet of this cost, in units.
+#[inline(always)]
+#[must_use]
+pub const fn shortfall(level: u64, standing: Standing, cost: u64) -> u64 {
+    level_at(level, standing)
+        .wrapping_add(cost)
+        .wrapping_sub(standing.position)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +60,13 @@ mod tests {
         assert_eq!(charge(1_000, STANDING, 1), None);
         assert_eq!(charge(1_001, STANDING, 1), None);
         assert_eq!(charge(1_000, STANDING, 0), Some(1_000));
+    }
+
+    #[test]
+    fn what_is_missing_is_the_cost_less_what_is_left() {
+        assert_eq!(shortfall(990, STANDING, 11), 1);
+        assert_eq!(shortfall(1_002, STANDING, 1), 3);
+        assert_eq!(shortfall(0, STANDING, 101), 1);
     }
 
     #[test]

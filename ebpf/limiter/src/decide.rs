@@ -1,14 +1,15 @@
 //! The way of a packet.
 
-use weir_abi::{LimitCounters, Reason, Rule, Service, TokenTally, Totals, maps};
+use weir_abi::{Event, LimitCounters, PolicyRecord, Reason, Rule, Service, Totals, maps};
 
 use crate::{
-    bucket::charge,
-    clock::standing,
+    charging::charge_all,
+    counting::{count, sample},
     essential::is_essential,
+    keyed::{KeyTable, Place, cost_ns},
     matching::{applies, tokens, units},
-    memory::{LimitRef, Memory},
-    packet::{Address, Packet, Transport, protocol},
+    memory::LimitRef,
+    packet::{Address, Family, Packet, Transport, protocol},
     parse::{Frame, Parsed, parse},
     work::{Answer, Work},
 };
@@ -17,14 +18,17 @@ use crate::{
 ///
 /// Lookups return `None` for an entry that does not exist. Counters are the running CPU's own.
 pub trait Environment {
-    /// How limits are shared.
-    type Memory: Memory;
+    /// The buckets of keyed limits, and how all buckets are shared.
+    type Keys: KeyTable;
 
     /// `CLOCK_BOOTTIME`, in nanoseconds.
     fn now(&self) -> u64;
 
     /// The side of the policy in force: 0 or 1.
     fn side(&self) -> u32;
+
+    /// What holds for all of a policy.
+    fn policy(&self, side: u32) -> Option<&PolicyRecord>;
 
     /// The allow-list's entries that this port is in, by index into
     /// [`maps::MANAGEMENT_PORTS`].
@@ -33,8 +37,11 @@ pub trait Environment {
     /// The allow-list's entries that this source is in.
     fn management_source(&self, source: &Address) -> u32;
 
-    /// The service of a destination: that of the longest prefix.
-    fn service(&self, side: u32, destination: &Address) -> Option<&Service>;
+    /// The number of a destination's service: that of the longest prefix.
+    fn service_number(&self, side: u32, destination: &Address) -> Option<u32>;
+
+    /// A service by its number.
+    fn service(&self, side: u32, number: u32) -> Option<&Service>;
 
     /// The source sets that this source is in.
     fn source_sets(&self, side: u32, source: &Address) -> u64;
@@ -43,7 +50,16 @@ pub trait Environment {
     fn rule(&self, side: u32, slot: u32) -> Option<&Rule>;
 
     /// A limit's grant and bucket.
-    fn limit(&self, slot: u32) -> Option<LimitRef<'_, Self::Memory>>;
+    fn limit(&self, slot: u32) -> Option<LimitRef<'_, <Self::Keys as KeyTable>::Memory>>;
+
+    /// The buckets of keyed limits.
+    fn keys(&self) -> &Self::Keys;
+
+    /// For about how many packets there is to be one event; 0 for none.
+    fn sampling(&self) -> u32;
+
+    /// Tells user space about a packet. `false` if there is no room.
+    fn emit(&self, event: &Event) -> bool;
 
     /// Memory to work in, of the running CPU alone; what is in it does not matter. `None` if there
     /// is none.
@@ -59,11 +75,6 @@ pub trait Environment {
     fn count_total(&self, count: impl FnOnce(&mut Totals));
 }
 
-/// How often a packet tries to charge a bucket that other CPUs charge at the same time. Each
-/// failure means that another packet was decided. When they run out it is dropped and counted
-/// as [`Reason::Contended`].
-const CHARGE_ATTEMPTS: u32 = 4;
-
 /// Decides about a frame, charges what it costs, and counts it.
 #[inline(always)]
 pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
@@ -72,11 +83,15 @@ pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
         totals.received.packets += 1;
         totals.received.bytes += bytes;
     });
-    let reason = match parse(frame) {
+    let reading = |work: &mut Work| match parse(frame, &mut work.packet) {
+        Parsed::Ip => judge(environment, work),
         Parsed::NotIp => Reason::NotIp,
-        Parsed::Unparsed => Reason::Unparsed,
-        Parsed::Ip(packet) => judge(environment, &packet, frame.length()),
+        Parsed::Malformed if passes_unparsed(environment) => Reason::UnparsedPassed,
+        Parsed::Malformed => Reason::Unparsed,
+        Parsed::TooManyHeaders if passes_unparsed(environment) => Reason::TooManyHeadersPassed,
+        Parsed::TooManyHeaders => Reason::TooManyHeaders,
     };
+    let reason = environment.work(reading).unwrap_or(Reason::Internal);
     environment.count_total(|totals| {
         let tally = &mut totals.by_reason[reason as usize];
         tally.packets += 1;
@@ -85,29 +100,55 @@ pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
     reason
 }
 
+/// What the policy says of IP packets that cannot be parsed.
 #[inline(always)]
-fn judge<E: Environment>(environment: &E, packet: &Packet, bytes: u32) -> Reason {
-    if is_essential(packet) || is_management(environment, packet) {
+fn passes_unparsed<E: Environment>(environment: &E) -> bool {
+    let policy = environment.policy(environment.side());
+    policy.is_some_and(|policy| policy.unparsed_passes != 0)
+}
+
+/// A function of its own in the kernel, so that the verifier goes through it once for all parsed
+/// packets.
+#[inline(never)]
+fn judge<E: Environment>(environment: &E, work: &mut Work) -> Reason {
+    if is_essential(&work.packet) || is_management(environment, &work.packet) {
         return Reason::Management;
     }
-    let side = environment.side();
-    let Some(service) = environment.service(side, &packet.destination) else {
+    work.side = environment.side();
+    let Some(service) = service(environment, work.side, &work.packet.destination) else {
         return Reason::NoMatch;
     };
-    let charging = |work: &mut Work| -> Reason {
-        if let Err(reason) = find(environment, packet, side, service, work) {
-            return reason;
-        }
-        if work.matches().is_empty() {
-            return Reason::NoMatch;
-        }
-        // Read before any grant is: a grant is never looked at later than it was in force.
-        let now = environment.now();
-        let reason = charge_all(environment, side, bytes, now, work);
-        count(environment, side, bytes, reason, work);
-        reason
+    if let Err(reason) = find(environment, service, work) {
+        return reason;
+    }
+    if work.count() == 0 {
+        return Reason::NoMatch;
+    }
+    // Read before any grant is: a grant is never looked at later than it was in force.
+    work.now = environment.now();
+    let reason = charge_all(environment, work);
+    count(environment, reason, work);
+    sample(environment, reason, work);
+    reason
+}
+
+/// The limits of a destination. A policy in which all destinations have the same needs no search.
+#[inline(always)]
+fn service<'e, E: Environment>(
+    environment: &'e E,
+    side: u32,
+    destination: &Address,
+) -> Option<&'e Service> {
+    let [of_v4, of_v6] = environment.policy(side)?.services;
+    let known = match destination.family {
+        Family::V4 => of_v4,
+        Family::V6 => of_v6,
     };
-    environment.work(charging).unwrap_or(Reason::Internal)
+    let number = match known {
+        PolicyRecord::SEARCH => environment.service_number(side, destination)?,
+        known => known.checked_sub(1)?,
+    };
+    environment.service(side, number)
 }
 
 /// Management traffic: an entry lists ports and sources, and a packet is on the list if a port of
@@ -115,148 +156,63 @@ fn judge<E: Environment>(environment: &E, packet: &Packet, bytes: u32) -> Reason
 /// host's own connections come from the listed port.
 #[inline(always)]
 fn is_management<E: Environment>(environment: &E, packet: &Packet) -> bool {
-    let Transport::Ports {
-        source,
-        destination,
-    } = packet.transport
-    else {
+    if packet.transport != Transport::Ports {
         return false;
-    };
+    }
     let table = if packet.protocol == protocol::TCP {
         maps::PORTS as u32
     } else {
         0
     };
-    let entries = environment.management_port(table + u32::from(destination))
-        | environment.management_port(table + u32::from(source));
+    let entries = environment.management_port(table + u32::from(packet.destination_port))
+        | environment.management_port(table + u32::from(packet.source_port));
     entries != 0 && entries & environment.management_source(&packet.source) != 0
 }
 
 /// Collects the limits that apply.
 #[inline(always)]
-fn find<E: Environment>(
-    environment: &E,
-    packet: &Packet,
-    side: u32,
-    service: &Service,
-    work: &mut Work,
-) -> Result<(), Reason> {
+fn find<E: Environment>(environment: &E, service: &Service, work: &mut Work) -> Result<(), Reason> {
     let sets = if service.asks_source == 0 {
         0
     } else {
-        environment.source_sets(side, &packet.source)
+        environment.source_sets(work.side, &work.packet.source)
     };
     work.clear();
     for (index, slot) in (0_u32..).zip(&service.slots) {
         if index >= service.count {
             break;
         }
-        let rule = environment.rule(side, *slot).ok_or(Reason::Internal)?;
-        if applies(rule, packet, sets) {
-            work.push(*slot, rule.shadow != 0);
+        let rule = environment.rule(work.side, *slot);
+        let rule = rule.ok_or(Reason::Internal)?;
+        if applies(rule, &work.packet, sets) {
+            note(environment, *slot, rule, work);
         }
     }
     Ok(())
 }
 
-/// Asks every bucket, then charges every bucket: what one refuses costs the others nothing. Only a
-/// packet that loses a race in between has charged those before; that is not refunded, since
-/// others may have been refused for it meanwhile.
+/// Notes down what a limit that applies asks for the packet.
 #[inline(always)]
-fn charge_all<E: Environment>(
-    environment: &E,
-    side: u32,
-    bytes: u32,
-    now: u64,
-    work: &mut Work,
-) -> Reason {
-    let asks_first = work.matches().len() > 1;
-    let mut worst = Answer::Admits;
-    if asks_first {
-        for one in work.matches() {
-            one.answer = ask(environment, side, one.slot, bytes, now, false);
-            worst = worst.max(one.blocking());
-        }
-    }
-    if worst == Answer::Admits {
-        for one in work.matches() {
-            if asks_first && one.answer != Answer::Admits {
-                continue;
-            }
-            one.answer = ask(environment, side, one.slot, bytes, now, true);
-            worst = one.blocking();
-            if worst != Answer::Admits {
-                break;
-            }
-        }
-    }
-    match worst {
-        Answer::Admits => Reason::Admitted,
-        Answer::Contended => Reason::Contended,
-        Answer::Over => Reason::OverLimit,
-        Answer::Missing => Reason::Internal,
-    }
-}
-
-/// Asks one bucket, or charges it.
-#[inline(always)]
-fn ask<E: Environment>(
-    environment: &E,
-    side: u32,
-    slot: u32,
-    bytes: u32,
-    now: u64,
-    commit: bool,
-) -> Answer {
-    let (Some(rule), Some(limit)) = (environment.rule(side, slot), environment.limit(slot)) else {
-        return Answer::Missing;
+fn note<E: Environment>(environment: &E, slot: u32, rule: &Rule, work: &mut Work) {
+    let tokens = tokens(rule, work.packet.bytes);
+    let place = Place::of(rule, &work.packet.source, environment.keys().line_mask());
+    let Some(one) = work.next() else {
+        return;
     };
-    let cost = units(rule, tokens(rule, bytes));
-    let Some(grant) = limit.grant() else {
-        return Answer::Contended;
-    };
-    let standing = standing(&grant, now);
-    for _ in 0..CHARGE_ATTEMPTS {
-        let level = limit.level();
-        let Some(charged) = charge(level, standing, cost) else {
-            return Answer::Over;
-        };
-        if !commit || limit.exchange_level(level, charged) == level {
-            return Answer::Admits;
-        }
+    one.slot = slot;
+    one.tokens = tokens;
+    one.keyed = rule.keyed != 0;
+    if one.keyed {
+        one.place = place;
+        one.cost = cost_ns(rule, tokens);
+        one.burst_ns = rule.key_burst_ns;
+    } else {
+        one.cost = units(rule, tokens);
     }
-    Answer::Contended
-}
-
-/// Counts the packet once for each limit that applied.
-#[inline(always)]
-fn count<E: Environment>(environment: &E, side: u32, bytes: u32, reason: Reason, work: &mut Work) {
-    for one in work.matches() {
-        let Some(rule) = environment.rule(side, one.slot) else {
-            return;
-        };
-        let tokens = tokens(rule, bytes);
-        environment.count_limit(one.slot, |counters| {
-            let tally = if reason.passes() {
-                if one.answer != Answer::Admits {
-                    add(&mut counters.would_drop, bytes, tokens);
-                }
-                &mut counters.passed
-            } else {
-                match one.blocking() {
-                    Answer::Over => &mut counters.over_limit,
-                    Answer::Contended => &mut counters.contended,
-                    Answer::Admits | Answer::Missing => &mut counters.refused_elsewhere,
-                }
-            };
-            add(tally, bytes, tokens);
-        });
-    }
-}
-
-#[inline(always)]
-fn add(tally: &mut TokenTally, bytes: u32, tokens: u32) {
-    tally.packets += 1;
-    tally.bytes += u64::from(bytes);
-    tally.tokens += u64::from(tokens);
+    one.over = 0;
+    one.shadow = rule.shadow != 0;
+    one.on_expiry = rule.on_expiry;
+    one.charged = false;
+    one.pressure = false;
+    one.answer = Answer::Admits;
 }

@@ -4,7 +4,7 @@
 //! error messages (RFC 792, RFC 4443: without "packet too big" connections hang), and DHCP
 //! (RFC 2131, RFC 8415). None of them asks a host for more than a bounded amount of work.
 
-use crate::packet::{Address, Packet, Transport, protocol};
+use crate::packet::{Family, Packet, Transport, protocol};
 
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_SOURCE_QUENCH: u8 = 4;
@@ -22,24 +22,22 @@ const DHCP6_SERVER: u16 = 547;
 /// Whether the network needs this packet in order to work at all.
 #[inline(always)]
 pub(crate) fn is_essential(packet: &Packet) -> bool {
-    let is_v6 = matches!(packet.destination, Address::V6(_));
+    let is_v6 = matches!(packet.destination.family, Family::V6);
     match packet.transport {
-        Transport::Icmp { kind } if is_v6 => {
-            ICMP6_ERRORS.contains(&kind) || ICMP6_DISCOVERY.contains(&kind)
+        Transport::Icmp if is_v6 => {
+            ICMP6_ERRORS.contains(&packet.icmp_type) || ICMP6_DISCOVERY.contains(&packet.icmp_type)
         }
-        Transport::Icmp { kind } => matches!(
-            kind,
+        Transport::Icmp => matches!(
+            packet.icmp_type,
             ICMP_UNREACHABLE | ICMP_SOURCE_QUENCH | ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM
         ),
-        Transport::Ports {
-            source,
-            destination,
-        } if packet.protocol == protocol::UDP => {
+        Transport::Ports if packet.protocol == protocol::UDP => {
             let (client, server) = if is_v6 {
                 (DHCP6_CLIENT, DHCP6_SERVER)
             } else {
                 (DHCP_CLIENT, DHCP_SERVER)
             };
+            let (source, destination) = (packet.source_port, packet.destination_port);
             // A relay speaks to the server from the server's port.
             (source == server && (destination == client || destination == server))
                 || (source == client && destination == server)

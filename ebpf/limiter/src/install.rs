@@ -14,6 +14,7 @@ const SETTLE_ATTEMPTS: u32 = 8;
 /// Decides one request at `now` and carries it out. Run by one installer at a time, in the kernel,
 /// so that no pause can come between the reading of the clock and the grant's beginning.
 ///
+/// - A slot is exported and restored so that another program can go on with what is unspent.
 /// - A grant that has expired is refused, unless it grants nothing: then only the floor is set.
 /// - The bucket is settled with the burst that is in force now, so a burst that grows starts empty.
 /// - The new piece of the clock begins where the old one stands now. If nothing but the end
@@ -23,12 +24,19 @@ const SETTLE_ATTEMPTS: u32 = 8;
 #[inline(always)]
 pub fn install<M: Memory>(
     slot: LimitRef<'_, M>,
-    request: &InstallRequest,
+    request: &mut InstallRequest,
     now: u64,
 ) -> InstallStatus {
     if request.operation == Operation::Create as u16 {
         create(slot, request, now);
         return InstallStatus::Installed;
+    }
+    if request.operation == Operation::Restore as u16 {
+        restore(slot, request, now);
+        return InstallStatus::Installed;
+    }
+    if request.operation == Operation::Export as u16 {
+        return export(slot, request, now);
     }
     if slot.identity() != (request.limit, request.revision) {
         return InstallStatus::WrongLimit;
@@ -64,6 +72,61 @@ fn create<M: Memory>(slot: LimitRef<'_, M>, request: &InstallRequest, now: u64) 
     // No packet gets here yet, so once is enough.
     let level = slot.level();
     let _ = slot.exchange_level(level, 0);
+}
+
+/// Says what the slot holds.
+#[inline(always)]
+fn export<M: Memory>(
+    slot: LimitRef<'_, M>,
+    request: &mut InstallRequest,
+    now: u64,
+) -> InstallStatus {
+    let Some(grant) = slot.grant() else {
+        return InstallStatus::Contended;
+    };
+    let standing = standing(&grant, now);
+    let left = standing
+        .position
+        .wrapping_sub(level_at(slot.level(), standing));
+    (request.limit, request.revision) = slot.identity();
+    request.rate_multiplier = grant.rate_multiplier;
+    request.burst = grant.burst;
+    request.floor_multiplier = grant.floor_multiplier;
+    request.floor_burst = grant.floor_burst;
+    request.expires_ns = grant.expires_ns;
+    // A bucket that is ahead of its clock has nothing left.
+    request.unspent = if left <= standing.burst { left } else { 0 };
+    request.carried_burst = standing.burst;
+    InstallStatus::Exported
+}
+
+/// Takes up what another program's slot held. What came in since it said so has lapsed.
+#[inline(always)]
+fn restore<M: Memory>(slot: LimitRef<'_, M>, request: &InstallRequest, now: u64) {
+    slot.claim(request.limit, request.revision);
+    let is_alive = now < request.expires_ns;
+    let unspent = if request.unspent < request.carried_burst {
+        request.unspent
+    } else {
+        request.carried_burst
+    };
+    // The bucket first: the new piece begins at 0, and what is unspent lies behind it.
+    let level = slot.level();
+    let _ = slot.exchange_level(level, 0_u64.wrapping_sub(unspent));
+    slot.publish(&Grant {
+        t0_ns: now,
+        v0: 0,
+        expires_ns: request.expires_ns,
+        rate_multiplier: request.rate_multiplier,
+        burst: if is_alive {
+            request.burst
+        } else {
+            request.carried_burst
+        },
+        floor_multiplier: request.floor_multiplier,
+        floor_burst: request.floor_burst,
+        carried_burst: request.carried_burst,
+    });
 }
 
 #[inline(always)]

@@ -5,27 +5,32 @@
 //! nothing, and reads no clock: maps, memory and time come in through [`Environment`], [`Memory`]
 //! and [`Frame`].
 //!
-//! [`decide`] is the way of a packet, [`install`] the way of a grant.
+//! [`decide`] is the way of a packet, [`install`] the way of a grant, [`sweep`] that of a table
+//! which nobody else tidies.
 #![no_std]
 
 mod bucket;
+mod charging;
 mod clock;
+mod counting;
 mod decide;
 mod essential;
 mod install;
+mod keyed;
 mod matching;
 mod memory;
 mod packet;
 mod parse;
 mod work;
 
-pub use bucket::{charge, level_at};
+pub use bucket::{charge, level_at, shortfall};
 pub use clock::{Standing, advance, multiplier, standing};
 pub use decide::{Environment, decide};
 pub use install::install;
+pub use keyed::{KeyTable, sweep};
 #[cfg(not(target_arch = "bpf"))]
 pub use memory::SharedMemory;
 pub use memory::{LimitRef, Memory};
-pub use packet::{Address, Packet, Transport};
+pub use packet::{Address, Family, Packet, Transport};
 pub use parse::{Frame, Parsed, parse};
 pub use work::Work;

@@ -2,21 +2,40 @@
 
 use weir_abi::{Cost, Protocol, Rule, maps};
 
-use crate::packet::{Address, Packet, Transport, protocol};
+use crate::packet::{Family, Packet, Transport, flag, protocol};
 
 /// Whether the rule applies. `sets` has a bit for each source set that the source is in.
 ///
 /// A fragment but the first has no ports; it applies to every port, so it bypasses no limit.
 #[inline(always)]
 pub(crate) fn applies(rule: &Rule, packet: &Packet, sets: u64) -> bool {
-    has_protocol(rule, packet) && has_source(rule, sets) && has_port(rule, packet)
+    has_protocol(rule, packet)
+        && has_source(rule, sets)
+        && has_port(rule, packet)
+        && has_flags(rule, packet)
+        && (rule.fragments_only == 0 || packet.is_fragment)
+        && (rule.cost != Cost::Connections as u8 || opens(rule, packet))
+}
+
+/// A later fragment has no flags to look at, so it bypasses no limit that asks for some.
+#[inline(always)]
+fn has_flags(rule: &Rule, packet: &Packet) -> bool {
+    let [mask, value] = rule.tcp_flags;
+    matches!(packet.transport, Transport::LaterFragment) || packet.tcp_flags & mask == value
+}
+
+/// Whether the packet asks for a connection. A later fragment does not: its first one did.
+#[inline(always)]
+fn opens(rule: &Rule, packet: &Packet) -> bool {
+    packet.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
+        || (rule.quic != 0 && packet.is_quic_initial)
 }
 
 #[inline(always)]
 fn has_protocol(rule: &Rule, packet: &Packet) -> bool {
-    let icmp = match packet.destination {
-        Address::V4(_) => protocol::ICMP,
-        Address::V6(_) => protocol::ICMP_V6,
+    let icmp = match packet.destination.family {
+        Family::V4 => protocol::ICMP,
+        Family::V6 => protocol::ICMP_V6,
     };
     if rule.protocol == Protocol::Any as u8 {
         true
@@ -38,12 +57,12 @@ fn has_port(rule: &Rule, packet: &Packet) -> bool {
         return true;
     }
     let port = match packet.transport {
-        Transport::Ports { destination, .. } => destination,
+        Transport::Ports => packet.destination_port,
         Transport::LaterFragment => return true,
-        Transport::Icmp { .. } | Transport::Other => return false,
+        Transport::Icmp | Transport::Other => return false,
     };
     for (index, range) in (0_u32..).zip(&rule.ports) {
-        if index >= rule.port_ranges {
+        if index >= u32::from(rule.port_ranges) {
             return false;
         }
         if range.first <= port && port <= range.last {

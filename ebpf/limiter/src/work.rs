@@ -1,13 +1,31 @@
 //! What the decision notes down about one packet.
 
-use weir_abi::maps::RULES_PER_SERVICE;
+use weir_abi::{Event, maps::RULES_PER_SERVICE};
 
-/// The limits that apply to a packet, and what their buckets said.
-#[derive(Clone, Copy, Debug, Default)]
+use crate::{keyed::Place, packet::Packet};
+
+/// The limits that apply to a packet, and what their buckets said; and what a CPU remembers from
+/// packet to packet.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Work {
+    /// The packet. Here, and not on the stack, the verifier forgets what it learned from each way
+    /// through the parser, and so follows the rest once instead of hundreds of times.
+    pub(crate) packet: Packet,
+    /// The side of the policy in force when the packet came.
+    pub(crate) side: u32,
+    /// When it was decided: nanoseconds of `CLOCK_BOOTTIME`.
+    pub(crate) now: u64,
+    pub(crate) progress: Memorised<Progress>,
     count: u32,
+    /// Packets of limits since the last event.
+    pub(crate) weight: u32,
+    /// Chance that was drawn at the last event.
+    pub(crate) jitter: u32,
+    pub(crate) reserved: u32,
     matches: [Match; RULES_PER_SERVICE],
+    /// Written when it is sent.
+    pub(crate) event: Event,
 }
 
 /// One limit that applies.
@@ -15,7 +33,22 @@ pub struct Work {
 #[repr(C)]
 pub(crate) struct Match {
     pub(crate) slot: u32,
+    /// What the packet costs, as counted.
+    pub(crate) tokens: u32,
+    /// The same as charged: units, or nanoseconds of a key.
+    pub(crate) cost: u64,
+    /// Of a key: how far it may be ahead, in nanoseconds.
+    pub(crate) burst_ns: u64,
+    /// How far over, as `cost`.
+    pub(crate) over: u64,
+    pub(crate) place: Place,
+    pub(crate) keyed: bool,
     pub(crate) shadow: bool,
+    pub(crate) on_expiry: u8,
+    /// Whether the bucket was charged, and not only asked.
+    pub(crate) charged: bool,
+    /// Whether the bucket of a key is one that it shares.
+    pub(crate) pressure: bool,
     pub(crate) answer: Answer,
 }
 
@@ -26,12 +59,61 @@ pub(crate) enum Answer {
     /// There is enough, or it has been charged.
     #[default]
     Admits = 0,
+    /// The grant has ended, and the limit fails open: it is not charged.
+    FailsOpen = 1,
     /// The bucket, or the grant, did not stand still.
-    Contended = 1,
+    Contended = 2,
     /// It is spent.
-    Over = 2,
+    Over = 3,
+    /// The grant has ended, and the limit fails closed.
+    Closed = 4,
     /// An entry that must exist does not.
-    Missing = 3,
+    Missing = 5,
+}
+
+/// How far the charging of buckets has come.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Progress {
+    /// How many buckets have been asked and charged.
+    pub(crate) step: u32,
+    pub(crate) retries: u32,
+}
+
+/// A value that is read from memory each time, and never remembered in a register.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(transparent)]
+pub(crate) struct Memorised<T>(T);
+
+impl<T: Copy> Memorised<T> {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> T {
+        // SAFETY: a reference is valid.
+        unsafe { core::ptr::read_volatile(&raw const self.0) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, value: T) {
+        // SAFETY: a reference is valid.
+        unsafe { core::ptr::write_volatile(&raw mut self.0, value) };
+    }
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            packet: Packet::NONE,
+            side: 0,
+            now: 0,
+            progress: Memorised::default(),
+            count: 0,
+            weight: 0,
+            jitter: 0,
+            reserved: 0,
+            matches: [Match::default(); RULES_PER_SERVICE],
+            event: Event::default(),
+        }
+    }
 }
 
 impl Work {
@@ -40,23 +122,29 @@ impl Work {
         self.count = 0;
     }
 
-    /// Notes a limit. There is room for all that a service can have.
+    /// A place to note a limit down. There is one for each that a service can have.
     #[inline(always)]
-    pub(crate) fn push(&mut self, slot: u32, shadow: bool) {
-        if let Some(place) = self.matches.get_mut(self.count as usize) {
-            *place = Match {
-                slot,
-                shadow,
-                answer: Answer::Admits,
-            };
-            self.count += 1;
-        }
+    pub(crate) fn next(&mut self) -> Option<&mut Match> {
+        let place = self.matches.get_mut(self.count as usize)?;
+        self.count += 1;
+        Some(place)
     }
 
+    /// How many limits are noted.
     #[inline(always)]
-    pub(crate) fn matches(&mut self) -> &mut [Match] {
-        let count = (self.count as usize).min(RULES_PER_SERVICE);
-        &mut self.matches[..count]
+    pub(crate) const fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// One of them. Asked by number, with a constant as the loop's bound, because that is what the
+    /// verifier can follow; it does not understand the end of a slice.
+    #[inline(always)]
+    pub(crate) fn get(&mut self, index: usize) -> Option<&mut Match> {
+        if index < self.count() {
+            self.matches.get_mut(index)
+        } else {
+            None
+        }
     }
 }
 
@@ -65,7 +153,8 @@ impl Match {
     #[inline(always)]
     pub(crate) const fn blocking(&self) -> Answer {
         match self.answer {
-            Answer::Contended | Answer::Over if self.shadow => Answer::Admits,
+            Answer::FailsOpen => Answer::Admits,
+            Answer::Contended | Answer::Over | Answer::Closed if self.shadow => Answer::Admits,
             answer => answer,
         }
     }

@@ -4,18 +4,32 @@ use core::ptr::NonNull;
 
 use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
 use weir_abi::{
-    LimitCounters, Rule, Service, Totals,
-    maps::{SERVICES_PER_SIDE, SIDE_BITS, SLOTS},
+    Event, KeyLine, LimitCounters, PolicyRecord, Rule, Service, Totals,
+    maps::{SIDE_BITS, sided},
 };
-use weir_limiter::{Address, Environment, LimitRef, Work};
+use weir_limiter::{Address, Environment, Family, KeyTable, LimitRef, Work};
 
 use crate::{kernel_memory::KernelMemory, maps};
 
 /// The maps of this object.
 pub(crate) struct Maps;
 
-impl Environment for Maps {
+impl KeyTable for Maps {
     type Memory = KernelMemory;
+
+    #[inline(always)]
+    fn line_mask(&self) -> u32 {
+        maps::KEY_LINE_MASK.load()
+    }
+
+    #[inline(always)]
+    fn line(&self, number: u32) -> Option<*mut KeyLine> {
+        maps::KEYS.get_ptr_mut(number)
+    }
+}
+
+impl Environment for Maps {
+    type Keys = Self;
 
     #[inline(always)]
     fn now(&self) -> u64 {
@@ -32,46 +46,77 @@ impl Environment for Maps {
     }
 
     #[inline(always)]
+    fn policy(&self, side: u32) -> Option<&PolicyRecord> {
+        maps::POLICIES.get(side)
+    }
+
+    #[inline(always)]
     fn management_port(&self, index: u32) -> u32 {
         maps::MANAGEMENT_PORTS.get(index).copied().unwrap_or(0)
     }
 
     #[inline(always)]
     fn management_source(&self, source: &Address) -> u32 {
-        match *source {
-            Address::V4(address) => maps::MANAGEMENT_SOURCES4.get(&key4(0, address)),
-            Address::V6(address) => maps::MANAGEMENT_SOURCES6.get(&key6(0, address)),
+        match source.family {
+            Family::V4 => maps::MANAGEMENT_SOURCES4.get(&key4(0, source.words[0])),
+            Family::V6 => maps::MANAGEMENT_SOURCES6.get(&key6(0, source.words)),
         }
         .copied()
         .unwrap_or(0)
     }
 
     #[inline(always)]
-    fn service(&self, side: u32, destination: &Address) -> Option<&Service> {
-        let number = match *destination {
-            Address::V4(address) => maps::DESTINATIONS4.get(&key4(side, address)),
-            Address::V6(address) => maps::DESTINATIONS6.get(&key6(side, address)),
-        }?;
-        maps::SERVICES.get(side * SERVICES_PER_SIDE as u32 + *number)
+    fn service_number(&self, side: u32, destination: &Address) -> Option<u32> {
+        match destination.family {
+            Family::V4 => maps::DESTINATIONS4.get(&key4(side, destination.words[0])),
+            Family::V6 => maps::DESTINATIONS6.get(&key6(side, destination.words)),
+        }
+        .copied()
+    }
+
+    #[inline(always)]
+    fn service(&self, side: u32, number: u32) -> Option<&Service> {
+        maps::SERVICES.get(sided(number, side))
     }
 
     #[inline(always)]
     fn source_sets(&self, side: u32, source: &Address) -> u64 {
-        let words = match *source {
-            Address::V4(address) => maps::SOURCES4.get(&key4(side, address)),
-            Address::V6(address) => maps::SOURCES6.get(&key6(side, address)),
+        let words = match source.family {
+            Family::V4 => maps::SOURCES4.get(&key4(side, source.words[0])),
+            Family::V6 => maps::SOURCES6.get(&key6(side, source.words)),
         };
         words.map_or(0, |[low, high]| u64::from(*low) | u64::from(*high) << 32)
     }
 
     #[inline(always)]
     fn rule(&self, side: u32, slot: u32) -> Option<&Rule> {
-        maps::RULES.get(side * SLOTS as u32 + slot)
+        maps::RULES.get(sided(slot, side))
     }
 
     #[inline(always)]
     fn limit(&self, slot: u32) -> Option<LimitRef<'_, KernelMemory>> {
         limit(slot)
+    }
+
+    #[inline(always)]
+    fn keys(&self) -> &Self {
+        self
+    }
+
+    #[inline(always)]
+    fn sampling(&self) -> u32 {
+        match maps::SAMPLING.get_ptr(0) {
+            // SAFETY: the map's one value; volatile, for user space writes it at any time.
+            Some(word) => (unsafe { word.read_volatile() }) as u32,
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn emit(&self, event: &Event) -> bool {
+        // User space looks at each tick; waking it for each event would cost more than the event.
+        let flags = u64::from(aya_ebpf::bindings::BPF_RB_NO_WAKEUP);
+        maps::EVENTS.output_untyped::<Event>(event, flags).is_ok()
     }
 
     #[inline(always)]

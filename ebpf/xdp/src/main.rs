@@ -3,7 +3,7 @@
 //! `weir_xdp` decides about every packet of an interface. `install` is never attached: the daemon
 //! runs it through `BPF_PROG_TEST_RUN` with grants as its data, so that clock and bucket are read
 //! and the grant published without a pause in between, and so that user space needs no
-//! capability for it.
+//! capability for it. `sweep` tidies the table of keys in the same way.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -34,6 +34,13 @@ fn weir_xdp(context: XdpContext) -> u32 {
 #[xdp]
 fn install(context: XdpContext) -> u32 {
     requests::install_all(&context)
+}
+
+/// Frees idle slots of the table of keys: the data are a request, into which the number of busy
+/// ones is written.
+#[xdp]
+fn sweep(context: XdpContext) -> u32 {
+    requests::sweep_lines(&context)
 }
 
 #[panic_handler]

@@ -1,16 +1,17 @@
-//! The maps. Names, sizes and meanings are those of `weir_abi::maps`.
+//! The maps. Names and meanings are those of `weir_abi::maps`. The loader may give those that are
+//! sized by limits or keys another number of entries.
 
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, LpmTrie, PerCpuArray},
+    btf_maps::{Array, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use weir_abi::{LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals, maps::*};
+use weir_abi::{KeyLine, LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals, maps::*};
 use weir_limiter::Work;
 
-/// Nobody maps it, but the flag makes the kernel begin the values on a page, so that a slot's
-/// lines are cache lines.
+/// It makes the kernel begin the values on a page, so that lines of slots and tables are cache
+/// lines.
 const PAGE_ALIGNED: usize = BPF_F_MMAPABLE as usize;
 const TRIE: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -20,9 +21,19 @@ pub(crate) type Data4 = [u32; 2];
 pub(crate) type Data6 = [u32; 5];
 
 #[btf_map]
-pub(crate) static LIMITS: Array<LimitSlot, { SLOTS }, PAGE_ALIGNED> = Array::new();
+pub(crate) static LIMITS: Array<LimitSlot, { DEFAULT_SLOTS }, PAGE_ALIGNED> = Array::new();
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuArray<LimitCounters, { SLOTS }> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<LimitCounters, { DEFAULT_SLOTS }> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static KEYS: Array<KeyLine, { DEFAULT_KEY_SLOTS / KeyLine::SLOTS }, PAGE_ALIGNED> =
+    Array::new();
+/// For user space alone: rules carry what follows from it.
+#[btf_map]
+static KEY_SEED: Array<u64, 1> = Array::new();
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<(), { EVENT_RING_BYTES }> = RingBuf::new();
+#[btf_map]
+pub(crate) static SAMPLING: Array<u64, 1> = Array::new();
 #[btf_map]
 pub(crate) static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
 /// Each CPU's notes about the packet that it is at.
@@ -30,11 +41,10 @@ pub(crate) static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
 pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static SIDE: Array<u64, 1> = Array::new();
-/// For user space alone.
 #[btf_map]
-static POLICIES: Array<PolicyRecord, 2> = Array::new();
+pub(crate) static POLICIES: Array<PolicyRecord, 2> = Array::new();
 #[btf_map]
-pub(crate) static RULES: Array<Rule, { 2 * SLOTS }> = Array::new();
+pub(crate) static RULES: Array<Rule, { 2 * DEFAULT_SLOTS }, PAGE_ALIGNED> = Array::new();
 #[btf_map]
 pub(crate) static SERVICES: Array<Service, { 2 * SERVICES_PER_SIDE }> = Array::new();
 #[btf_map]
@@ -61,3 +71,7 @@ pub(crate) static TEST_CLOCK: Array<u64, 1> = Array::new();
 /// even part of the program that runs.
 #[unsafe(no_mangle)]
 pub(crate) static TEST_CLOCK_SWITCH: Global<u32> = Global::new(0);
+/// Lines of [`KEYS`] less one.
+#[unsafe(no_mangle)]
+pub(crate) static KEY_LINE_MASK: Global<u32> =
+    Global::new((DEFAULT_KEY_SLOTS / KeyLine::SLOTS) as u32 - 1);

@@ -1,9 +1,13 @@
-//! The data of a test-run of `install`.
+//! The data of test-runs of `install` and `sweep`.
 
 use aya_ebpf::programs::XdpContext;
-use weir_abi::{InstallHeader, InstallRequest, InstallStatus, LAYOUT_VERSION};
+use weir_abi::{InstallHeader, InstallRequest, InstallStatus, REQUEST_VERSION, SweepRequest};
+use weir_limiter::KeyTable as _;
 
-use crate::environment::{limit, now};
+use crate::{
+    environment::{Maps, limit, now},
+    kernel_memory::KernelMemory,
+};
 
 /// What the program returns: how many requests it decided. 0 if the data are no batch.
 #[inline(always)]
@@ -15,7 +19,7 @@ pub(crate) fn install_all(context: &XdpContext) -> u32 {
     };
     // SAFETY: `value` checked that all of it lies within the data.
     let header = unsafe { *header };
-    if header.magic != InstallHeader::MAGIC || header.layout != LAYOUT_VERSION {
+    if header.magic != InstallHeader::MAGIC || header.version != REQUEST_VERSION {
         return 0;
     }
     let mut decided = 0;
@@ -45,6 +49,33 @@ fn install_one(request: &mut InstallRequest) {
         None => InstallStatus::Malformed,
     };
     request.status = status as u16;
+}
+
+/// What the program returns: how many lines it looked at.
+#[inline(always)]
+pub(crate) fn sweep_lines(context: &XdpContext) -> u32 {
+    let Some(request) = value::<SweepRequest>(context.data(), context.data_end()) else {
+        return 0;
+    };
+    // SAFETY: `value` checked that all of it lies within the data, which nobody else has.
+    let request = unsafe { &mut *request };
+    if request.magic != SweepRequest::MAGIC || request.version != REQUEST_VERSION {
+        return 0;
+    }
+    let first_line = request.first_line;
+    let lines = request.lines;
+    let now = now();
+    let mut busy = 0;
+    let mut seen = 0;
+    while seen < SweepRequest::MAX_LINES && seen < lines {
+        let Some(line) = Maps.line(first_line.wrapping_add(seen)) else {
+            break;
+        };
+        busy += weir_limiter::sweep::<KernelMemory>(line, now);
+        seen += 1;
+    }
+    request.busy = busy;
+    seen
 }
 
 /// The value at `start`, if all of it lies before the end.

@@ -7,10 +7,12 @@ use std::{
 };
 
 use weir_abi::{
-    InstallRequest, LimitCounters, LimitSlot, Operation, Reason, Rule, Service, Totals,
+    Event, InstallRequest, KeyLine, LimitCounters, LimitSlot, Operation, PolicyRecord, Reason,
+    Rule, Service, Totals,
 };
 use weir_limiter::{
-    Address, Environment, Frame, LimitRef, SharedMemory, Work, decide, install, multiplier,
+    Address, Environment, Frame, KeyTable, LimitRef, SharedMemory, Work, decide, install,
+    multiplier, sweep,
 };
 
 pub const ETHERNET: [u8; 12] = [2; 12];
@@ -69,9 +71,47 @@ impl Frame for Bytes<'_> {
     }
 }
 
+/// A table of keys in memory.
+pub struct Table(Vec<UnsafeCell<KeyLine>>);
+
+impl Table {
+    /// A swept table with a power of two of lines.
+    pub fn new(lines: usize, now: u64) -> Self {
+        let table = Self((0..lines).map(|_| UnsafeCell::default()).collect());
+        table.sweep(now);
+        table
+    }
+
+    /// Sweeps all of it; how many slots are busy.
+    pub fn sweep(&self, now: u64) -> u32 {
+        let lines = self.0.iter();
+        lines
+            .map(|line| sweep::<SharedMemory>(line.get(), now))
+            .sum()
+    }
+}
+
+impl KeyTable for Table {
+    type Memory = SharedMemory;
+
+    fn line_mask(&self) -> u32 {
+        self.0.len() as u32 - 1
+    }
+
+    fn line(&self, number: u32) -> Option<*mut KeyLine> {
+        Some(self.0.get(number as usize)?.get())
+    }
+}
+
 /// A host on which every rule is for every destination.
 pub struct Host {
     pub now: u64,
+    pub policy: PolicyRecord,
+    pub keys: Table,
+    pub sampling: u32,
+    pub events: RefCell<Vec<Event>>,
+    pub event_room: usize,
+    work: RefCell<Work>,
     pub service: Option<Service>,
     pub rules: Vec<Rule>,
     pub source_sets: u64,
@@ -95,8 +135,18 @@ impl Host {
         for (slot, place) in (0..).zip(service.slots.iter_mut().take(rules.len())) {
             *place = slot;
         }
+        let now = 1 << 40;
         let host = Self {
-            now: 1 << 40,
+            now,
+            policy: PolicyRecord {
+                services: [PolicyRecord::SEARCH; 2],
+                ..PolicyRecord::default()
+            },
+            keys: Table::new(64, now),
+            sampling: 0,
+            events: RefCell::default(),
+            event_room: usize::MAX,
+            work: RefCell::default(),
             service: (!rules.is_empty()).then_some(service),
             source_sets: 0,
             management_ports: Vec::new(),
@@ -117,24 +167,24 @@ impl Host {
         let units = tokens << self.rules[slot as usize].fraction_bits;
         let limit = self.limit(slot).expect("a slot for each rule");
         let before = self.now - 2_000_000_000;
-        let create = InstallRequest {
+        let mut create = InstallRequest {
             operation: Operation::Create as u16,
             ..InstallRequest::default()
         };
-        install(limit, &create, before);
-        let grant = InstallRequest {
+        install(limit, &mut create, before);
+        let mut grant = InstallRequest {
             operation: Operation::Grant as u16,
             rate_multiplier: multiplier(units),
             burst: units,
             expires_ns: u64::MAX,
             ..InstallRequest::default()
         };
-        install(limit, &grant, before);
-        let nothing_more = InstallRequest {
+        install(limit, &mut grant, before);
+        let mut nothing_more = InstallRequest {
             rate_multiplier: 0,
             ..grant
         };
-        install(limit, &nothing_more, self.now);
+        install(limit, &mut nothing_more, self.now);
     }
 
     pub fn decide(&self, frame: &[u8]) -> Reason {
@@ -151,7 +201,7 @@ impl Host {
 }
 
 impl Environment for Host {
-    type Memory = SharedMemory;
+    type Keys = Table;
 
     fn now(&self) -> u64 {
         self.now
@@ -159,6 +209,10 @@ impl Environment for Host {
 
     fn side(&self) -> u32 {
         0
+    }
+
+    fn policy(&self, _: u32) -> Option<&PolicyRecord> {
+        Some(&self.policy)
     }
 
     fn management_port(&self, index: u32) -> u32 {
@@ -172,7 +226,11 @@ impl Environment for Host {
         self.management_sources
     }
 
-    fn service(&self, _: u32, _: &Address) -> Option<&Service> {
+    fn service_number(&self, _: u32, _: &Address) -> Option<u32> {
+        self.service.map(|_| 0)
+    }
+
+    fn service(&self, _: u32, _: u32) -> Option<&Service> {
         self.service.as_ref()
     }
 
@@ -191,7 +249,24 @@ impl Environment for Host {
     }
 
     fn work<R>(&self, act: impl FnOnce(&mut Work) -> R) -> Option<R> {
-        Some(act(&mut Work::default()))
+        Some(act(&mut self.work.borrow_mut()))
+    }
+
+    fn keys(&self) -> &Table {
+        &self.keys
+    }
+
+    fn sampling(&self) -> u32 {
+        self.sampling
+    }
+
+    fn emit(&self, event: &Event) -> bool {
+        let mut events = self.events.borrow_mut();
+        let has_room = events.len() < self.event_room;
+        if has_room {
+            events.push(*event);
+        }
+        has_room
     }
 
     fn count_limit(&self, slot: u32, count: impl FnOnce(&mut LimitCounters)) {
