@@ -1,15 +1,18 @@
 //! From what a limit says to the amounts that enforce it. Pure arithmetic, no text.
 
 use core::time::Duration;
-use std::{format, string::String, vec::Vec};
+use std::vec::Vec;
 
-use thiserror::Error;
-
-use super::quantity::{Fraction, Rate, counted};
+use super::{
+    keyed,
+    objection::{Doubt, Objection, percent_of_all},
+    quantity::{Fraction, Rate},
+    revision,
+};
 use crate::{
     amount::{Amount, Scale, Units, UnitsPerSecond},
     identity::Revision,
-    policy::{Cost, Promise},
+    policy::{Cost, Key, OnExpiry, PartsPerMillion, Promise},
 };
 
 /// Without a `burst`, this part of a second of rate.
@@ -17,6 +20,11 @@ const DEFAULT_BURST_PARTS_OF_SECOND: u128 = 10;
 /// Without a `floor`, this part of the rate, over all members.
 const DEFAULT_FLOORS: Fraction = Fraction {
     numerator: 1,
+    denominator: 100,
+};
+/// Without an `excess`, an elastic limit's.
+const DEFAULT_EXCESS: Fraction = Fraction {
+    numerator: 10,
     denominator: 100,
 };
 /// The coarsest rate: below it, a floor rounded down to whole units would lose more than 1 %.
@@ -36,7 +44,29 @@ pub(super) struct Terms {
     /// For each member.
     pub(super) floor: Option<Fraction>,
     pub(super) promise: Promise,
+    pub(super) excess: Option<Fraction>,
+    pub(super) per: Option<Key>,
+    pub(super) on_expiry: Option<OnExpiry>,
+    /// Zero unless `rate` counts bits.
+    pub(super) overhead_bytes: u32,
+    /// False unless `rate` counts connections.
+    pub(super) quic: bool,
     pub(super) max_members: u32,
+}
+
+impl Terms {
+    fn is_leased(&self) -> bool {
+        self.promise == Promise::Strict && self.per.is_none()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.on_expiry == Some(OnExpiry::Closed)
+    }
+
+    /// The tokens of the smallest burst.
+    fn least(&self) -> u64 {
+        self.rate.cost.of_largest_packet(self.overhead_bytes)
+    }
 }
 
 /// The same as a data plane takes it.
@@ -47,113 +77,9 @@ pub(super) struct Amounts {
     pub(super) budget: Amount,
     pub(super) floor: Amount,
     pub(super) smallest_burst: Units,
-}
-
-/// Which key an objection is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    Rate,
-    Burst,
-    Floor,
-}
-
-/// Why terms cannot be enforced. Numbers of tokens are in the unit of `cost`.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum Objection {
-    #[error("a rate of zero")]
-    RateZero,
-    #[error("the rate is above the largest, {}/s", counted(UnitsPerSecond::MAX.0, *cost))]
-    RateTooLarge { cost: Cost },
-    #[error("the burst is above the largest, {}", counted(Units::MAX.0, *cost))]
-    BurstTooLarge { cost: Cost },
-    #[error(
-        "a burst of {} never admits the largest packet, {}",
-        counted(*found, *cost),
-        counted(cost.of_largest_packet(0), *cost)
-    )]
-    BurstTooSmall { found: u64, cost: Cost },
-    #[error("the burst is out of proportion: the rate needs years to fill it")]
-    BurstOutOfProportion,
-    #[error(
-        "the floors of {members} members add up to {percent} % of the rate, expected at most 100 %"
-    )]
-    FloorsOverRate { members: u32, percent: u64 },
-    #[error(
-        "the burst cannot be split between {members} members with at least {} each, so none can \
-         have a floor",
-        counted(cost.of_largest_packet(0), *cost)
-    )]
-    FloorWithoutBurst { members: u32, cost: Cost },
-    #[error("a local limit has no floor: every host enforces all of it by itself")]
-    FloorOfLocal,
-}
-
-impl Objection {
-    pub(super) const fn key(&self) -> Key {
-        match self {
-            Self::RateZero | Self::RateTooLarge { .. } => Key::Rate,
-            Self::BurstTooLarge { .. }
-            | Self::BurstTooSmall { .. }
-            | Self::BurstOutOfProportion => Key::Burst,
-            Self::FloorsOverRate { .. } | Self::FloorWithoutBurst { .. } | Self::FloorOfLocal => {
-                Key::Floor
-            }
-        }
-    }
-
-    /// What to do about it.
-    pub(super) fn suggestion(&self) -> String {
-        match self {
-            Self::RateZero => String::from("remove the limit, or leave this to a firewall"),
-            Self::RateTooLarge { .. } => String::from("lower the rate"),
-            Self::BurstTooLarge { .. } | Self::BurstOutOfProportion => {
-                String::from("lower the burst")
-            }
-            Self::BurstTooSmall { cost, .. } => format!(
-                "write `burst = \"{}\"` or more",
-                counted(cost.of_largest_packet(0), *cost)
-            ),
-            Self::FloorsOverRate { members, .. } => format!(
-                "write at most \"{}%\", or lower max_members",
-                percent_per_member(*members)
-            ),
-            Self::FloorWithoutBurst { members, cost } => format!(
-                "write `burst = \"{}\"` or more, or remove the floor",
-                counted(u64::from(*members) * cost.of_largest_packet(0), *cost)
-            ),
-            Self::FloorOfLocal => String::from("remove it"),
-        }
-    }
-}
-
-/// What is doubtful about terms that can be enforced.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum Doubt {
-    #[error(
-        "a burst of {} cannot be split between {members} members with at least {} each: the limit \
-         moves whole, to one host at a time, and no member has a floor",
-        counted(*burst_tokens, *cost),
-        counted(cost.of_largest_packet(0), *cost)
-    )]
-    MovesWhole {
-        burst_tokens: u64,
-        members: u32,
-        cost: Cost,
-    },
-    #[error(
-        "the floors of {members} members reserve {percent} % of the rate, which idle members \
-         strand"
-    )]
-    Stranded { members: u32, percent: u64 },
-}
-
-impl Doubt {
-    pub(super) const fn key(&self) -> Key {
-        match self {
-            Self::MovesWhole { .. } => Key::Rate,
-            Self::Stranded { .. } => Key::Floor,
-        }
-    }
+    pub(super) is_divisible: bool,
+    pub(super) excess: Option<PartsPerMillion>,
+    pub(super) on_expiry: OnExpiry,
 }
 
 /// The amounts that enforce `terms`, and doubts about them.
@@ -163,7 +89,7 @@ impl Doubt {
 /// Every objection at once.
 pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Objection>> {
     let cost = terms.rate.cost;
-    let least = cost.of_largest_packet(0);
+    let least = terms.least();
     let mut objections = Vec::new();
 
     if terms.rate.tokens == 0 {
@@ -171,49 +97,65 @@ pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Object
     }
     let burst_tokens = terms
         .burst_tokens
-        .unwrap_or_else(|| default_burst_tokens(terms.rate));
+        .unwrap_or_else(|| default_burst_tokens(terms.rate, least));
     if burst_tokens < least {
         objections.push(Objection::BurstTooSmall {
             found: burst_tokens,
+            least,
             cost,
         });
+    }
+    let mut is_explained = terms.rate.tokens == 0;
+    if terms.per.is_some() {
+        let keyed = keyed::objections(terms, burst_tokens, least);
+        is_explained |= !keyed.is_empty();
+        objections.extend(keyed);
     }
     let (scale, budget) = match scaled(terms.rate, burst_tokens) {
         Ok(scaled) => scaled,
         Err(objection) => {
-            // A rate of zero has every other fault that a rate can have.
-            if terms.rate.tokens != 0 {
+            // A rate of zero has every other fault that a rate can have, and keys are bounded
+            // more tightly.
+            if !is_explained {
                 objections.push(objection);
             }
             (Scale::default(), Amount::ZERO)
         }
     };
+    objections.extend(promise_objection(terms));
+    objections.extend(expiry_objection(terms));
     objections.extend(floor_objection(terms, burst_tokens));
     if !objections.is_empty() {
         return Err(objections);
     }
 
     let smallest_burst = scale.units(least).unwrap_or(Units::MAX);
+    let bursts = u128::from(smallest_burst.0) * u128::from(terms.max_members);
+    let is_divisible = terms.is_leased() && bursts <= u128::from(budget.burst.0);
+    let floor = match (terms.per, terms.promise) {
+        (Some(_), _) => keyed::amount(terms, budget),
+        (None, Promise::Local) => budget,
+        (None, _) if is_divisible && !terms.is_closed() => floor(terms, budget, smallest_burst),
+        (None, _) => Amount::ZERO,
+    };
     let amounts = Amounts {
         scale,
-        revision: revision(cost, scale, terms.promise),
+        revision: revision::of(terms, scale),
         budget,
-        floor: match terms.promise {
-            Promise::Local => budget,
-            Promise::Strict | Promise::Elastic => floor(terms, budget, smallest_burst),
-        },
+        floor,
         smallest_burst,
+        is_divisible,
+        excess: excess(terms),
+        on_expiry: terms.on_expiry.unwrap_or_default(),
     };
     Ok((amounts, doubts(terms, &amounts, burst_tokens)))
 }
 
 /// A tenth of a second of rate, and at least one largest packet.
-fn default_burst_tokens(rate: Rate) -> u64 {
+fn default_burst_tokens(rate: Rate, least: u64) -> u64 {
     let per_second = u128::from(rate.tokens) * Duration::from_secs(1).as_nanos();
     let tokens = per_second / (rate.period.as_nanos().max(1) * DEFAULT_BURST_PARTS_OF_SECOND);
-    u64::try_from(tokens)
-        .unwrap_or(u64::MAX)
-        .max(rate.cost.of_largest_packet(0))
+    u64::try_from(tokens).unwrap_or(u64::MAX).max(least)
 }
 
 fn scaled(rate: Rate, burst_tokens: u64) -> Result<(Scale, Amount), Objection> {
@@ -245,10 +187,50 @@ fn share(terms: &Terms) -> Fraction {
     })
 }
 
+/// `None` without the promise that it belongs to.
+fn excess(terms: &Terms) -> Option<PartsPerMillion> {
+    let parts = terms.excess.unwrap_or(DEFAULT_EXCESS).of(1_000_000);
+    // At most a million, as a fraction is at most one.
+    let parts = PartsPerMillion(u32::try_from(parts).unwrap_or(1_000_000));
+    (terms.promise == Promise::Elastic).then_some(parts)
+}
+
+fn promise_objection(terms: &Terms) -> Option<Objection> {
+    let is_keyed = terms.per.is_some();
+    match (terms.promise, terms.excess) {
+        (Promise::Elastic, _) if !is_keyed => Some(Objection::ElasticWithoutKeys),
+        (Promise::Elastic, Some(excess)) if excess.of(1_000_000) == 0 => {
+            Some(Objection::ExcessZero)
+        }
+        (Promise::Strict | Promise::Local, Some(_)) => {
+            Some(Objection::ExcessWithoutElastic { is_keyed })
+        }
+        _ => None,
+    }
+}
+
+/// Only a lease expires. That a local limit falls to its floor is true, if idle.
+fn expiry_objection(terms: &Terms) -> Option<Objection> {
+    let on_expiry = terms.on_expiry?;
+    if terms.per.is_some() {
+        Some(Objection::ExpiryOfKeyed)
+    } else if terms.promise == Promise::Local && on_expiry != OnExpiry::Floor {
+        Some(Objection::ExpiryOfLocal)
+    } else {
+        None
+    }
+}
+
 fn floor_objection(terms: &Terms, burst_tokens: u64) -> Option<Objection> {
     let asked = terms.floor?;
+    if terms.per.is_some() {
+        return Some(Objection::FloorOfKeyed);
+    }
     if terms.promise == Promise::Local {
         return Some(Objection::FloorOfLocal);
+    }
+    if terms.is_closed() {
+        return Some(Objection::FloorOfClosed);
     }
     let members = terms.max_members;
     let reserved = u128::from(asked.numerator) * u128::from(members);
@@ -258,83 +240,83 @@ fn floor_objection(terms: &Terms, burst_tokens: u64) -> Option<Objection> {
             percent: percent_of_all(asked, members),
         });
     }
-    let least = terms.rate.cost.of_largest_packet(0);
+    let least = terms.least();
     let divisible = u128::from(least) * u128::from(members) <= u128::from(burst_tokens);
     (asked.numerator > 0 && burst_tokens >= least && !divisible).then_some(
         Objection::FloorWithoutBurst {
             members,
+            least,
             cost: terms.rate.cost,
         },
     )
 }
 
-/// What each member may always spend: its part of the rate, and of the burst at least one packet;
-/// or nothing, if that is more burst than there is.
+/// What each member may always spend of a divisible limit: its part of the rate, and of the burst
+/// at least one packet. All members' parts fit, as both are true of the whole.
 fn floor(terms: &Terms, budget: Amount, smallest_burst: Units) -> Amount {
     let share = share(terms);
-    let burst = share.of(budget.burst.0).max(smallest_burst.0);
-    let bursts = u128::from(burst) * u128::from(terms.max_members);
-    if bursts > u128::from(budget.burst.0) {
-        return Amount::ZERO;
-    }
     Amount {
         rate: UnitsPerSecond(share.of(budget.rate.0)),
-        burst: Units(burst),
+        burst: Units(share.of(budget.burst.0).max(smallest_burst.0)),
     }
 }
 
 fn doubts(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Vec<Doubt> {
-    if terms.promise == Promise::Local {
-        return Vec::new();
-    }
-    let members = terms.max_members;
-    let share = share(terms);
     let mut doubts = Vec::new();
-    if amounts.floor == Amount::ZERO {
-        doubts.push(Doubt::MovesWhole {
-            burst_tokens,
-            members,
-            cost: terms.rate.cost,
-        });
-    } else if u128::from(share.numerator)
-        * u128::from(members)
-        * u128::from(MUCH_RESERVED.denominator)
-        > u128::from(share.denominator) * u128::from(MUCH_RESERVED.numerator)
-    {
-        doubts.push(Doubt::Stranded {
-            members,
-            percent: percent_of_all(share, members),
-        });
+    if terms.per.is_some() {
+        doubts.extend(keyed::doubt(terms, amounts.scale, amounts.floor));
     }
+    if terms.is_leased() {
+        doubts.extend(lease_doubt(terms, amounts, burst_tokens));
+    }
+    if terms.on_expiry == Some(OnExpiry::Open) {
+        doubts.push(Doubt::Open);
+    }
+    doubts.extend(jumbo_doubt(terms, amounts));
     doubts
 }
 
-/// A bucket's numbers mean something else when the token or its scale changes. A promise that
-/// changes asks for a new one too: what a host may spend of a local limit, it may not of a strict.
-fn revision(cost: Cost, scale: Scale, promise: Promise) -> Revision {
-    let cost = match cost {
-        Cost::Packets => 1,
-        Cost::Bits => 2,
-        Cost::Connections => 3,
-    };
-    let promise = match promise {
-        Promise::Strict => 0,
-        Promise::Local => 1,
-        Promise::Elastic => 2,
-    };
-    Revision(promise << 16 | cost << 8 | u32::from(scale.fraction_bits))
+fn lease_doubt(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Option<Doubt> {
+    let members = terms.max_members;
+    if !amounts.is_divisible {
+        return Some(Doubt::MovesWhole {
+            burst_tokens,
+            members,
+            least: terms.least(),
+            cost: terms.rate.cost,
+        });
+    }
+    let share = share(terms);
+    let all = u128::from(share.numerator) * u128::from(members);
+    let is_much = all * u128::from(MUCH_RESERVED.denominator)
+        > u128::from(share.denominator) * u128::from(MUCH_RESERVED.numerator);
+    (is_much && !terms.is_closed()).then(|| Doubt::Stranded {
+        members,
+        percent: percent_of_all(share, members),
+    })
 }
 
-fn percent_of_all(share: Fraction, members: u32) -> u64 {
-    let percent = u128::from(share.numerator) * u128::from(members) * 100;
-    u64::try_from(percent.div_ceil(u128::from(share.denominator))).unwrap_or(u64::MAX)
-}
-
-/// The largest percentage with four decimals that `members` can have each.
-fn percent_per_member(members: u32) -> String {
-    let millionths = 100 * 10_000 / u64::from(members);
-    let text = format!("{}.{:04}", millionths / 10_000, millionths % 10_000);
-    text.trim_end_matches('0').trim_end_matches('.').into()
+/// Whether jumbo frames can pass while everything is well; a host on its floor may have room for
+/// less.
+fn jumbo_doubt(terms: &Terms, amounts: &Amounts) -> Option<Doubt> {
+    let cost = terms.rate.cost;
+    let enough = cost.of_frame(Cost::JUMBO_FRAME_BYTES, terms.overhead_bytes);
+    let most = match terms.per {
+        Some(_) => amounts.floor.burst,
+        None => amounts.budget.burst,
+    };
+    if most >= amounts.scale.units(enough).unwrap_or(Units::MAX) {
+        return None;
+    }
+    let bits = most.0 >> amounts.scale.fraction_bits;
+    let bursts = match terms.per {
+        Some(_) => amounts.budget.burst.0 / most.0.max(1),
+        None => 1,
+    };
+    Some(Doubt::NoJumboFrames {
+        bytes: bits / 8 - u64::from(terms.overhead_bytes),
+        enough: enough * bursts,
+    })
 }
 
 #[cfg(test)]
@@ -343,18 +325,64 @@ mod tests {
 
     use super::*;
 
+    /// A strict limit of one packet a second.
+    const fn plain() -> Terms {
+        Terms {
+            rate: Rate {
+                cost: Cost::Packets,
+                tokens: 1,
+                period: Duration::from_secs(1),
+            },
+            burst_tokens: None,
+            floor: None,
+            promise: Promise::Strict,
+            excess: None,
+            per: None,
+            on_expiry: None,
+            overhead_bytes: 0,
+            quic: false,
+            max_members: 64,
+        }
+    }
+
     fn terms() -> impl Strategy<Value = Terms> {
         (
-            prop_oneof![Just(Cost::Packets), Just(Cost::Bits)],
+            prop_oneof![
+                Just(Cost::Packets),
+                Just(Cost::Bits),
+                Just(Cost::Connections)
+            ],
             0_u64..1 << 42,
             prop_oneof![Just(1_u64), Just(60), Just(3_600)],
             option::of(0_u64..1 << 50),
             option::of((0_u64..=1_000, 1_000_u64..100_000)),
-            prop_oneof![Just(Promise::Strict), Just(Promise::Local)],
+            option::of(Just(Key::default())),
+            prop_oneof![
+                Just(Promise::Strict),
+                Just(Promise::Local),
+                Just(Promise::Elastic)
+            ],
+            option::of(prop_oneof![
+                Just(OnExpiry::Floor),
+                Just(OnExpiry::Closed),
+                Just(OnExpiry::Open)
+            ]),
+            0_u32..=256,
             1_u32..=4_096,
         )
             .prop_map(
-                |(cost, tokens, seconds, burst_tokens, floor, promise, max_members)| Terms {
+                |(
+                    cost,
+                    tokens,
+                    seconds,
+                    burst_tokens,
+                    floor,
+                    per,
+                    promise,
+                    on_expiry,
+                    overhead,
+                    max_members,
+                )| Terms {
                     rate: Rate {
                         cost,
                         tokens,
@@ -366,6 +394,11 @@ mod tests {
                         denominator,
                     }),
                     promise,
+                    excess: None,
+                    per,
+                    on_expiry,
+                    overhead_bytes: if cost == Cost::Bits { overhead } else { 0 },
+                    quic: false,
                     max_members,
                 },
             )
@@ -381,8 +414,18 @@ mod tests {
             prop_assert!(budget.rate <= UnitsPerSecond::MAX && budget.burst <= Units::MAX);
             prop_assert!(budget.burst >= smallest_burst);
             prop_assert!(floor == Amount::ZERO || floor.burst >= smallest_burst);
+            let members = u128::from(terms.max_members);
+            let splits = u128::from(smallest_burst.0) * members <= u128::from(budget.burst.0);
+            prop_assert_eq!(amounts.is_divisible, terms.is_leased() && splits);
+            if terms.per.is_some() {
+                prop_assert!(floor != Amount::ZERO);
+            } else if terms.promise == Promise::Strict {
+                prop_assert_eq!(
+                    floor == Amount::ZERO,
+                    !amounts.is_divisible || amounts.on_expiry == OnExpiry::Closed
+                );
+            }
             if terms.promise == Promise::Strict {
-                let members = u128::from(terms.max_members);
                 prop_assert!(u128::from(floor.rate.0) * members <= u128::from(budget.rate.0));
                 prop_assert!(u128::from(floor.burst.0) * members <= u128::from(budget.burst.0));
             }
@@ -403,9 +446,8 @@ mod tests {
             let terms = Terms {
                 rate: Rate { cost: Cost::Packets, tokens, period: Duration::from_secs(1) },
                 burst_tokens: Some(tokens * burst_seconds),
-                floor: None,
-                promise: Promise::Strict,
                 max_members: members,
+                ..plain()
             };
             prop_assert!(compile(&terms).is_ok());
         }
@@ -419,10 +461,7 @@ mod tests {
                 tokens: 30_000,
                 period: Duration::from_secs(1),
             },
-            burst_tokens: None,
-            floor: None,
-            promise: Promise::Strict,
-            max_members: 64,
+            ..plain()
         })
         .unwrap();
         let Amounts {
@@ -449,10 +488,7 @@ mod tests {
                 tokens: 1_000_000,
                 period: Duration::from_secs(1),
             },
-            burst_tokens: None,
-            floor: None,
-            promise: Promise::Strict,
-            max_members: 64,
+            ..plain()
         })
         .unwrap();
         assert_eq!(amounts.floor, Amount::ZERO);

@@ -35,7 +35,16 @@ struct Notes<'t> {
     lines: LineIndex<'t>,
     /// Lines with a syntax error: what else is found there is a consequence of it.
     broken_lines: BTreeSet<u32>,
-    problems: RefCell<Vec<Problem>>,
+    found: RefCell<Vec<Found>>,
+}
+
+/// A [`Problem`] at a byte. Ordered by that first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    byte: usize,
+    severity: Severity,
+    message: String,
+    suggestion: Option<String>,
 }
 
 impl<'t> Document<'t> {
@@ -44,14 +53,14 @@ impl<'t> Document<'t> {
     pub fn parse(text: &'t str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let lines = LineIndex::of(text);
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut broken_lines = BTreeSet::new();
+        let mut found = Vec::new();
         for error in errors {
-            let (line, column) = lines.position(error.span().map_or(0, |span| span.start));
+            let byte = error.span().map_or(0, |span| span.start);
             // One slip confuses the rest of its line; the first message is the useful one.
-            if problems.iter().all(|problem| problem.line != line) {
-                problems.push(Problem {
-                    line,
-                    column,
+            if broken_lines.insert(lines.line(byte)) {
+                found.push(Found {
+                    byte,
                     severity: Severity::Error,
                     message: error.message().to_owned(),
                     suggestion: None,
@@ -62,8 +71,8 @@ impl<'t> Document<'t> {
             root: root.into_inner(),
             notes: Notes {
                 lines,
-                broken_lines: problems.iter().map(|problem| problem.line).collect(),
-                problems: RefCell::new(problems),
+                broken_lines,
+                found: RefCell::new(found),
             },
         }
     }
@@ -85,9 +94,25 @@ impl<'t> Document<'t> {
     /// What reading came to: `value`, unless an error was noted.
     #[must_use]
     pub fn finish<T>(self, value: Option<T>) -> Outcome<T> {
-        let mut problems = self.notes.problems.into_inner();
-        problems.sort();
-        problems.dedup();
+        let mut found = self.notes.found.into_inner();
+        found.sort();
+        found.dedup();
+        let places: Vec<(u32, u32)> = self
+            .notes
+            .lines
+            .positions(found.iter().map(|found| found.byte))
+            .collect();
+        let problems: Vec<Problem> = found
+            .into_iter()
+            .zip(places)
+            .map(|(found, (line, column))| Problem {
+                line,
+                column,
+                severity: found.severity,
+                message: found.message,
+                suggestion: found.suggestion,
+            })
+            .collect();
         let failed = problems
             .iter()
             .any(|problem| problem.severity == Severity::Error);
@@ -101,13 +126,11 @@ impl<'t> Document<'t> {
 
 impl Notes<'_> {
     fn note(&self, byte: usize, severity: Severity, complaint: Complaint) {
-        let (line, column) = self.lines.position(byte);
-        if self.broken_lines.contains(&line) {
+        if self.broken_lines.contains(&self.lines.line(byte)) {
             return;
         }
-        self.problems.borrow_mut().push(Problem {
-            line,
-            column,
+        self.found.borrow_mut().push(Found {
+            byte,
             severity,
             message: complaint.message,
             suggestion: complaint.suggestion,
@@ -125,7 +148,7 @@ pub struct Table<'d> {
     /// As in the file: `[fleet]`; empty for the document itself.
     name: String,
     known: Vec<&'static str>,
-    /// Keys that the language has and that are not built yet.
+    /// Keys that the language has, and that are not built yet or belong elsewhere.
     announced: Vec<&'static str>,
     /// Keys that must be there and are not.
     missing: Vec<(&'static str, Complaint)>,
@@ -172,6 +195,23 @@ impl<'d> Table<'d> {
             if let Some(value) = self.find(key) {
                 value.key_error(
                     Complaint::new(format!("`{key}` is not supported yet")).suggest("remove it"),
+                );
+            }
+        }
+    }
+
+    /// Notes keys that are there although they belong elsewhere: each with its place.
+    pub fn misplaced(&mut self, keys: &[(&'static str, &str)]) {
+        for (key, place) in keys {
+            self.announced.push(key);
+            if let Some(value) = self.find(key) {
+                let here = match self.name.as_str() {
+                    "" => "outside every table".to_string(),
+                    name => format!("in {name}"),
+                };
+                value.key_error(
+                    Complaint::new(format!("`{key}` does not belong {here}"))
+                        .suggest(format!("write it in {place}")),
                 );
             }
         }
@@ -405,14 +445,18 @@ impl<'d> Value<'d> {
 
     /// Notes an error at the value.
     pub fn error(&self, complaint: Complaint) {
-        self.notes
-            .note(self.value.span().start, Severity::Error, complaint);
+        self.remark(Severity::Error, complaint);
     }
 
     /// Notes a warning at the value.
     pub fn warning(&self, complaint: Complaint) {
+        self.remark(Severity::Warning, complaint);
+    }
+
+    /// Notes something at the value, as bad as it is said to be.
+    pub fn remark(&self, severity: Severity, complaint: Complaint) {
         self.notes
-            .note(self.value.span().start, Severity::Warning, complaint);
+            .note(self.value.span().start, severity, complaint);
     }
 
     /// Notes an error at the key.
@@ -423,7 +467,7 @@ impl<'d> Value<'d> {
     /// The line that the value is on, from 1.
     #[must_use]
     pub fn line(&self) -> u32 {
-        self.notes.lines.position(self.value.span().start).0
+        self.notes.lines.line(self.value.span().start)
     }
 
     fn table_named(&self, name: &str) -> Option<Table<'d>> {

@@ -1,20 +1,24 @@
 //! The limits language: text in, a [`Policy`] or every problem at once out.
 //!
 //! [`check`] reads a limits file in three steps. `document` turns the text into tables and values
-//! that know their place; `syntax` turns each `[[limit]]` into a checked text;
-//! `compile` gives it a scale, a budget and a floor; `policy` looks at all limits together. No
-//! step stops at the first problem.
+//! that know their place; `syntax` and `matching` turn each `[[limit]]` into a checked text;
+//! `compile` and `keyed` give it a scale, a budget and a floor, or an `objection`; `policy` looks
+//! at all limits together. No step stops at the first problem.
 //!
 //! The first step, with [`quantity`] and [`Problem`], serves other files of the same style too.
 
 mod compile;
 pub mod document;
+mod keyed;
+mod matching;
 mod network;
+mod objection;
 mod overlap;
 mod policy;
 mod position;
 mod problem;
 pub mod quantity;
+mod revision;
 mod suggest;
 mod syntax;
 
@@ -30,11 +34,15 @@ pub const LANGUAGE_VERSION: u64 = 1;
 
 /// Most `to`, and most `from`, prefixes of one limit.
 pub const MAX_PREFIXES_PER_LIMIT: usize = 1_024;
-/// Most different `to`, and most different `from`, prefixes of one file. A data plane that holds
-/// two policies while it changes from one to the other needs room for twice as many.
-pub const MAX_PREFIXES: usize = 32_000;
+/// Most different `to` prefixes of one file. A data plane that holds two policies while it changes
+/// from one to the other needs room for twice as many; so it does for sources.
+pub const MAX_DESTINATION_PREFIXES: usize = 131_072;
+/// Most different `from` prefixes of one file: what its lists can hold.
+pub const MAX_SOURCE_PREFIXES: usize = MAX_SOURCE_LISTS * MAX_PREFIXES_PER_LIMIT;
 /// Most different `from` lists of one file.
 pub const MAX_SOURCE_LISTS: usize = 64;
+
+const _: () = assert!(MAX_SOURCE_PREFIXES == 65_536);
 /// Most port ranges of one limit, after overlapping and adjacent ones are merged.
 pub const MAX_PORT_RANGES: usize = 8;
 

@@ -8,16 +8,17 @@ use std::{
 };
 
 use super::{
-    LANGUAGE_VERSION, MAX_PREFIXES, MAX_SOURCE_LISTS,
-    compile::{self, Amounts, Key, Terms},
+    LANGUAGE_VERSION, MAX_DESTINATION_PREFIXES, MAX_SOURCE_LISTS,
+    compile::{self, Amounts, Terms},
     document::{Table, Value},
+    objection::Place,
     overlap,
     problem::Complaint,
     syntax::{self, LimitText},
 };
 use crate::{
     identity::LimitId,
-    policy::{FleetSettings, Limit, MAX_LIMITS, MEMBERS, Policy},
+    policy::{FleetSettings, Limit, MAX_LIMITS, MEMBERS, Policy, Promise, Unparsed},
     prefix::Prefix,
 };
 
@@ -35,7 +36,7 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
             "the file has no [[limit]]: it would lift every limit",
         ));
     }
-    root.not_supported_yet(&["fragments", "unparsed"]);
+    root.misplaced(&[("max_members", "[fleet]"), ("unparsed", "[fleet]")]);
     root.finish();
     let tables = tables?;
     if tables.len() > MAX_LIMITS {
@@ -69,10 +70,14 @@ fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
         Some(value) => value.integer(bounds),
         None => Some(u64::from(default.max_members)),
     };
+    let unparsed = match table.optional("unparsed") {
+        Some(value) => value.one_of(&[("drop", Unparsed::Drop), ("pass", Unparsed::Pass)]),
+        None => Some(default.unparsed),
+    };
     table.finish();
     Some(FleetSettings {
         max_members: u32::try_from(max_members?).ok()?,
-        ..default
+        unparsed: unparsed?,
     })
 }
 
@@ -80,17 +85,19 @@ fn fleet_settings(mut table: Table<'_>) -> Option<FleetSettings> {
 /// rest of the file is not looked at, to bound the work.
 fn check_totals(texts: &[LimitText<'_>]) -> Option<()> {
     let mut destinations: BTreeSet<Prefix> = BTreeSet::new();
-    let mut sources: BTreeSet<Prefix> = BTreeSet::new();
     let mut source_lists: BTreeSet<&[Prefix]> = BTreeSet::new();
     for text in texts {
-        destinations.extend(&text.matches.to);
-        sources.extend(&text.matches.from);
-        if !text.matches.from.is_empty() {
-            source_lists.insert(&text.matches.from);
+        let matches = &text.matching.matches;
+        destinations.extend(&matches.to);
+        if !matches.from.is_empty() {
+            source_lists.insert(&matches.from);
         }
         for (what, found, most) in [
-            ("different `to` prefixes", destinations.len(), MAX_PREFIXES),
-            ("different `from` prefixes", sources.len(), MAX_PREFIXES),
+            (
+                "different `to` prefixes",
+                destinations.len(),
+                MAX_DESTINATION_PREFIXES,
+            ),
             (
                 "different `from` lists",
                 source_lists.len(),
@@ -139,23 +146,21 @@ fn check_names(texts: &[LimitText<'_>]) {
 
 /// The limit that a text means; what stands in its way, and what is doubtful, is noted.
 fn limit(text: LimitText<'_>, max_members: u32) -> Option<Limit> {
-    let terms = Terms {
-        rate: text.rate.meaning,
-        burst_tokens: text.burst_tokens.as_ref().map(|burst| burst.meaning),
-        floor: text.floor.as_ref().map(|floor| floor.meaning),
-        promise: text.promise,
-        max_members,
-    };
+    let terms = terms(&text, max_members);
     match compile::compile(&terms) {
         Ok((amounts, doubts)) => {
             for doubt in doubts {
-                place(&text, doubt.key()).warning(Complaint::new(doubt.to_string()));
+                let complaint = Complaint {
+                    message: doubt.to_string(),
+                    suggestion: doubt.suggestion(),
+                };
+                place(&text, doubt.place()).remark(doubt.severity(), complaint);
             }
-            Some(assembled(text, terms, amounts))
+            Some(assembled(text, &terms, amounts))
         }
         Err(objections) => {
             for objection in objections {
-                place(&text, objection.key())
+                place(&text, objection.place())
                     .error(Complaint::new(objection.to_string()).suggest(objection.suggestion()));
             }
             None
@@ -163,38 +168,63 @@ fn limit(text: LimitText<'_>, max_members: u32) -> Option<Limit> {
     }
 }
 
-fn assembled(text: LimitText<'_>, terms: Terms, amounts: Amounts) -> Limit {
+fn terms(text: &LimitText<'_>, max_members: u32) -> Terms {
+    let default_promise = match text.per {
+        Some(_) => Promise::Elastic,
+        None => Promise::Strict,
+    };
+    Terms {
+        rate: text.rate.meaning,
+        burst_tokens: text.burst_tokens.as_ref().map(|burst| burst.meaning),
+        floor: text.floor.as_ref().map(|floor| floor.meaning),
+        promise: text
+            .promise
+            .as_ref()
+            .map_or(default_promise, |promise| promise.meaning),
+        excess: text.excess.as_ref().map(|excess| excess.meaning),
+        per: text.per.as_ref().map(|per| per.meaning),
+        on_expiry: text.on_expiry.as_ref().map(|on_expiry| on_expiry.meaning),
+        overhead_bytes: text.overhead_bytes,
+        quic: text.quic,
+        max_members,
+    }
+}
+
+fn assembled(text: LimitText<'_>, terms: &Terms, amounts: Amounts) -> Limit {
     let name = text.name.meaning;
     Limit {
         id: LimitId::of(&name),
         name,
         revision: amounts.revision,
-        matches: text.matches,
+        matches: text.matching.matches,
+        per: terms.per,
         cost: terms.rate.cost,
+        overhead_bytes: terms.overhead_bytes,
+        quic: terms.quic,
         scale: amounts.scale,
         budget: amounts.budget,
         floor: amounts.floor,
         smallest_burst: amounts.smallest_burst,
-        promise: text.promise,
-        per: None,
-        overhead_bytes: 0,
-        quic: false,
-        is_divisible: amounts.floor != crate::amount::Amount::ZERO,
-        excess: None,
-        on_expiry: crate::policy::OnExpiry::Floor,
+        is_divisible: amounts.is_divisible,
+        promise: terms.promise,
+        excess: amounts.excess,
+        on_expiry: amounts.on_expiry,
         mode: text.mode,
     }
 }
 
-/// The value that a key has, or the rate, from which absent ones are derived.
-fn place<'t, 'd>(text: &'t LimitText<'d>, key: Key) -> &'t Value<'d> {
+/// The value that a key has, or what it is derived from if it is absent.
+fn place<'t, 'd>(text: &'t LimitText<'d>, place: Place) -> &'t Value<'d> {
     let rate = &text.rate.value;
-    match key {
-        Key::Rate => rate,
-        Key::Burst => text
-            .burst_tokens
-            .as_ref()
-            .map_or(rate, |burst| &burst.value),
-        Key::Floor => text.floor.as_ref().map_or(rate, |floor| &floor.value),
-    }
+    let per = text.per.as_ref().map(|per| &per.value);
+    let written = match place {
+        Place::Rate => None,
+        Place::Burst => text.burst_tokens.as_ref().map(|burst| &burst.value),
+        Place::Floor => text.floor.as_ref().map(|floor| &floor.value),
+        Place::Per => per,
+        Place::Promise => text.promise.as_ref().map(|promise| &promise.value).or(per),
+        Place::Excess => text.excess.as_ref().map(|excess| &excess.value),
+        Place::OnExpiry => text.on_expiry.as_ref().map(|on_expiry| &on_expiry.value),
+    };
+    written.unwrap_or(rate)
 }

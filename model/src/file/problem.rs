@@ -10,6 +10,8 @@ pub enum Severity {
     Error,
     /// The file can be used, and probably does not say what was meant.
     Warning,
+    /// The file says what was meant, with a consequence that is easily missed.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -17,6 +19,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers with units: rates, sizes, durations, percentages. Exact, no floating point.
 //!
-//! `100k packets/s`, `1.5 Gbit/s`, `20 MB`… A prefix is decimal (k = 1,000) and stands with the
+//! `100k packets/s`, `1.5 Gbit/s`, `2k connections`… A prefix is decimal (k = 1,000) and stands with the
 //! number or with the unit. A byte is eight bits.
 
 use core::time::Duration;
@@ -20,7 +20,7 @@ pub struct Rate {
     pub period: Duration,
 }
 
-/// A number of packets or bits.
+/// A number of packets, bits or connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// What is counted.
@@ -265,7 +265,7 @@ fn measure(text: &str, examples: &str) -> Result<(Decimal, Unit), Complaint> {
     if PREFIXES.iter().any(|(prefix, _)| *prefix == unit) {
         return Err(
             Complaint::new(format!("\"{}\" has no unit", text.trim().escape_debug()))
-                .suggest("add packets, bit or byte"),
+                .suggest("add packets, connections, bit or byte"),
         );
     }
     // "k packets" and "kbit" alike; "packets" has no prefix.
@@ -277,10 +277,7 @@ fn measure(text: &str, examples: &str) -> Result<(Decimal, Unit), Complaint> {
             "packet" | "packets" => (Cost::Packets, 1),
             "bit" | "bits" => (Cost::Bits, 1),
             "byte" | "bytes" => (Cost::Bits, 8),
-            "connection" | "connections" => {
-                return Err(Complaint::new("counting connections is not supported yet")
-                    .suggest("count packets, bit or byte"));
-            }
+            "connection" | "connections" => (Cost::Connections, 1),
             _ => continue,
         };
         let factor = factor * tokens;
@@ -292,16 +289,28 @@ fn measure(text: &str, examples: &str) -> Result<(Decimal, Unit), Complaint> {
                 .get(..1)
                 .is_some_and(|first| first.eq_ignore_ascii_case(prefix))
     });
-    let words = ["packets", "packet", "bits", "bit", "bytes", "byte"];
+    let words = [
+        "packets",
+        "packet",
+        "connections",
+        "connection",
+        "bits",
+        "bit",
+        "bytes",
+        "byte",
+    ];
     let rest = unit.get(1..).unwrap_or_default().trim_start();
     match prefix_meant {
         Some((prefix, _)) if words.contains(&rest) => Err(unknown().suggest(format!(
             "prefixes are k, M and G: did you mean \"{prefix} {rest}\"?"
         ))),
-        _ => match super::suggest::closest(unit, words) {
-            Some(meant) => Err(unknown().suggest(format!("did you mean \"{meant}\"?"))),
-            None => Err(unknown().suggest("units are packets, bit and byte, with k, M or G")),
-        },
+        _ => {
+            match super::suggest::closest(unit, words) {
+                Some(meant) => Err(unknown().suggest(format!("did you mean \"{meant}\"?"))),
+                None => Err(unknown()
+                    .suggest("units are packets, connections, bit and byte, with k, M or G")),
+            }
+        }
     }
 }
 
@@ -319,6 +328,7 @@ fn abbreviation(text: &str) -> Option<String> {
         .find_map(|(prefix, _)| Some((*prefix, unit.strip_prefix(prefix)?)))?;
     match unit.trim_start() {
         "pps" => Some(format!("{number}{prefix} packets/s")),
+        "cps" => Some(format!("{number}{prefix} connections/s")),
         "bps" => Some(format!("{number} {prefix}bit/s")),
         "Bps" => Some(format!("{number} {prefix}byte/s")),
         _ => None,
@@ -358,6 +368,8 @@ mod tests {
             ("1 kbyte/s", Cost::Bits, 8_000, SECOND),
             ("0.125 byte/s", Cost::Bits, 1, SECOND),
             ("2 bytes/min", Cost::Bits, 16, minute),
+            ("1 connection/s", Cost::Connections, 1, SECOND),
+            ("2k connections/min", Cost::Connections, 2_000, minute),
         ] {
             let expected = Rate {
                 cost,

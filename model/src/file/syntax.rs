@@ -1,20 +1,15 @@
 //! One `[[limit]]`: what it says, key by key.
 
-use std::{borrow::ToOwned, format, string::String, vec::Vec};
+use std::{borrow::ToOwned, format, string::String};
 
 use super::{
-    MAX_PORT_RANGES, MAX_PREFIXES_PER_LIMIT,
     document::{Table, Value},
+    matching::{self, MatchText},
     problem::Complaint,
     quantity::{self, Fraction, Rate, plural},
 };
-use crate::{
-    policy::{Match, Mode, PortRange, Promise, Protocol},
-    prefix::Prefix,
-};
+use crate::policy::{Cost, Key, Limit, Mode, OnExpiry, Promise};
 
-/// Most entries of `ports`, before they are merged.
-const MAX_PORTS: usize = 1_024;
 /// Longest name.
 const NAME_BYTES: usize = 63;
 
@@ -27,13 +22,16 @@ pub(super) struct Placed<'d, T> {
 /// What a `[[limit]]` says.
 pub(super) struct LimitText<'d> {
     pub(super) name: Placed<'d, String>,
-    pub(super) matches: Match,
-    /// The places of `matches.to`, one each.
-    pub(super) to: Vec<Value<'d>>,
+    pub(super) matching: MatchText<'d>,
+    pub(super) per: Option<Placed<'d, Key>>,
     pub(super) rate: Placed<'d, Rate>,
     pub(super) burst_tokens: Option<Placed<'d, u64>>,
+    pub(super) overhead_bytes: u32,
+    pub(super) quic: bool,
+    pub(super) promise: Option<Placed<'d, Promise>>,
+    pub(super) excess: Option<Placed<'d, Fraction>>,
     pub(super) floor: Option<Placed<'d, Fraction>>,
-    pub(super) promise: Promise,
+    pub(super) on_expiry: Option<Placed<'d, OnExpiry>>,
     pub(super) mode: Mode,
 }
 
@@ -41,81 +39,105 @@ pub(super) struct LimitText<'d> {
 pub(super) fn read(mut table: Table<'_>) -> Option<LimitText<'_>> {
     let name = table
         .required("name", "\"my-limit\"")
-        .and_then(|value| placed(value, name));
-    let (to_places, to) = prefixes(table.optional("to"));
-    let (_, from) = prefixes(table.optional("from"));
-    let protocol = table
-        .optional("proto")
-        .map_or(Some(Protocol::Any), |value| {
-            value.one_of(&[
-                ("udp", Protocol::Udp),
-                ("tcp", Protocol::Tcp),
-                ("icmp", Protocol::Icmp),
-                ("any", Protocol::Any),
-            ])
-        });
-    let ports = table
-        .optional("ports")
-        .map_or_else(Vec::new, |value| ports(&value, protocol));
+        .and_then(|value| parsed(value, name));
+    let matching = matching::read(&mut table);
+    let per = unless_wrong(table.optional("per"), |value| placed(value, key));
     let rate = table
         .required("rate", "\"100k packets/s\"")
-        .and_then(|value| placed(value, quantity::rate));
-    let burst = unless_wrong(table.optional("burst"), quantity::size);
-    let promise = promise(&mut table);
-    let floor = unless_wrong(table.optional("floor"), quantity::percentage);
-    check_expiry(&mut table);
+        .and_then(|value| parsed(value, quantity::rate));
+    let burst = unless_wrong(table.optional("burst"), |value| {
+        parsed(value, quantity::size)
+    });
+    let overhead = unless_wrong(table.optional("overhead"), |value| {
+        placed(value, |value| {
+            let bytes = value.integer(0..=u64::from(Limit::MOST_OVERHEAD_BYTES))?;
+            u32::try_from(bytes).ok()
+        })
+    });
+    let quic = unless_wrong(table.optional("quic"), |value| {
+        placed(value, Value::boolean)
+    });
+    let promise = unless_wrong(table.optional("promise"), |value| {
+        placed(value, |value| {
+            value.one_of(&[
+                ("strict", Promise::Strict),
+                ("local", Promise::Local),
+                ("elastic", Promise::Elastic),
+            ])
+        })
+    });
+    let excess = unless_wrong(table.optional("excess"), |value| {
+        parsed(value, quantity::percentage)
+    });
+    let floor = unless_wrong(table.optional("floor"), |value| {
+        parsed(value, quantity::percentage)
+    });
+    let on_expiry = unless_wrong(table.optional("on_expiry"), |value| {
+        placed(value, |value| {
+            value.one_of(&[
+                ("floor", OnExpiry::Floor),
+                ("closed", OnExpiry::Closed),
+                ("open", OnExpiry::Open),
+            ])
+        })
+    });
     let mode = table.optional("mode").map_or(Some(Mode::Enforce), |value| {
         value.one_of(&[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])
     });
-    table.not_supported_yet(&[
-        "per",
-        "excess",
-        "tcp_flags",
-        "fragments",
-        "unparsed",
-        "overhead",
-    ]);
+    table.misplaced(&[("max_members", "[fleet]"), ("unparsed", "[fleet]")]);
     table.finish();
 
+    if let Some(quic) = &quic {
+        matching::check(&matching, rate.as_ref(), quic.as_ref());
+    }
     let rate = rate?;
     let burst_tokens = match burst? {
         Some(burst) => Some(burst_tokens(burst, &rate)?),
         None => None,
     };
+    let overhead = overhead?;
+    if let Some(overhead) = &overhead {
+        check_overhead(overhead, &rate);
+    }
     Some(LimitText {
         name: name?,
-        matches: Match {
-            to,
-            protocol: protocol.unwrap_or_default(),
-            ports,
-            from,
-            ..Match::default()
-        },
-        to: to_places,
-        burst_tokens,
+        matching,
+        per: per?,
         rate,
-        floor: floor?,
+        burst_tokens,
+        overhead_bytes: overhead.map_or(0, |overhead| overhead.meaning),
+        quic: quic?.is_some_and(|quic| quic.meaning),
         promise: promise?,
+        excess: excess?,
+        floor: floor?,
+        on_expiry: on_expiry?,
         mode: mode?,
     })
 }
 
 fn placed<'d, T>(
     value: Value<'d>,
+    read: impl FnOnce(&Value<'d>) -> Option<T>,
+) -> Option<Placed<'d, T>> {
+    let meaning = read(&value)?;
+    Some(Placed { meaning, value })
+}
+
+fn parsed<'d, T>(
+    value: Value<'d>,
     read: impl FnOnce(&'d str) -> Result<T, Complaint>,
 ) -> Option<Placed<'d, T>> {
-    let meaning = value.parsed(read)?;
-    Some(Placed { meaning, value })
+    placed(value, |value| value.parsed(read))
 }
 
 /// An absent key is `Some(None)`; one that is there and wrong is `None`, as a default in its place
 /// would bring on complaints about what nobody wrote.
 fn unless_wrong<'d, T>(
     value: Option<Value<'d>>,
-    read: impl FnOnce(&'d str) -> Result<T, Complaint>,
+    read: impl FnOnce(Value<'d>) -> Option<Placed<'d, T>>,
 ) -> Option<Option<Placed<'d, T>>> {
     match value {
-        Some(value) => placed(value, read).map(Some),
+        Some(value) => read(value).map(Some),
         None => Some(None),
     }
 }
@@ -148,88 +170,33 @@ fn name(text: &str) -> Result<String, Complaint> {
     })
 }
 
-/// The prefixes of `to` or `from`, with their places. One inside another would match nothing
-/// more: it is left out, with a warning.
-fn prefixes(value: Option<Value<'_>>) -> (Vec<Value<'_>>, Vec<Prefix>) {
-    let read = value
-        .and_then(|value| value.prefixes(MAX_PREFIXES_PER_LIMIT))
-        .unwrap_or_default();
-    let all: Vec<Prefix> = read.iter().map(|(_, prefix)| *prefix).collect();
-    let covered_by = |index: usize| {
-        all.iter().enumerate().find_map(|(other, wider)| {
-            let wider_or_first = *wider != all[index] || other < index;
-            (other != index && wider_or_first && wider.contains(all[index])).then_some(*wider)
-        })
+/// `{ source_v4 = 32, source_v6 = 64 }`; what is left out has its default.
+fn key(value: &Value<'_>) -> Option<Key> {
+    let mut table = value.table()?;
+    let default = Key::default();
+    let mut length = |key, default: u8, most| match table.optional(key) {
+        Some(value) => u8::try_from(value.integer(1..=most)?).ok(),
+        None => Some(default),
     };
-    read.into_iter()
-        .enumerate()
-        .filter_map(|(index, (value, prefix))| match covered_by(index) {
-            None => Some((value, prefix)),
-            Some(wider) => {
-                value.warning(
-                    Complaint::new(format!("{prefix} is already covered by {wider}"))
-                        .suggest("remove it"),
-                );
-                None
-            }
-        })
-        .unzip()
+    let source_v4 = length("source_v4", default.source_v4, 32);
+    let source_v6 = length("source_v6", default.source_v6, 128);
+    table.finish();
+    Some(Key {
+        source_v4: source_v4?,
+        source_v6: source_v6?,
+    })
 }
 
-/// The port ranges, sorted, overlapping and adjacent ones merged.
-fn ports(value: &Value<'_>, protocol: Option<Protocol>) -> Vec<PortRange> {
-    if let Some(protocol @ (Protocol::Any | Protocol::Icmp)) = protocol {
-        let (name, why) = match protocol {
-            Protocol::Icmp => ("icmp", "has no ports"),
-            _ => ("any", "includes protocols without ports"),
-        };
-        value.key_error(
-            Complaint::new(format!("`ports` with proto \"{name}\", which {why}"))
-                .suggest("write `proto = \"udp\"` or `proto = \"tcp\"`"),
-        );
-    }
-    let merged = value.port_ranges(MAX_PORTS).unwrap_or_default();
-    if merged.len() > MAX_PORT_RANGES {
-        value.error(
+/// Only bits depend on how long a frame is.
+fn check_overhead(overhead: &Placed<'_, u32>, rate: &Placed<'_, Rate>) {
+    let cost = rate.meaning.cost;
+    if cost != Cost::Bits {
+        overhead.value.key_error(
             Complaint::new(format!(
-                "`ports` has {} separate ranges, expected at most {MAX_PORT_RANGES}",
-                merged.len()
+                "`overhead` with a rate of {}, which cost the same whatever their length",
+                plural(cost)
             ))
-            .suggest("use wider ranges, or several limits"),
-        );
-    }
-    merged
-}
-
-/// `promise`, unless it is one that is not built yet.
-fn promise(table: &mut Table<'_>) -> Option<Promise> {
-    let Some(value) = table.optional("promise") else {
-        return Some(Promise::Strict);
-    };
-    let promise = value.one_of(&[
-        ("strict", Some(Promise::Strict)),
-        ("local", Some(Promise::Local)),
-        ("elastic", None),
-    ])?;
-    if promise.is_none() {
-        value.error(
-            Complaint::new("the promise \"elastic\" is not supported yet")
-                .suggest("write \"strict\" or \"local\""),
-        );
-    }
-    promise
-}
-
-/// `on_expiry` has one meaning that is built.
-fn check_expiry(table: &mut Table<'_>) {
-    let Some(value) = table.optional("on_expiry") else {
-        return;
-    };
-    let words = [("floor", "floor"), ("closed", "closed"), ("open", "open")];
-    if let Some(other @ ("closed" | "open")) = value.one_of(&words) {
-        value.error(
-            Complaint::new(format!("on_expiry \"{other}\" is not supported yet"))
-                .suggest("write \"floor\""),
+            .suggest("remove it, or give the rate in bit or byte"),
         );
     }
 }
