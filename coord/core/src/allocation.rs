@@ -40,11 +40,19 @@ pub fn targets(limit: &Limit, participants: &[Participant], book: &Book) -> Vec<
         .sum();
     let absent = book.total(limit.id).saturating_sub(present);
     let budget = limit.budget.saturating_sub(absent);
-    if limit.is_divisible {
+    if limit.is_divisible && !is_crowded(limit, budget, participants.len()) {
         divided(limit, budget, participants, book)
     } else {
         whole(limit, budget, participants, book)
     }
+}
+
+/// Whether there is not burst enough for a packet on every host after all. Where floors are reserved
+/// there is; without, more hosts than the policy reckons with may have joined, or absent ones may
+/// keep much.
+fn is_crowded(limit: &Limit, budget: Amount, members: usize) -> bool {
+    let least = limit.smallest_burst.0.saturating_mul(members as u64);
+    limit.floor == Amount::ZERO && least > budget.burst.0
 }
 
 fn divided(
@@ -73,10 +81,12 @@ fn divided(
     }
 }
 
-/// Bursts follow rates: each member's floor burst, and the rest in proportion.
+/// Bursts follow rates: each member's floor burst, and the rest in proportion. A limit without
+/// floors has to leave every member room for a packet too, or a small rate could never be used.
 fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
-    let floors = limit.floor.burst.0.saturating_mul(rates.len() as u64);
-    let rest = u128::from(budget.burst.0.saturating_sub(floors));
+    let base = limit.floor.burst.0.max(limit.smallest_burst.0);
+    let bases = base.saturating_mul(rates.len() as u64);
+    let rest = u128::from(budget.burst.0.saturating_sub(bases));
     let total: u128 = rates.iter().copied().map(u128::from).sum();
     rates
         .iter()
@@ -86,7 +96,7 @@ fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
             let part = u64::try_from(part).unwrap_or(0);
             Amount {
                 rate: UnitsPerSecond(*rate),
-                burst: Units(limit.floor.burst.0 + part),
+                burst: Units(base + part),
             }
         })
         .collect()

@@ -69,6 +69,15 @@ pub fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: bool) ->
     }
 }
 
+/// A limit that reserves nothing, and is divided all the same.
+pub fn closed(name: &str, rate: u64, burst: u64) -> Limit {
+    Limit {
+        floor: Amount::ZERO,
+        on_expiry: OnExpiry::Closed,
+        ..limit(name, rate, burst, 0, false)
+    }
+}
+
 pub fn policy() -> Policy {
     Policy {
         fleet: FleetSettings {
@@ -78,6 +87,7 @@ pub fn policy() -> Policy {
         limits: vec![
             limit("wide", 30_000, 3_000, 40, false),
             limit("narrow", 5, 2, 0, true),
+            closed("shut", 10_000, 8),
         ]
         .into(),
     }

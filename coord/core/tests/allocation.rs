@@ -1,0 +1,70 @@
+//! What limits without floors are divided into.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use harness::{closed, limit};
+use weir_coord_core::{
+    allocation::{Participant, step, targets},
+    book::{Book, Entry},
+};
+use weir_model::{Amount, Limit, NodeId, UnitsPerSecond};
+
+fn participants(demands: &[u64]) -> Vec<Participant> {
+    let participant = |(number, demand): (u128, &u64)| Participant {
+        node: NodeId::from_u128(number),
+        weight: 1,
+        demand: UnitsPerSecond(demand << 10),
+    };
+    (1..).zip(demands).map(participant).collect()
+}
+
+fn divided(limit: &Limit, demands: &[u64]) -> Vec<Entry> {
+    let mut book = Book::default();
+    book.set_limits([limit]);
+    let participants = participants(demands);
+    let targets = targets(limit, &participants, &book);
+    step(limit, &participants, &targets, &book)
+}
+
+/// However little a member asks for beside the others, a packet of it fits.
+#[test]
+fn every_member_of_a_closed_limit_has_room_for_a_packet() {
+    for (burst, demands) in [
+        (8, vec![1_000_000, 1, 0, 0, 0, 0, 0, 0]),
+        (8, vec![10_000; 8]),
+        (100, vec![1_000_000, 300]),
+        (1, vec![1_000_000]),
+    ] {
+        let limit = closed("shut", 10_000, burst);
+        let entries = divided(&limit, &demands);
+        let sum: Amount = entries.iter().map(|entry| entry.amount).sum();
+        assert!(sum.fits(limit.budget), "{demands:?}");
+        for (entry, demand) in entries.iter().zip(&demands) {
+            assert_eq!(entry.floor, Amount::ZERO, "{demands:?}");
+            assert!(entry.amount.burst >= limit.smallest_burst, "{demands:?}");
+            assert!(entry.amount.rate.0 > 0 || *demand == 0, "{demands:?}");
+        }
+    }
+}
+
+/// More members than the burst has packets for: nobody gets a burst that no packet fits in.
+#[test]
+fn a_burst_that_does_not_suffice_moves_whole() {
+    let limit = closed("shut", 10_000, 8);
+    let entries = divided(&limit, &[5, 5, 5, 5, 5, 5, 5, 5, 1_000_000]);
+    let (holder, others) = entries.split_last().unwrap();
+    assert_eq!(holder.amount, limit.budget);
+    assert!(others.iter().all(|entry| entry.amount == Amount::ZERO));
+}
+
+#[test]
+fn floors_are_the_base_where_there_are_some() {
+    let limit = limit("wide", 30_000, 3_000, 40, false);
+    let entries = divided(&limit, &[1_000_000, 0]);
+    assert_eq!(entries[1].amount.rate, limit.floor.rate);
+    assert!(entries[1].amount.burst >= limit.floor.burst);
+    let rest = limit.budget.saturating_sub(entries[1].amount);
+    assert_eq!(entries[0].amount.rate, rest.rate);
+    assert!(entries[0].amount.fits(rest));
+}
