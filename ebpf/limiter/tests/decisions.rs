@@ -2,43 +2,13 @@
 
 mod support;
 
-use support::{Host, ipv4, ipv6};
-use weir_abi::{Cost, PortRange, Protocol, Reason, Rule, maps};
-
-fn udp(port: u16) -> Vec<u8> {
-    let [high, low] = port.to_be_bytes();
-    ipv4(17, 0, 5, &[0x0f, 0xa0, high, low])
-}
-
-fn any() -> Rule {
-    Rule {
-        limit: 1,
-        ..Rule::default()
-    }
-}
-
-fn on_port(port: u16) -> Rule {
-    let mut rule = Rule {
-        protocol: Protocol::Udp as u8,
-        port_ranges: 1,
-        ..any()
-    };
-    rule.ports[0] = PortRange {
-        first: port,
-        last: port,
-    };
-    rule
-}
-
-/// How many of so many packets pass.
-fn passed(host: &Host, frame: &[u8], packets: usize) -> usize {
-    (0..packets).filter(|_| host.decide(frame).passes()).count()
-}
+use support::{Host, any, frames::tcp_header, ipv4, ipv6, on_port, tcp, udp};
+use weir_abi::{Cost, Reason, Rule, maps};
 
 #[test]
 fn a_limit_that_refuses_costs_the_others_nothing() {
     let host = Host::new([(any(), 100), (any(), 3), (any(), 50)]);
-    assert_eq!(passed(&host, &udp(53), 40), 3);
+    assert_eq!(host.passed(&udp(53), 40), 3);
     // Were the others charged, these would be spent.
     let spent = [host.counted(0), host.counted(1), host.counted(2)];
     for counted in spent {
@@ -48,15 +18,15 @@ fn a_limit_that_refuses_costs_the_others_nothing() {
     assert_eq!(spent[1].over_limit.packets, 37);
     assert_eq!(spent[2].refused_elsewhere.packets, 37);
     let mut alone = host;
-    alone.service.as_mut().unwrap().count = 1;
-    assert_eq!(passed(&alone, &udp(53), 200), 97);
+    alone.services[0].count = 1;
+    assert_eq!(alone.passed(&udp(53), 200), 97);
 }
 
 #[test]
 fn shadow_mode_passes_and_counts_what_it_would_have_dropped() {
     let shadow = Rule { shadow: 1, ..any() };
     let host = Host::new([(shadow, 5), (any(), 20)]);
-    assert_eq!(passed(&host, &udp(53), 30), 20);
+    assert_eq!(host.passed(&udp(53), 30), 20);
     let counted = host.counted(0);
     assert_eq!(counted.passed.packets, 20);
     assert_eq!(counted.would_drop.packets, 15);
@@ -76,7 +46,7 @@ fn bits_are_those_of_the_whole_frame() {
     let mut frame = udp(53);
     frame.resize(1_000, 0);
     let host = Host::new([(bits, 3 * 1_024 * 8 + 8_000)]);
-    assert_eq!(passed(&host, &frame, 10), 3);
+    assert_eq!(host.passed(&frame, 10), 3);
     assert_eq!(host.counted(0).passed.tokens, 3 * 1_024 * 8);
     assert_eq!(host.counted(0).over_limit.bytes, 7_000);
 }
@@ -105,8 +75,7 @@ fn protocol_ports_and_source_are_all_asked_for() {
     host.source_sets = 0b100;
     assert_eq!(host.decide(&udp(53)), Reason::OverLimit);
     assert_eq!(host.decide(&udp(54)), Reason::NoMatch);
-    let tcp = ipv4(6, 0, 5, &[0x0f, 0xa0, 0, 53]);
-    assert_eq!(host.decide(&tcp), Reason::NoMatch);
+    assert_eq!(host.decide(&tcp(53, 0)), Reason::NoMatch);
 }
 
 #[test]
@@ -130,7 +99,7 @@ fn a_later_fragment_bypasses_no_port() {
 #[test]
 fn management_needs_port_and_source_of_one_entry() {
     let mut host = Host::new([(any(), 0)]);
-    let ssh = |ports: [u8; 4]| ipv4(6, 0, 5, &ports);
+    let ssh = |ports: [u8; 4]| ipv4(6, 0, 5, &[&ports[..], &tcp_header(0, 0)[4..]].concat());
     host.management_ports = vec![
         (maps::PORTS as u32 + 22, 0b01),
         (maps::PORTS as u32 + 179, 0b10),
@@ -211,7 +180,7 @@ fn every_packet_is_counted_once() {
     assert_eq!(totals.received.bytes, bytes as u64);
     let counted: Vec<u64> = totals.by_reason.iter().map(|tally| tally.packets).collect();
     // In the order of `Reason::ALL`.
-    assert_eq!(counted, [3, 1, 1, 1, 2, 0, 1, 0]);
+    assert_eq!(counted, [3, 1, 1, 1, 2, 0, 1, 0, 0, 0, 0, 0]);
     let bytes: u64 = totals.by_reason.iter().map(|tally| tally.bytes).sum();
     assert_eq!(bytes, totals.received.bytes);
 }

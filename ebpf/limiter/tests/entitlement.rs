@@ -6,107 +6,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{cell::UnsafeCell, ptr::NonNull};
+mod support;
+
+use std::ptr::NonNull;
 
 use proptest::prelude::*;
-use weir_abi::{InstallRequest, InstallStatus, LimitSlot, Operation};
-use weir_limiter::{LimitRef, SharedMemory, charge, install, multiplier, standing};
+use support::limit::{Limit, Piece};
+use weir_abi::{InstallStatus, LimitSlot};
+use weir_limiter::{LimitRef, SharedMemory};
 
 const NANOS: i128 = 1_000_000_000;
-
-/// A limit as the kernel has it.
-struct Limit {
-    slot: Box<UnsafeCell<LimitSlot>>,
-}
-
-impl Limit {
-    fn new(now: u64) -> Self {
-        let limit = Self {
-            slot: Box::default(),
-        };
-        let request = InstallRequest {
-            operation: Operation::Create as u16,
-            ..REQUEST
-        };
-        assert_eq!(
-            install(limit.memory(), &request, now),
-            InstallStatus::Installed
-        );
-        limit
-    }
-
-    fn memory(&self) -> LimitRef<'_, SharedMemory> {
-        // SAFETY: boxed for as long as `self` lives, and only accessed through `LimitRef`.
-        unsafe { LimitRef::new(NonNull::new_unchecked(self.slot.get())) }
-    }
-
-    fn grant(&self, grant: &Piece, now: u64) -> InstallStatus {
-        let request = InstallRequest {
-            rate_multiplier: multiplier(grant.rate),
-            burst: grant.burst,
-            floor_multiplier: multiplier(grant.floor_rate),
-            floor_burst: grant.floor_burst,
-            expires_ns: grant.expires,
-            ..REQUEST
-        };
-        install(self.memory(), &request, now)
-    }
-
-    fn offer(&self, cost: u64, now: u64) -> bool {
-        let limit = self.memory();
-        let standing = standing(&limit.grant().unwrap(), now);
-        let level = limit.level();
-        match charge(level, standing, cost) {
-            Some(charged) => {
-                assert_eq!(limit.exchange_level(level, charged), level);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-const REQUEST: InstallRequest = InstallRequest {
-    limit: 7,
-    revision: 1,
-    slot: 0,
-    operation: Operation::Grant as u16,
-    status: 0,
-    rate_multiplier: 0,
-    burst: 0,
-    floor_multiplier: 0,
-    floor_burst: 0,
-    expires_ns: 0,
-    decided_ns: 0,
-};
-
-/// A grant in plain numbers.
-#[derive(Clone, Copy, Debug, Default)]
-struct Piece {
-    begins: u64,
-    expires: u64,
-    rate: u64,
-    burst: u64,
-    floor_rate: u64,
-    floor_burst: u64,
-}
-
-impl Piece {
-    /// Entitlement from its beginning to `now`, in units times 10^9.
-    fn gained(&self, now: u64) -> i128 {
-        let end = self.expires.clamp(self.begins, now.max(self.begins));
-        let granted = i128::from(end - self.begins) * i128::from(self.rate);
-        granted + i128::from(now.max(end) - end) * i128::from(self.floor_rate)
-    }
-
-    fn burst(&self, now: u64) -> u64 {
-        if now < self.expires {
-            self.burst
-        } else {
-            self.floor_burst
-        }
-    }
-}
 
 /// What may be admitted, as the promise has it.
 struct Oracle {
