@@ -271,9 +271,9 @@ fn a_pinned_map_of_another_shape_is_refused() {
     TestHost::run(|host| {
         let options = host.options(&[]);
         drop(host.load(&options).unwrap());
-        let map = options.bpffs.join("weir/test/v1/SIDE");
+        let map = options.bpffs.join(format!("weir/test/v{}/SIDE", weir_abi::LAYOUT_VERSION));
         fs::remove_file(&map).unwrap();
-        let other = options.bpffs.join("weir/test/v1/POLICIES");
+        let other = options.bpffs.join(format!("weir/test/v{}/POLICIES", weir_abi::LAYOUT_VERSION));
         let output = std::process::Command::new("bpftool")
             .args([
                 "map",

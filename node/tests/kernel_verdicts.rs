@@ -148,7 +148,7 @@ fn grant(random: &mut Random, policy: &Policy, now: u64) -> GrantRequest {
     let limit = random.pick(&policy.limits);
     let scale = limit.scale.fraction_bits;
     let token = match limit.cost {
-        Cost::Packets => 1,
+        Cost::Packets | Cost::Connections => 1,
         Cost::Bits => 5_000,
     };
     let mut any = |most: u64| {
@@ -189,10 +189,12 @@ fn kernel_and_host_come_to_the_same() {
             dataplane.set_test_clock(Nanos(now)).unwrap();
             // Other names each time, so that all buckets are new.
             let mut policy = policy.clone();
-            for limit in &mut policy.limits {
+            let renamed = policy.limits.into_iter().map(|mut limit| {
                 limit.name.push_str(&format!("-{seed}"));
                 limit.id = LimitId::of(&limit.name);
-            }
+                limit
+            });
+            policy.limits = renamed.collect();
             dataplane
                 .activate(&policy, PolicyVersion(seed + 1))
                 .unwrap();

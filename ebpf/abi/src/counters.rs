@@ -65,12 +65,12 @@ unsafe impl Plain for LimitCounters {}
 pub struct Totals {
     /// Every packet, counted before anything else happens to it.
     pub received: Tally,
-    /// By [`Reason`], counted when the verdict is known.
-    pub by_reason: [Tally; Reason::COUNT],
     /// Events that found the ring full.
     pub events_lost: u64,
     /// Zero.
     pub reserved: u64,
+    /// By [`Reason`], counted when the verdict is known. Last, for it grows.
+    pub by_reason: [Tally; Reason::COUNT],
 }
 
 // SAFETY: u64 throughout.

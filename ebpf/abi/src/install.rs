@@ -164,6 +164,18 @@ impl SweepRequest {
     pub const MAGIC: u64 = u64::from_le_bytes(*b"weirswep");
     /// Most lines of one run; the table's end is another bound.
     pub const MAX_LINES: u32 = 256;
+
+    /// A request for these lines.
+    #[must_use]
+    pub const fn new(first_line: u32, lines: u32) -> Self {
+        Self {
+            magic: Self::MAGIC,
+            version: crate::REQUEST_VERSION,
+            first_line,
+            lines,
+            busy: 0,
+        }
+    }
 }
 
 // SAFETY: integers that fill the size.

@@ -103,6 +103,12 @@ impl Place {
     }
 }
 
+/// What hashes of a limit's keys begin with, in a table of this seed.
+#[must_use]
+pub const fn key_seed(table_seed: u64, limit: u64, revision: u64) -> u64 {
+    mix(mix(table_seed ^ limit).wrapping_add(revision))
+}
+
 const V6: u64 = 0x7065_6572_2d69_7636;
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): every bit of the input changes every

@@ -27,7 +27,7 @@ pub use bucket::{charge, level_at, shortfall};
 pub use clock::{Standing, advance, multiplier, standing};
 pub use decide::{Environment, decide};
 pub use install::install;
-pub use keyed::{KeyTable, sweep};
+pub use keyed::{KeyTable, key_seed, sweep};
 #[cfg(not(target_arch = "bpf"))]
 pub use memory::SharedMemory;
 pub use memory::{LimitRef, Memory};

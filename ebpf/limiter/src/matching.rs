@@ -38,12 +38,23 @@ fn has_protocol(rule: &Rule, packet: &Packet) -> bool {
         Family::V6 => protocol::ICMP_V6,
     };
     if rule.protocol == Protocol::Any as u8 {
-        true
-    } else if rule.protocol == Protocol::Icmp as u8 {
-        packet.protocol == icmp
-    } else {
-        packet.protocol == rule.protocol
+        return true;
     }
+    let wanted = if rule.protocol == Protocol::Icmp as u8 {
+        icmp
+    } else {
+        rule.protocol
+    };
+    packet.protocol == wanted || hides_protocol(packet)
+}
+
+/// Whether the protocol is in another fragment: what was cut up may begin with extension headers
+/// of IPv6 (RFC 8200), and then it is a way round no rule.
+#[inline(always)]
+fn hides_protocol(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::LaterFragment)
+        && matches!(packet.destination.family, Family::V6)
+        && protocol::is_extension(packet.protocol)
 }
 
 #[inline(always)]

@@ -126,4 +126,13 @@ pub(crate) mod protocol {
     pub(crate) const ICMP_V6: u8 = 58;
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;
     pub(crate) const MOBILITY: u8 = 135;
+
+    /// Whether it is one of the extension headers of IPv6 that are looked behind.
+    #[inline(always)]
+    pub(crate) const fn is_extension(header: u8) -> bool {
+        matches!(
+            header,
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY
+        )
+    }
 }

@@ -161,7 +161,7 @@ fn walk(frame: &impl Frame, first: u8, offset: usize, packet: &mut Packet) -> Op
     let mut offset = offset;
     for _ in 0..=MAX_EXTENSION_HEADERS {
         packet.protocol = header;
-        if !is_extension(header) {
+        if !protocol::is_extension(header) {
             return Some(Above::Header {
                 protocol: header,
                 offset,
@@ -200,19 +200,6 @@ fn through_memory(place: &mut u16, number: usize) -> usize {
     *place = number as u16;
     // SAFETY: a reference is valid, and what it refers to has just been written.
     usize::from(unsafe { core::ptr::read_volatile(place) } & MAX_OFFSET)
-}
-
-#[inline(always)]
-const fn is_extension(header: u8) -> bool {
-    matches!(
-        header,
-        protocol::HOP_BY_HOP
-            | protocol::ROUTING
-            | protocol::FRAGMENT
-            | protocol::AUTHENTICATION
-            | protocol::DESTINATION_OPTIONS
-            | protocol::MOBILITY
-    )
 }
 
 /// Reads the header above IP; `None` if it ends too early.

@@ -7,7 +7,6 @@ use weir_model::{
     Limit, Policy, PolicyVersion,
     change::{Change, changes},
     file,
-    policy::Promise,
 };
 use weir_proto::admin::v1;
 
@@ -69,7 +68,7 @@ impl Daemon {
         let Some(fleet) = self.coordination.fleet() else {
             return Ok(());
         };
-        let is_strict = |limit: &&Limit| limit.promise == Promise::Strict;
+        let is_strict = |limit: &&Limit| limit.is_leased();
         let limits = policy.limits.iter().filter(is_strict).count();
         let members = fleet.members().len();
         if limits * members <= ENVELOPE_ROWS_MAX {

@@ -11,7 +11,6 @@ use weir_coord_core::{
 use weir_model::{
     Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
     message::{FromNode, LimitReport, Position, ToNode},
-    policy::Promise,
 };
 
 use super::memory::{Floor, Memory};
@@ -362,7 +361,7 @@ impl Enforcement {
         self.policy
             .iter()
             .flat_map(|(_, policy)| &policy.limits)
-            .filter(|limit| limit.promise == Promise::Strict)
+            .filter(|limit| limit.is_leased())
     }
 
     fn held(&self) -> Vec<Grant> {

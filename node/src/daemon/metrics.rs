@@ -237,7 +237,7 @@ fn excess_ratio(limit: &Limit, leader: &LeaderView) -> f64 {
         .members
         .iter()
         .flat_map(|member| &member.limits)
-        .filter(|share| share.limit == limit.id && limit.promise == Promise::Strict)
+        .filter(|share| share.limit == limit.id && limit.is_leased())
         .map(|share| share.envelope.rate.0)
         .sum();
     (total as f64 / limit.budget.rate.0 as f64 - 1.0).max(0.0)

@@ -250,7 +250,7 @@ impl View<'_> {
         let strict = self
             .policy()
             .limit(share.limit)
-            .is_some_and(|limit| limit.promise == Promise::Strict);
+            .is_some_and(|limit| limit.is_leased());
         strict && (share.held.lease_left.is_zero() || is_endless(share.held.lease_left))
     }
 
@@ -260,7 +260,7 @@ impl View<'_> {
         self.policy()
             .limits
             .iter()
-            .filter(|limit| limit.promise == Promise::Strict)
+            .filter(|limit| limit.is_leased())
             .filter(|limit| {
                 let held = self.enforcement.held_of(limit);
                 held.expires <= now || held.expires == Nanos::NEVER
@@ -373,7 +373,7 @@ fn sums(limit: &Limit, leader: Option<&LeaderView>) -> Sums {
         sums.nodes += 1;
         let left = share.held.lease_left;
         let floor = left.is_zero() || is_endless(left);
-        sums.on_floor += u32::from(limit.promise == Promise::Strict && floor);
+        sums.on_floor += u32::from(limit.is_leased() && floor);
     }
     sums
 }

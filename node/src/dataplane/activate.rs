@@ -7,11 +7,14 @@
 use weir_abi::{
     InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps,
 };
-use weir_model::{Amount, LimitId, Nanos, Policy, PolicyVersion, Revision, policy::Promise};
+use weir_model::{
+    Amount, LimitId, Nanos, Policy, PolicyVersion, Revision,
+    policy::{Promise, Unparsed},
+};
 
 use super::{
     Dataplane,
-    compile::{Tables, compile},
+    compile::{Capacity, Tables, compile, known_services},
     error::DataplaneError,
     install::{Target, not_decided},
     maps::{Raw, map_error},
@@ -32,14 +35,19 @@ impl Dataplane {
         policy: &Policy,
         version: PolicyVersion,
     ) -> Result<(), DataplaneError> {
-        let tables = compile(policy)?;
+        let capacity = Capacity {
+            slots: self.maps.slots(),
+            key_seed: self.key_seed,
+        };
+        let tables = compile(policy, capacity)?;
         let buckets = self.create_buckets(&tables)?;
         self.grant_local(policy, &buckets)?;
 
         let generation = self.generation.wrapping_add(1);
         let side = (generation & 1) as u32;
         self.clear(side)?;
-        self.write(side, &tables, &buckets, version)?;
+        self.write(side, &tables, &buckets)?;
+        self.write_record(side, policy, &tables, version)?;
         self.maps
             .side
             .set(0, generation, 0)
@@ -139,7 +147,7 @@ impl Dataplane {
             .limits
             .iter()
             .zip(buckets)
-            .filter(|(limit, _)| limit.promise == Promise::Local)
+            .filter(|(limit, _)| limit.promise == Promise::Local && limit.per.is_none())
             .map(|(limit, bucket)| {
                 let target = Target {
                     limit: limit.id,
@@ -160,17 +168,16 @@ impl Dataplane {
         side: u32,
         tables: &Tables,
         buckets: &[Bucket],
-        version: PolicyVersion,
     ) -> Result<(), DataplaneError> {
         for ((_, _, rule), bucket) in tables.rules.iter().zip(buckets) {
-            let index = side * maps::SLOTS as u32 + bucket.slot;
+            let index = maps::sided(bucket.slot, side);
             self.maps
                 .rules
                 .set(index, Raw(*rule), 0)
                 .map_err(map_error(maps::RULES))?;
         }
         for (number, limits) in (0_u32..).zip(&tables.services) {
-            let index = side * maps::SERVICES_PER_SIDE as u32 + number;
+            let index = maps::sided(number, side);
             self.maps
                 .services
                 .set(index, Raw(service(limits, tables, buckets)), 0)
@@ -185,7 +192,23 @@ impl Dataplane {
             let words = [*bits as u32, (*bits >> 32) as u32];
             self.maps.sources.insert(side, *prefix, words)?;
         }
-        let record = PolicyRecord { version: version.0 };
+        self.used[side as usize] = Some(buckets.iter().map(|bucket| bucket.slot).collect());
+        Ok(())
+    }
+
+    fn write_record(
+        &mut self,
+        side: u32,
+        policy: &Policy,
+        tables: &Tables,
+        version: PolicyVersion,
+    ) -> Result<(), DataplaneError> {
+        let record = PolicyRecord {
+            version: version.0,
+            services: known_services(&tables.destinations),
+            unparsed_passes: u32::from(policy.fleet.unparsed == Unparsed::Pass),
+            reserved: 0,
+        };
         self.maps
             .policies
             .set(side, Raw(record), 0)
@@ -197,9 +220,12 @@ impl Dataplane {
     fn clear(&mut self, side: u32) -> Result<(), DataplaneError> {
         self.maps.destinations.clear(side)?;
         self.maps.sources.clear(side)?;
-        for slot in 0..maps::SLOTS as u32 {
-            let index = side * maps::SLOTS as u32 + slot;
-            let error = map_error(maps::RULES);
+        let error = map_error(maps::RULES);
+        // What a former daemon wrote is not known.
+        let used = self.used[side as usize].take();
+        let used = used.unwrap_or_else(|| (0..self.maps.slots()).collect());
+        for slot in used {
+            let index = maps::sided(slot, side);
             if self.maps.rules.get(&index, 0).map_err(&error)?.0.limit != 0 {
                 self.maps
                     .rules
@@ -207,6 +233,7 @@ impl Dataplane {
                     .map_err(&error)?;
             }
         }
+        self.used[side as usize] = Some(Vec::new());
         Ok(())
     }
 }

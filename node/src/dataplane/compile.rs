@@ -5,14 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weir_abi::{Cost, PortRange, Protocol, Rule, maps};
+use weir_abi::{Cost, KeyLine, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, maps};
 use weir_model::{
     LimitId, Policy, Revision,
-    policy::{self, Limit, Mode},
+    policy::{self, Fragments, Limit, Mode},
     prefix::Prefix,
 };
 
 use super::error::DataplaneError;
+
+/// What a data plane brings along that a policy does not say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    /// Slots for limits.
+    pub(crate) slots: u32,
+    /// See [`maps::KEY_SEED`].
+    pub(crate) key_seed: u64,
+}
 
 /// A policy as tables. Limits are referred to by their index in `rules`.
 #[derive(Debug, Default)]
@@ -32,14 +41,17 @@ pub(crate) struct Tables {
 /// # Errors
 ///
 /// If it does not fit the maps; the error names the limits.
-pub(crate) fn compile(policy: &Policy) -> Result<Tables, DataplaneError> {
-    bounded("limits", policy.limits.len(), maps::SLOTS / 2)?;
+pub(crate) fn compile(policy: &Policy, capacity: Capacity) -> Result<Tables, DataplaneError> {
+    bounded("limits", policy.limits.len(), capacity.slots as usize / 2)?;
     let sets = source_sets(policy);
     bounded("different source lists", sets.len(), maps::SOURCE_SETS)?;
     let rules = policy
         .limits
         .iter()
-        .map(|limit| Ok((limit.id, limit.revision, rule(limit, &sets)?)))
+        .map(|limit| {
+            let rule = rule(limit, &sets, capacity.key_seed)?;
+            Ok((limit.id, limit.revision, rule))
+        })
         .collect::<Result<_, DataplaneError>>()?;
     let (services, destinations) = services(policy)?;
     let sources = sources(&sets);
@@ -77,7 +89,7 @@ fn source_sets(policy: &Policy) -> Vec<BTreeSet<Prefix>> {
     sets.into_iter().collect()
 }
 
-fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>]) -> Result<Rule, DataplaneError> {
+fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>], key_seed: u64) -> Result<Rule, DataplaneError> {
     let ranges = &limit.matches.ports;
     if ranges.len() > maps::PORT_RANGES_PER_RULE {
         return Err(DataplaneError::TooManyPortRanges {
@@ -98,7 +110,7 @@ fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>]) -> Result<Rule, DataplaneError
     Ok(Rule {
         limit: limit.id.0,
         source_set: source_set.map_or(0, |number| number as u32 + 1),
-        overhead_bytes: 0,
+        overhead_bytes: limit.overhead_bytes,
         protocol: match limit.matches.protocol {
             policy::Protocol::Any => Protocol::Any,
             policy::Protocol::Tcp => Protocol::Tcp,
@@ -108,11 +120,99 @@ fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>]) -> Result<Rule, DataplaneError
         cost: match limit.cost {
             policy::Cost::Packets => Cost::Packets,
             policy::Cost::Bits => Cost::Bits,
+            policy::Cost::Connections => Cost::Connections,
         } as u8,
         fraction_bits: limit.scale.fraction_bits,
         shadow: u8::from(limit.mode == Mode::Shadow),
-        port_ranges: ranges.len() as u32,
+        on_expiry: match limit.on_expiry {
+            policy::OnExpiry::Floor => OnExpiry::Floor,
+            policy::OnExpiry::Closed => OnExpiry::Closed,
+            policy::OnExpiry::Open => OnExpiry::Open,
+        } as u8,
+        tcp_flags: [limit.matches.tcp_flags.mask, limit.matches.tcp_flags.value],
+        fragments_only: u8::from(limit.matches.fragments == Fragments::Only),
+        quic: u8::from(limit.quic),
+        port_ranges: ranges.len() as u8,
         ports,
+        ..keyed(limit, key_seed)
+    })
+}
+
+/// What a keyed limit's rule says of keys; nothing for any other limit.
+fn keyed(limit: &Limit, table_seed: u64) -> Rule {
+    let (Some(key), Some(amount)) = (limit.per, limit.key_amount()) else {
+        return Rule::default();
+    };
+    let pace = Pace::of(amount, limit.scale);
+    let smallest = pace.cost_ns(limit.smallest_burst.0 >> limit.scale.fraction_bits);
+    let mask6 = u128::MAX.unbounded_shl(128 - u32::from(key.source_v6));
+    let mask6 = mask6.to_be_bytes();
+    Rule {
+        keyed: 1,
+        key_shift: pace.shift,
+        key_interval: pace.interval,
+        key_burst_ns: pace.burst_ns.max(smallest).min(KeyLine::MAX_DEBT_NS),
+        key_seed: weir_limiter::key_seed(table_seed, limit.id.0, u64::from(limit.revision.0)),
+        key_mask4: u32::MAX
+            .unbounded_shl(32 - u32::from(key.source_v4))
+            .to_be(),
+        key_mask6: std::array::from_fn(|word| {
+            let bytes = &mask6[4 * word..4 * word + 4];
+            u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
+        }),
+        ..Rule::default()
+    }
+}
+
+/// A rate in nanoseconds.
+struct Pace {
+    /// Nanoseconds a token times 2^`shift`, rounded up, so that no key is ever too fast.
+    interval: u64,
+    shift: u8,
+    /// Rounded down.
+    burst_ns: u64,
+}
+
+impl Pace {
+    /// A packet costs less than 2^20 tokens; with an interval of this many bits the product fits
+    /// a word.
+    const INTERVAL_BITS: u32 = 43;
+    const MAX_SHIFT: u32 = 32;
+
+    fn of(amount: weir_model::Amount, scale: weir_model::Scale) -> Self {
+        const NANOS: u128 = 1_000_000_000;
+        let rate = u128::from(amount.rate.0.max(1));
+        let token = NANOS << scale.fraction_bits;
+        let whole = token.div_ceil(rate);
+        let bits = u128::BITS - whole.leading_zeros();
+        let shift = Self::INTERVAL_BITS
+            .saturating_sub(bits)
+            .min(Self::MAX_SHIFT);
+        let saturated = |wide: u128| u64::try_from(wide).unwrap_or(u64::MAX);
+        Self {
+            interval: saturated((token << shift).div_ceil(rate)),
+            shift: shift as u8,
+            burst_ns: saturated(u128::from(amount.burst.0) * NANOS / rate),
+        }
+    }
+
+    fn cost_ns(&self, tokens: u64) -> u64 {
+        let cost = (u128::from(tokens) * u128::from(self.interval)).div_ceil(1 << self.shift);
+        u64::try_from(cost).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a side's record says of its services: destinations need no search where all of a family
+/// have the same, or none has one.
+pub(crate) fn known_services(destinations: &[(Prefix, usize)]) -> [u32; 2] {
+    [true, false].map(|is_v4| {
+        let of_family = |(prefix, _): &&(Prefix, usize)| prefix.address().is_ipv4() == is_v4;
+        let mut own = destinations.iter().filter(of_family);
+        match (own.next(), own.next()) {
+            (None, _) => 0,
+            (Some((prefix, number)), None) if prefix.length() == 0 => *number as u32 + 1,
+            _ => PolicyRecord::SEARCH,
+        }
     })
 }
 
@@ -146,6 +246,9 @@ fn services(policy: &Policy) -> Result<Services, DataplaneError> {
     for (prefix, mut limits) in flatten(of_prefix) {
         limits.sort_unstable();
         limits.dedup();
+        // Keyed limits are asked first: the last one is charged at once, and aggregate limits are
+        // those that all CPUs charge.
+        limits.sort_by_key(|limit| policy.limits[*limit].per.is_none());
         if limits.len() > maps::RULES_PER_SERVICE {
             return Err(DataplaneError::TooManyRules {
                 prefix: prefix.to_string(),

@@ -10,6 +10,11 @@ use weir_model::{
 
 use super::*;
 
+const CAPACITY: Capacity = Capacity {
+    slots: maps::DEFAULT_SLOTS as u32,
+    key_seed: 1,
+};
+
 fn limit(name: &str, to: Vec<Prefix>, from: Vec<Prefix>) -> Limit {
     Limit {
         name: name.to_owned(),
@@ -27,12 +32,18 @@ fn limit(name: &str, to: Vec<Prefix>, from: Vec<Prefix>) -> Limit {
         smallest_burst: Units(1),
         promise: Promise::Strict,
         mode: Mode::Enforce,
+        per: None,
+        overhead_bytes: 0,
+        quic: false,
+        is_divisible: true,
+        excess: None,
+        on_expiry: policy::OnExpiry::Floor,
     }
 }
 
 fn policy(limits: Vec<Limit>) -> Policy {
     Policy {
-        limits,
+        limits: limits.into(),
         ..Policy::default()
     }
 }
@@ -88,7 +99,7 @@ proptest! {
         addresses in prop::collection::vec(address(), 20),
     ) {
         let policy = policy(limits);
-        let tables = compile(&policy).unwrap();
+        let tables = compile(&policy, CAPACITY).unwrap();
         for address in addresses {
             let within = |prefixes: &[Prefix]| {
                 prefixes.is_empty() || prefixes.iter().any(|one| one.contains(host(address)))
@@ -116,13 +127,13 @@ proptest! {
 fn too_many_limits_for_an_address_are_named() {
     let everywhere = |number| limit(&format!("limit-{number}"), Vec::new(), Vec::new());
     let mut limits: Vec<Limit> = (0..8).map(everywhere).collect();
-    assert!(compile(&policy(limits.clone())).is_ok());
+    assert!(compile(&policy(limits.clone()), CAPACITY).is_ok());
     limits.push(limit(
         "ninth",
         vec!["192.0.2.0/24".parse().unwrap()],
         Vec::new(),
     ));
-    let error = compile(&policy(limits)).unwrap_err().to_string();
+    let error = compile(&policy(limits), CAPACITY).unwrap_err().to_string();
     assert!(
         error.contains("9 limits apply to 192.0.2.0/24, and at most 8 can"),
         "{error}"
@@ -142,7 +153,7 @@ fn too_many_port_ranges_are_refused() {
             last: number * 10 + 1,
         })
         .collect();
-    let error = compile(&policy(vec![many])).unwrap_err().to_string();
+    let error = compile(&policy(vec![many]), CAPACITY).unwrap_err().to_string();
     assert!(error.contains("limit ports has 9 port ranges"), "{error}");
 }
 
@@ -156,14 +167,14 @@ fn what_does_not_fit_is_refused() {
             vec![host(address)],
         )
     };
-    let error = compile(&policy((0..65).map(one_each).collect()))
+    let error = compile(&policy((0..65).map(one_each).collect()), CAPACITY)
         .unwrap_err()
         .to_string();
     assert_eq!(
         error,
         "the policy has 65 different source lists, and at most 64 fit"
     );
-    let error = compile(&policy((0..4_097).map(one_each).collect()))
+    let error = compile(&policy((0..4_097).map(one_each).collect()), CAPACITY)
         .unwrap_err()
         .to_string();
     assert_eq!(error, "the policy has 4097 limits, and at most 4096 fit");
@@ -172,6 +183,6 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn equal_lists_of_limits_are_one_service() {
     let to = (0..200_u32).map(|number| host(IpAddr::from((0x0a00_0000 + number).to_be_bytes())));
-    let tables = compile(&policy(vec![limit("many", to.collect(), Vec::new())])).unwrap();
+    let tables = compile(&policy(vec![limit("many", to.collect(), Vec::new())]), CAPACITY).unwrap();
     assert_eq!((tables.services.len(), tables.destinations.len()), (1, 200));
 }

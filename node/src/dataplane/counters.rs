@@ -51,6 +51,7 @@ impl LimitCount {
         let counters = &self.counters;
         counters.passed.tokens
             + counters.over_limit.tokens
+            + counters.closed.tokens
             + counters.contended.tokens
             + counters.refused_elsewhere.tokens
     }
@@ -64,7 +65,8 @@ impl LimitCount {
     /// Tokens that this limit dropped.
     #[must_use]
     pub const fn dropped_tokens(&self) -> u64 {
-        self.counters.over_limit.tokens + self.counters.contended.tokens
+        let counters = &self.counters;
+        counters.over_limit.tokens + counters.closed.tokens + counters.contended.tokens
     }
 
     /// Verdict, reason, count: each packet in one of them. Labels are bounded.
@@ -74,9 +76,14 @@ impl LimitCount {
             (
                 PASSED,
                 "admitted",
-                minus(counters.passed, counters.would_drop),
+                minus(
+                    minus(counters.passed, counters.would_drop),
+                    counters.failed_open,
+                ),
             ),
             (PASSED, "would_drop", counters.would_drop),
+            (PASSED, "failed_open", counters.failed_open),
+            (DROPPED, "closed", counters.closed),
             (DROPPED, "over_limit", counters.over_limit),
             (DROPPED, "contended", counters.contended),
             (DROPPED, "refused_elsewhere", counters.refused_elsewhere),
@@ -101,6 +108,10 @@ pub(crate) fn sum_limit<'a>(cpus: impl Iterator<Item = &'a LimitCounters>) -> Li
         contended: plus(sum.contended, one.contended),
         refused_elsewhere: plus(sum.refused_elsewhere, one.refused_elsewhere),
         would_drop: plus(sum.would_drop, one.would_drop),
+        failed_open: plus(sum.failed_open, one.failed_open),
+        closed: plus(sum.closed, one.closed),
+        table_pressure: sum.table_pressure + one.table_pressure,
+        charged_in_vain: sum.charged_in_vain + one.charged_in_vain,
         reserved: 0,
     })
 }
@@ -108,6 +119,7 @@ pub(crate) fn sum_limit<'a>(cpus: impl Iterator<Item = &'a LimitCounters>) -> Li
 pub(crate) fn sum_totals<'a>(cpus: impl Iterator<Item = &'a Totals>) -> Totals {
     cpus.fold(Totals::default(), |mut sum, one| {
         add(&mut sum.received, one.received);
+        sum.events_lost += one.events_lost;
         for (sum, one) in sum.by_reason.iter_mut().zip(one.by_reason) {
             add(sum, one);
         }

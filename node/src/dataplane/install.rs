@@ -163,12 +163,13 @@ impl Dataplane {
             for request in batch {
                 data.extend_from_slice(bytes_of(request));
             }
-            let count = sys::test_run(self.install.as_fd(), &mut data).map_err(|source| {
-                DataplaneError::System {
-                    what: "test-run of the install program",
-                    source,
-                }
-            })?;
+            let count =
+                sys::test_run(self.programs.install.as_fd(), &mut data).map_err(|source| {
+                    DataplaneError::System {
+                        what: "test-run of the install program",
+                        source,
+                    }
+                })?;
             if count as usize != batch.len() {
                 let what = format!("{count} of {} requests", batch.len());
                 return Err(not_decided(&what));

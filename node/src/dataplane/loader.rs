@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -15,10 +15,10 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::Xdp,
 };
-use weir_abi::maps;
+use weir_abi::{KeyLine, SweepRequest, bytes_of, maps};
 
 use super::{
-    Dataplane,
+    Dataplane, Programs,
     attach::attach,
     error::LoadError,
     management::{self, ManagementEntry},
@@ -43,6 +43,34 @@ pub struct LoadOptions {
     pub management: Vec<ManagementEntry>,
     /// What time it is.
     pub clock: Clock,
+    /// How much there is room for.
+    pub sizes: Sizes,
+}
+
+/// How much a data plane has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Slots for limits, at least twice as many as a policy has limits; at most
+    /// [`maps::MAX_SLOTS`]. Each takes 512 bytes, and 192 for each CPU.
+    pub limit_slots: u32,
+    /// Slots of the table of keys, a power of two from [`maps::MIN_KEY_SLOTS`] to
+    /// [`maps::MAX_KEY_SLOTS`]. Each takes 8 bytes.
+    pub key_slots: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            limit_slots: maps::DEFAULT_SLOTS as u32,
+            key_slots: maps::DEFAULT_KEY_SLOTS as u32,
+        }
+    }
+}
+
+impl Sizes {
+    fn key_lines(self) -> u32 {
+        self.key_slots / KeyLine::SLOTS as u32
+    }
 }
 
 impl LoadOptions {
@@ -94,21 +122,28 @@ pub fn load(options: &LoadOptions) -> Result<Dataplane, LoadError> {
     let mut undo = Undo::default();
     let pins = PinDirectory::lock(&options.bpffs, &options.group, &mut undo)?;
 
-    let mut object = load_object(&pins, options.clock, &mut undo)?;
+    let mut object = load_object(&pins, options, &mut undo)?;
     // Programs first: until then they refer to maps by descriptors, which the object has to keep.
     let decide = load_program(&mut object, maps::XDP_PROGRAM)?;
     let install = load_program(&mut object, maps::INSTALL_PROGRAM)?;
+    let sweep = load_program(&mut object, maps::SWEEP_PROGRAM)?;
     write_management(&mut object, &options.management)?;
     let test_clock = match options.clock {
         Clock::Boot => None,
         Clock::Test => Some(take::<Array<MapData, u64>>(&mut object, maps::TEST_CLOCK)?),
     };
+    prepare_keys(&pins, options.sizes, sweep.as_fd())?;
     let maps = Maps::open(|name| pins.map(name))?;
 
     for (name, index) in options.interfaces.iter().zip(indexes) {
         attach(&pins, name, index, decide.as_fd(), options.mode, &mut undo)?;
     }
-    let dataplane = Dataplane::adopt(maps, install, decide, test_clock, pins)
+    let programs = Programs {
+        decide,
+        install,
+        sweep,
+    };
+    let dataplane = Dataplane::adopt(maps, programs, test_clock, pins)
         .map_err(|source| refused("the pinned state", source))?;
     undo.keep();
     dataplane.pins.keep_links_of(&options.interfaces)?;
@@ -142,10 +177,20 @@ pub fn detach(bpffs: &Path, group: &str) -> Result<Vec<String>, LoadError> {
     Ok(interfaces)
 }
 
-fn load_object(pins: &PinDirectory, clock: Clock, undo: &mut Undo) -> Result<Ebpf, LoadError> {
-    let switch = u32::from(clock == Clock::Test);
+fn load_object(
+    pins: &PinDirectory,
+    options: &LoadOptions,
+    undo: &mut Undo,
+) -> Result<Ebpf, LoadError> {
+    let switch = u32::from(options.clock == Clock::Test);
+    let key_line_mask = options.sizes.key_lines() - 1;
     let mut loader = EbpfLoader::new();
     loader.override_global(maps::TEST_CLOCK_SWITCH, &switch, true);
+    loader.override_global(maps::KEY_LINE_MASK, &key_line_mask, true);
+    for name in [maps::LIMITS, maps::COUNTERS, maps::RULES, maps::KEYS] {
+        let (_, _, entries) = shape(name, options.sizes);
+        loader.map_max_entries(name, entries);
+    }
     for name in maps::PINNED {
         let path = pins.map(name);
         if !path.exists() {
@@ -159,17 +204,17 @@ fn load_object(pins: &PinDirectory, clock: Clock, undo: &mut Undo) -> Result<Ebp
         .map_err(|source| refused("the maps", source))?;
     // Adopted maps are taken as they are by aya, whatever their shape.
     for name in maps::PINNED {
-        check_shape(name, &pins.map(name))?;
+        check_shape(name, options.sizes, &pins.map(name))?;
     }
     Ok(object)
 }
 
 /// A pinned map must have the shape that this version's object would have made.
-fn check_shape(name: &str, path: &Path) -> Result<(), LoadError> {
+fn check_shape(name: &str, sizes: Sizes, path: &Path) -> Result<(), LoadError> {
     let pinned = sys::open_pinned(path).map_err(|source| file_error(path, source))?;
     let found: sys::MapInfo =
         sys::info(pinned.as_fd()).map_err(|source| file_error(path, source))?;
-    let (key, value, entries) = shape(name);
+    let (key, value, entries) = shape(name, sizes);
     if (found.key_size, found.value_size, found.max_entries) == (key, value, entries) {
         return Ok(());
     }
@@ -184,16 +229,20 @@ fn check_shape(name: &str, path: &Path) -> Result<(), LoadError> {
 }
 
 /// Sizes of key and value in bytes, and the number of entries.
-fn shape(name: &str) -> (u32, u32, u32) {
+fn shape(name: &str, sizes: Sizes) -> (u32, u32, u32) {
     use weir_abi::{LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals};
     let index = size_of::<u32>();
+    let slots = sizes.limit_slots as usize;
     let (key, value, entries) = match name {
-        maps::LIMITS => (index, size_of::<LimitSlot>(), maps::SLOTS),
-        maps::COUNTERS => (index, size_of::<LimitCounters>(), maps::SLOTS),
+        maps::LIMITS => (index, size_of::<LimitSlot>(), slots),
+        maps::COUNTERS => (index, size_of::<LimitCounters>(), slots),
+        maps::KEYS => (index, size_of::<KeyLine>(), sizes.key_lines() as usize),
+        maps::KEY_SEED | maps::SAMPLING => (index, size_of::<u64>(), 1),
+        maps::EVENTS => (0, 0, maps::EVENT_RING_BYTES),
         maps::TOTALS => (index, size_of::<Totals>(), 1),
         maps::SIDE => (index, size_of::<u64>(), 1),
         maps::POLICIES => (index, size_of::<PolicyRecord>(), 2),
-        maps::RULES => (index, size_of::<Rule>(), 2 * maps::SLOTS),
+        maps::RULES => (index, size_of::<Rule>(), 2 * slots),
         maps::SERVICES => (index, size_of::<Service>(), 2 * maps::SERVICES_PER_SIDE),
         maps::DESTINATIONS4 => (size_of::<maps::Key4>(), size_of::<u32>(), maps::PREFIXES),
         maps::DESTINATIONS6 => (size_of::<maps::Key6>(), size_of::<u32>(), maps::PREFIXES),
@@ -202,6 +251,35 @@ fn shape(name: &str) -> (u32, u32, u32) {
         _ => (0, 0, 0),
     };
     (key as u32, value as u32, entries as u32)
+}
+
+/// A table of keys that is new gets its seed, and slots that are past whatever the clock shows.
+fn prepare_keys(pins: &PinDirectory, sizes: Sizes, sweep: BorrowedFd<'_>) -> Result<(), LoadError> {
+    let name = maps::KEY_SEED;
+    let fd = sys::open_pinned(&pins.map(name));
+    let fd = fd.map_err(|source| file_error(&pins.map(name), source))?;
+    let map = MapData::from_fd(fd).map_err(|source| refused(name, source))?;
+    let mut seed: Array<MapData, u64> = typed(name, Map::Array(map))?;
+    if seed.get(&0, 0).map_err(|source| refused(name, source))? != 0 {
+        return Ok(());
+    }
+    sweep_all(sweep, sizes).map_err(|source| refused(maps::KEYS, source))?;
+    let drawn = sys::random().map_err(|source| refused(name, source))?;
+    // The seed last: with it the table counts as prepared.
+    seed.set(0, drawn | 1, 0)
+        .map_err(|source| refused(name, source))?;
+    let fd = sys::open_pinned(&pins.map(name));
+    let fd = fd.map_err(|source| file_error(&pins.map(name), source))?;
+    sys::freeze(fd.as_fd()).map_err(|source| refused(name, source))
+}
+
+fn sweep_all(program: BorrowedFd<'_>, sizes: Sizes) -> io::Result<()> {
+    let most = SweepRequest::MAX_LINES;
+    for first_line in (0..sizes.key_lines()).step_by(most as usize) {
+        let request = SweepRequest::new(first_line, most);
+        sys::test_run(program, &mut bytes_of(&request).to_vec())?;
+    }
+    Ok(())
 }
 
 fn write_management(object: &mut Ebpf, entries: &[ManagementEntry]) -> Result<(), LoadError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::{
     Pod,
-    maps::{Array, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
+    maps::{Array, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use weir_abi::{
     LimitCounters, LimitSlot, Plain, PolicyRecord, Rule, Service, Totals,
@@ -35,6 +35,10 @@ pub(crate) struct Maps {
     pub(crate) limits: Array<MapData, Raw<LimitSlot>>,
     pub(crate) counters: PerCpuArray<MapData, Raw<LimitCounters>>,
     pub(crate) totals: PerCpuArray<MapData, Raw<Totals>>,
+    /// Read only too.
+    pub(crate) key_seed: Array<MapData, u64>,
+    pub(crate) events: RingBuf<MapData>,
+    pub(crate) sampling: Array<MapData, u64>,
     pub(crate) side: Array<MapData, u64>,
     pub(crate) policies: Array<MapData, Raw<PolicyRecord>>,
     pub(crate) rules: Array<MapData, Raw<Rule>>,
@@ -51,6 +55,11 @@ pub(crate) struct Tries<V: Pod> {
 }
 
 impl Maps {
+    /// Slots for limits.
+    pub(crate) fn slots(&self) -> u32 {
+        self.limits.len()
+    }
+
     /// Opens what is pinned. `path` says where each map is.
     pub(crate) fn open(path: impl Fn(&str) -> std::path::PathBuf) -> Result<Self, LoadError> {
         let open = |name| open(&path(name), false);
@@ -58,6 +67,9 @@ impl Maps {
             limits: typed(maps::LIMITS, self::open(&path(maps::LIMITS), true)?)?,
             counters: typed(maps::COUNTERS, open(maps::COUNTERS)?)?,
             totals: typed(maps::TOTALS, open(maps::TOTALS)?)?,
+            key_seed: typed(maps::KEY_SEED, self::open(&path(maps::KEY_SEED), true)?)?,
+            events: typed(maps::EVENTS, open(maps::EVENTS)?)?,
+            sampling: typed(maps::SAMPLING, open(maps::SAMPLING)?)?,
             side: typed(maps::SIDE, open(maps::SIDE)?)?,
             policies: typed(maps::POLICIES, open(maps::POLICIES)?)?,
             rules: typed(maps::RULES, open(maps::RULES)?)?,

@@ -30,7 +30,7 @@ pub use self::{
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
     install::{GrantRequest, InstallOutcome},
-    loader::{AttachMode, Clock, LoadOptions, detach, load},
+    loader::{AttachMode, Clock, LoadOptions, Sizes, detach, load},
     management::ManagementEntry,
 };
 use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
@@ -60,13 +60,22 @@ pub fn now() -> Nanos {
 pub struct Dataplane {
     maps: Maps,
     slots: Slots,
-    install: OwnedFd,
-    decide: OwnedFd,
+    programs: Programs,
     test_clock: Option<Array<MapData, u64>>,
     /// The side of [`weir_abi::maps::SIDE`], ever growing; its lowest bit counts.
     generation: u64,
     version: PolicyVersion,
+    key_seed: u64,
+    /// Slots whose rules each side uses, if known.
+    used: [Option<Vec<u32>>; 2],
     pins: PinDirectory,
+}
+
+/// The programs, on descriptors.
+struct Programs {
+    decide: OwnedFd,
+    install: OwnedFd,
+    sweep: OwnedFd,
 }
 
 impl std::fmt::Debug for Dataplane {
@@ -96,8 +105,7 @@ impl Dataplane {
     /// Takes up what the maps hold.
     fn adopt(
         maps: Maps,
-        install: OwnedFd,
-        decide: OwnedFd,
+        programs: Programs,
         test_clock: Option<Array<MapData, u64>>,
         pins: PinDirectory,
     ) -> Result<Self, DataplaneError> {
@@ -109,11 +117,13 @@ impl Dataplane {
             .get(&side, 0)
             .map_err(map_error(names::POLICIES))?;
         let slots = Slots::read(&maps, side)?;
+        let key_seed = maps.key_seed.get(&0, 0);
         Ok(Self {
+            key_seed: key_seed.map_err(map_error(names::KEY_SEED))?,
+            used: [None, None],
             maps,
             slots,
-            install,
-            decide,
+            programs,
             test_clock,
             generation,
             version: PolicyVersion(record.0.version),
@@ -204,7 +214,7 @@ impl Dataplane {
     pub fn run_frame(&self, frame: &[u8]) -> Result<bool, DataplaneError> {
         const XDP_PASS: u32 = 2;
         let mut data = frame.to_vec();
-        let returned = sys::test_run(self.decide.as_fd(), &mut data);
+        let returned = sys::test_run(self.programs.decide.as_fd(), &mut data);
         let returned = returned.map_err(|source| DataplaneError::System {
             what: "test-run of a frame",
             source,

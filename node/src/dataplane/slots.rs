@@ -4,7 +4,7 @@
 //! leaves the policy and comes back finds its bucket as it was, and no change of policy refills
 //! one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_abi::maps;
 use weir_model::{LimitId, Revision};
@@ -25,6 +25,7 @@ pub(crate) struct Bucket {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     by_owner: BTreeMap<(LimitId, Revision), u32>,
+    owners: HashMap<u32, (LimitId, Revision)>,
     active: BTreeMap<LimitId, Bucket>,
     never_used: BTreeSet<u32>,
 }
@@ -33,7 +34,7 @@ impl Slots {
     /// Reads them from the kernel, with the limits that `side`'s policy uses.
     pub(crate) fn read(kernel: &Maps, side: u32) -> Result<Self, DataplaneError> {
         let mut slots = Self::default();
-        for slot in 0..maps::SLOTS as u32 {
+        for slot in 0..kernel.slots() {
             let owner = kernel.limits.get(&slot, 0);
             let owner = owner.map_err(map_error(maps::LIMITS))?.0;
             if owner.limit == 0 {
@@ -42,8 +43,8 @@ impl Slots {
             }
             let limit = LimitId(owner.limit);
             let revision = Revision(owner.revision as u32);
-            slots.by_owner.insert((limit, revision), slot);
-            let rule = kernel.rules.get(&(side * maps::SLOTS as u32 + slot), 0);
+            slots.created((limit, revision), slot);
+            let rule = kernel.rules.get(&maps::sided(slot, side), 0);
             if rule.map_err(map_error(maps::RULES))?.0.limit == owner.limit {
                 slots.active.insert(limit, Bucket { slot, revision });
             }
@@ -88,7 +89,7 @@ impl Slots {
                     DataplaneError::TooLarge {
                         what: "limits, with those of the policy in force",
                         found: wanted.len() + self.active.len(),
-                        most: maps::SLOTS,
+                        most: self.never_used.len() + self.owners.len(),
                     }
                 }),
             })
@@ -98,7 +99,9 @@ impl Slots {
     /// A slot has got this owner in the kernel.
     pub(crate) fn created(&mut self, owner: (LimitId, Revision), slot: u32) {
         self.never_used.remove(&slot);
-        self.by_owner.retain(|_, other| *other != slot);
+        if let Some(former) = self.owners.insert(slot, owner) {
+            self.by_owner.remove(&former);
+        }
         self.by_owner.insert(owner, slot);
     }
 
@@ -119,6 +122,7 @@ mod tests {
     fn slots(used: &[(u64, u32)], active: &[u64], never_used: &[u32]) -> Slots {
         Slots {
             by_owner: used.iter().map(|(id, slot)| (owner(*id), *slot)).collect(),
+            owners: used.iter().map(|(id, slot)| (*slot, owner(*id))).collect(),
             active: active
                 .iter()
                 .map(|id| {

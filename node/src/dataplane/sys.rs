@@ -232,6 +232,18 @@ pub(crate) fn info<T: Plain + Default>(object: BorrowedFd<'_>) -> io::Result<T> 
     Ok(info)
 }
 
+/// A number that nobody can guess.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: a buffer to fill, and its length.
+    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    match usize::try_from(filled) {
+        Ok(8) => Ok(u64::from_ne_bytes(bytes)),
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Far longer than a decision takes, where there is no better way to know that it has ended.
 const LONGEST_DECISION: Duration = Duration::from_millis(50);
 

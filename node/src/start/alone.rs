@@ -73,6 +73,7 @@ async fn run(how: &Alone) -> anyhow::Result<()> {
         mode: attach_mode(how.mode),
         management: management(&config::default_management(&[])),
         clock: Clock::Boot,
+        sizes: dataplane::Sizes::default(),
     };
     warn!(
         "SSH, BGP and BFD ports pass from any source: whoever forges one bypasses every limit; a \

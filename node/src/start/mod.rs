@@ -78,6 +78,7 @@ fn load_options(config: &NodeConfig) -> LoadOptions {
         mode: attach_mode(config.xdp.mode),
         management: management(&config.management),
         clock: Clock::Boot,
+        sizes: dataplane::Sizes::default(),
     }
 }
 

@@ -8,10 +8,13 @@ use std::{
 };
 
 use weir_abi::{
-    Cost, InstallRequest, InstallStatus, LimitCounters, LimitSlot, Operation, PortRange, Protocol,
-    Reason, Rule, Service, Totals,
+    Cost, Event, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, Operation,
+    PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
 };
-use weir_limiter::{Address, Environment, Frame, LimitRef, SharedMemory, Work, decide, multiplier};
+use weir_limiter::{
+    Address, Environment, Family, Frame, KeyTable, LimitRef, SharedMemory, Work, decide,
+    multiplier, sweep,
+};
 use weir_model::{Policy, policy, prefix::Prefix};
 use weir_node::dataplane::{GrantRequest, InstallOutcome};
 
@@ -22,6 +25,37 @@ pub struct HostKernel {
     slots: Vec<UnsafeCell<LimitSlot>>,
     counters: RefCell<Vec<LimitCounters>>,
     totals: RefCell<Totals>,
+    record: PolicyRecord,
+    services: RefCell<Vec<&'static Service>>,
+    keys: Keys,
+    work: RefCell<Work>,
+}
+
+/// A table of keys with this many lines.
+const KEY_LINES: usize = 4_096;
+
+pub struct Keys(Vec<UnsafeCell<KeyLine>>);
+
+impl Keys {
+    fn new(now: u64) -> Self {
+        let keys = Self((0..KEY_LINES).map(|_| UnsafeCell::default()).collect());
+        for line in &keys.0 {
+            sweep::<SharedMemory>(line.get(), now);
+        }
+        keys
+    }
+}
+
+impl KeyTable for Keys {
+    type Memory = SharedMemory;
+
+    fn line_mask(&self) -> u32 {
+        self.0.len() as u32 - 1
+    }
+
+    fn line(&self, number: u32) -> Option<*mut KeyLine> {
+        Some(self.0.get(number as usize)?.get())
+    }
 }
 
 impl HostKernel {
@@ -41,10 +75,17 @@ impl HostKernel {
             slots,
             counters: counters.into(),
             totals: RefCell::default(),
+            record: PolicyRecord {
+                services: [PolicyRecord::SEARCH; 2],
+                ..PolicyRecord::default()
+            },
+            services: RefCell::default(),
+            keys: Keys::new(now),
+            work: RefCell::default(),
         };
         for slot in 0..host.policy.limits.len() {
             let request = host.request(slot, Operation::Create);
-            host.run(slot, &request);
+            host.run(slot, request);
         }
         host
     }
@@ -67,7 +108,7 @@ impl HostKernel {
             ..self.request(slot, Operation::Grant)
         };
         let at = weir_model::Nanos(self.now);
-        match self.run(slot, &request) {
+        match self.run(slot, request) {
             InstallStatus::Installed => InstallOutcome::Installed { at, renewed: false },
             InstallStatus::Renewed => InstallOutcome::Installed { at, renewed: true },
             InstallStatus::Expired => InstallOutcome::Expired { at },
@@ -88,8 +129,8 @@ impl HostKernel {
         }
     }
 
-    fn run(&self, slot: usize, request: &InstallRequest) -> InstallStatus {
-        weir_limiter::install(self.slot(slot), request, self.now)
+    fn run(&self, slot: usize, mut request: InstallRequest) -> InstallStatus {
+        weir_limiter::install(self.slot(slot), &mut request, self.now)
     }
 
     fn slot(&self, slot: usize) -> LimitRef<'_, SharedMemory> {
@@ -127,10 +168,11 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
         cost: match limit.cost {
             policy::Cost::Packets => Cost::Packets,
             policy::Cost::Bits => Cost::Bits,
+            policy::Cost::Connections => Cost::Connections,
         } as u8,
         fraction_bits: limit.scale.fraction_bits,
         shadow: u8::from(limit.mode == policy::Mode::Shadow),
-        port_ranges: limit.matches.ports.len() as u32,
+        port_ranges: limit.matches.ports.len() as u8,
         ..Rule::default()
     };
     for (place, range) in rule.ports.iter_mut().zip(&limit.matches.ports) {
@@ -143,16 +185,14 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
 }
 
 fn address(address: &Address) -> IpAddr {
-    match *address {
-        Address::V4(word) => IpAddr::from(word.to_ne_bytes()),
-        Address::V6(words) => {
-            let mut bytes = [0; 16];
-            for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
-                place.copy_from_slice(&word.to_ne_bytes());
-            }
-            IpAddr::from(bytes)
-        }
+    if address.family == Family::V4 {
+        return IpAddr::from(address.words[0].to_ne_bytes());
     }
+    let mut bytes = [0; 16];
+    for (place, word) in bytes.chunks_exact_mut(4).zip(address.words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    IpAddr::from(bytes)
 }
 
 fn host_prefix(address: IpAddr) -> Prefix {
@@ -160,7 +200,7 @@ fn host_prefix(address: IpAddr) -> Prefix {
 }
 
 impl Environment for HostKernel {
-    type Memory = SharedMemory;
+    type Keys = Keys;
 
     fn now(&self) -> u64 {
         self.now
@@ -168,6 +208,22 @@ impl Environment for HostKernel {
 
     fn side(&self) -> u32 {
         0
+    }
+
+    fn policy(&self, _: u32) -> Option<&PolicyRecord> {
+        Some(&self.record)
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn sampling(&self) -> u32 {
+        0
+    }
+
+    fn emit(&self, _: &Event) -> bool {
+        true
     }
 
     fn management_port(&self, _: u32) -> u32 {
@@ -178,7 +234,7 @@ impl Environment for HostKernel {
         0
     }
 
-    fn service(&self, _: u32, destination: &Address) -> Option<&Service> {
+    fn service_number(&self, _: u32, destination: &Address) -> Option<u32> {
         let found = self.applicable(address(destination));
         if found.is_empty() {
             return None;
@@ -189,7 +245,13 @@ impl Environment for HostKernel {
             ..Service::default()
         };
         service.slots[..found.len()].copy_from_slice(&found);
-        Some(Box::leak(Box::new(service)))
+        let mut services = self.services.borrow_mut();
+        services.push(Box::leak(Box::new(service)));
+        Some(services.len() as u32 - 1)
+    }
+
+    fn service(&self, _: u32, number: u32) -> Option<&Service> {
+        Some(self.services.borrow()[number as usize])
     }
 
     fn source_sets(&self, _: u32, source: &Address) -> u64 {
@@ -209,7 +271,7 @@ impl Environment for HostKernel {
     }
 
     fn work<R>(&self, act: impl FnOnce(&mut Work) -> R) -> Option<R> {
-        Some(act(&mut Work::default()))
+        Some(act(&mut self.work.borrow_mut()))
     }
 
     fn count_limit(&self, slot: u32, count: impl FnOnce(&mut LimitCounters)) {

@@ -18,9 +18,11 @@ use std::{
 
 use weir_model::{
     Amount, Cost, Limit, LimitId, Policy, Revision, Scale, Units, UnitsPerSecond,
-    policy::{Match, Mode, PortRange, Promise, Protocol},
+    policy::{Match, Mode, OnExpiry, PortRange, Promise, Protocol},
 };
-use weir_node::dataplane::{AttachMode, Clock, Dataplane, LoadError, LoadOptions, detach, load};
+use weir_node::dataplane::{
+    AttachMode, Clock, Dataplane, LoadError, LoadOptions, Sizes, detach, load,
+};
 
 /// A host of one test. Dropping it takes the programs off and the file system away.
 pub struct TestHost {
@@ -73,6 +75,7 @@ impl TestHost {
             mode: AttachMode::Native,
             management: Vec::new(),
             clock: Clock::Boot,
+            sizes: Sizes::default(),
         }
     }
 
@@ -261,6 +264,12 @@ pub fn limit(name: &str) -> Limit {
         smallest_burst: Units(1),
         promise: Promise::Strict,
         mode: Mode::Enforce,
+        per: None,
+        overhead_bytes: 0,
+        quic: false,
+        is_divisible: true,
+        excess: None,
+        on_expiry: OnExpiry::Floor,
     }
 }
 
@@ -277,7 +286,7 @@ pub fn udp_limit(name: &str, to: &[&str], ports: &[(u16, u16)]) -> Limit {
                 last: *last,
             })
             .collect(),
-        from: Vec::new(),
+        ..Match::default()
     };
     limit
 }
