@@ -15,6 +15,11 @@ const GOOD: &str = "version = 1\n[fleet]\nmax_members = 16\n\
                     promise = \"local\"\n";
 const BAD: &str = "version = 1\n[[limit]]\nname = \"dns\"\nrat = \"100k packets/s\"\n\
                    ports = [53]\n";
+const KEYED: &str = "version = 1\n[fleet]\nmax_members = 16\nunparsed = \"pass\"\n\
+                     [[limit]]\nname = \"clients\"\nper = { source_v4 = 24 }\n\
+                     rate = \"500 packets/s\"\npromise = \"strict\"\n\
+                     [[limit]]\nname = \"syn\"\nproto = \"tcp\"\nrate = \"1k connections/s\"\n\
+                     on_expiry = \"closed\"\n";
 const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n";
 
 fn weir() -> Command {
@@ -34,7 +39,12 @@ struct Files {
 impl Files {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        for (name, content) in [("good", GOOD), ("bad", BAD), ("doubtful", DOUBTFUL)] {
+        for (name, content) in [
+            ("good", GOOD),
+            ("bad", BAD),
+            ("keyed", KEYED),
+            ("doubtful", DOUBTFUL),
+        ] {
             fs::write(directory.path().join(name), content).expect("a written file");
         }
         Self { directory }
@@ -58,13 +68,50 @@ fn a_good_file_is_summed_up() {
     assert_eq!(text(&output.stderr), "");
     assert_eq!(
         text(&output.stdout),
-        "LIMIT  PROMISE  MODE       RATE  BURST  UNIT     FLOOR  RESERVED\n\
-         dns    strict   enforce  100k/s  10.0k  packets  500/s     8.0 %\n\
-         ping   local    enforce   100/s     10  packets      -         -\n\
+        "LIMIT  PER  PROMISE  MODE       RATE  BURST  UNIT     FLOOR  RESERVED\n\
+         dns    -    strict   enforce  100k/s  10.0k  packets  500/s     8.0 %\n\
+         ping   -    local    enforce   100/s     10  packets      -         -\n\
          \n\
          FLOOR is what each of up to 16 members may always admit; together they reserve RESERVED \
          of the rate.\n"
     );
+}
+
+/// What a host gives a key is noted, which is no warning.
+#[test]
+fn keyed_limits_are_summed_up_by_key() {
+    let files = Files::new();
+    let output = files.check("keyed", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        text(&output.stdout),
+        format!(
+            "{}:7:7: note: until keys are merged over the fleet, \"strict\" gives a key 1/32 of \
+             the limit on each host: 15.625 packets/s, and a burst of 1.562 packets\n\
+             LIMIT    PER          PROMISE  MODE        RATE  BURST  UNIT         FLOOR  RESERVED\n\
+             clients  v4/24 v6/64  strict   enforce    500/s     50  packets          -         -\n\
+             syn      -            strict   enforce  1.00k/s    100  connections      -         -\n\
+             \n\
+             FLOOR is what each of up to 16 members may always admit; together they reserve \
+             RESERVED of the rate.\n\
+             RATE and BURST of a limit with PER are those of one source prefix.\n",
+            files.path("keyed").display()
+        )
+    );
+    let output = files.check("keyed", &["--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["problems"][0]["severity"], "note");
+    assert_eq!(report["unparsed"], "pass");
+    let [clients, syn] = [&report["limits"][0], &report["limits"][1]];
+    assert_eq!(
+        clients["per"],
+        serde_json::json!({"source_v4": 24, "source_v6": 64})
+    );
+    assert_eq!(clients["key"]["rate"], 15.625);
+    assert_eq!(clients["key"]["burst"], 1.5625);
+    assert!(clients["on_expiry"].is_null() && syn["key"].is_null());
+    assert_eq!(syn["on_expiry"], "closed");
+    assert!(syn["floor_rate"].is_null());
 }
 
 #[test]
@@ -97,9 +144,12 @@ fn a_doubtful_file_is_good_with_a_warning() {
 #[test]
 fn json_is_one_object_on_one_line() {
     let files = Files::new();
-    for (name, code, problems, limits) in
-        [("good", 0, 0, 2), ("bad", 1, 2, 0), ("doubtful", 0, 1, 1)]
-    {
+    for (name, code, problems, limits) in [
+        ("good", 0, 0, 2),
+        ("bad", 1, 2, 0),
+        ("keyed", 0, 1, 2),
+        ("doubtful", 0, 1, 1),
+    ] {
         let output = files.check(name, &["--json"]);
         assert_eq!(output.status.code(), Some(code), "{name}");
         assert_eq!(text(&output.stderr), "");

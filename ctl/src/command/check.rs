@@ -1,12 +1,12 @@
 //! `weir check`.
 
-use std::process::ExitCode;
+use std::{fmt, process::ExitCode};
 
 use serde::Serialize;
 use weir_model::{
-    Cost, Limit, Policy,
+    Amount, Cost, Limit, Policy,
     file::{self, Outcome, Problem, Severity},
-    policy::Promise,
+    policy::{Fragments, Key, Mode, OnExpiry, Promise, Unparsed},
 };
 
 use super::{WRONG_USAGE, print_json};
@@ -43,7 +43,7 @@ pub(super) fn run(file: &Source, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// How many errors and warnings.
+/// How many errors and warnings; notes are not counted, as nothing is wrong.
 pub(super) fn verdict(file: &Source, problems: &[Problem]) -> String {
     let count = |severity: Severity| {
         let found = problems
@@ -64,6 +64,7 @@ pub(super) fn verdict(file: &Source, problems: &[Problem]) -> String {
 fn summary(policy: &Policy) -> String {
     let columns = [
         ("LIMIT", Align::Left),
+        ("PER", Align::Left),
         ("PROMISE", Align::Left),
         ("MODE", Align::Left),
         ("RATE", Align::Right),
@@ -78,6 +79,8 @@ fn summary(policy: &Policy) -> String {
         let dash = || Cell::new("-", Tone::Quiet);
         table.row([
             row.name.clone().into(),
+            row.per
+                .map_or_else(dash, |per| Cell::new(per.to_string(), Tone::Plain)),
             row.promise.into(),
             row.mode.into(),
             format!("{}/s", number::short(row.rate)).into(),
@@ -90,10 +93,14 @@ fn summary(policy: &Policy) -> String {
         ]);
     }
     let members = policy.fleet.max_members;
-    format!(
+    let mut text = format!(
         "{table}\nFLOOR is what each of up to {members} members may always admit; together they \
          reserve RESERVED of the rate.\n"
-    )
+    );
+    if policy.limits.iter().any(|limit| limit.per.is_some()) {
+        text += "RATE and BURST of a limit with PER are those of one source prefix.\n";
+    }
+    text
 }
 
 /// `--json`.
@@ -103,6 +110,8 @@ struct Report {
     ok: bool,
     problems: Vec<ProblemReport>,
     max_members: Option<u32>,
+    /// The verdict for packets whose headers cannot be parsed.
+    unparsed: Option<&'static str>,
     limits: Vec<Row>,
 }
 
@@ -138,6 +147,10 @@ impl Report {
             ok: policy.is_some(),
             problems: outcome.problems.iter().map(problem).collect(),
             max_members: policy.map(|policy| policy.fleet.max_members),
+            unparsed: policy.map(|policy| match policy.fleet.unparsed {
+                Unparsed::Drop => "drop",
+                Unparsed::Pass => "pass",
+            }),
             limits: policy.map(rows).unwrap_or_default(),
         }
     }
@@ -147,32 +160,71 @@ impl Report {
 #[derive(Serialize)]
 struct Row {
     name: String,
+    /// The prefix lengths of a keyed limit's sources.
+    per: Option<Lengths>,
     promise: &'static str,
     mode: &'static str,
     unit: &'static str,
+    /// Of each key, for a keyed limit; so is `burst`.
     rate: f64,
     burst: f64,
+    /// What one key may spend on one host, for a keyed limit.
+    key: Option<KeyRow>,
     /// Of each member; `None` for a limit that is not shared, or moves whole.
     floor_rate: Option<f64>,
     /// The part of the rate that the floors of all members take.
     reserved: Option<f64>,
+    /// What holds without a lease; `None` for a limit that is not leased.
+    on_expiry: Option<&'static str>,
+    /// How far an elastic limit may go above its rate.
+    excess: Option<f64>,
+    /// Bytes that a frame counts beyond its length.
+    overhead: u32,
+    quic: bool,
+    fragments: &'static str,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Lengths {
+    source_v4: u8,
+    source_v6: u8,
+}
+
+impl fmt::Display for Lengths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v4/{} v6/{}", self.source_v4, self.source_v6)
+    }
+}
+
+#[derive(Serialize)]
+struct KeyRow {
+    rate: f64,
+    burst: f64,
 }
 
 impl Row {
     fn of(limit: &Limit, max_members: u32) -> Self {
-        let is_shared = limit.is_divisible;
+        let tokens = |amount: Amount| KeyRow {
+            rate: limit.scale.tokens_per_second(amount.rate),
+            burst: limit.scale.tokens(amount.burst),
+        };
+        let has_floors = limit.is_divisible && limit.on_expiry != OnExpiry::Closed;
         let floor_rate = limit.scale.tokens_per_second(limit.floor.rate);
-        let rate = limit.scale.tokens_per_second(limit.budget.rate);
+        let KeyRow { rate, burst } = tokens(limit.budget);
         Self {
             name: limit.name.clone(),
+            per: limit.per.map(|key: Key| Lengths {
+                source_v4: key.source_v4,
+                source_v6: key.source_v6,
+            }),
             promise: match limit.promise {
                 Promise::Strict => "strict",
                 Promise::Elastic => "elastic",
                 Promise::Local => "local",
             },
             mode: match limit.mode {
-                weir_model::policy::Mode::Enforce => "enforce",
-                weir_model::policy::Mode::Shadow => "shadow",
+                Mode::Enforce => "enforce",
+                Mode::Shadow => "shadow",
             },
             unit: match limit.cost {
                 Cost::Packets => "packets",
@@ -180,9 +232,22 @@ impl Row {
                 Cost::Connections => "connections",
             },
             rate,
-            burst: limit.scale.tokens(limit.budget.burst),
-            floor_rate: is_shared.then_some(floor_rate),
-            reserved: is_shared.then(|| floor_rate * f64::from(max_members) / rate),
+            burst,
+            key: limit.key_amount().map(tokens),
+            floor_rate: has_floors.then_some(floor_rate),
+            reserved: has_floors.then(|| floor_rate * f64::from(max_members) / rate),
+            on_expiry: limit.is_leased().then_some(match limit.on_expiry {
+                OnExpiry::Floor => "floor",
+                OnExpiry::Closed => "closed",
+                OnExpiry::Open => "open",
+            }),
+            excess: limit.excess.map(|excess| f64::from(excess.0) / 1e6),
+            overhead: limit.overhead_bytes,
+            quic: limit.quic,
+            fragments: match limit.matches.fragments {
+                Fragments::Any => "any",
+                Fragments::Only => "only",
+            },
         }
     }
 }
