@@ -153,7 +153,9 @@ fn too_many_port_ranges_are_refused() {
             last: number * 10 + 1,
         })
         .collect();
-    let error = compile(&policy(vec![many]), CAPACITY).unwrap_err().to_string();
+    let error = compile(&policy(vec![many]), CAPACITY)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("limit ports has 9 port ranges"), "{error}");
 }
 
@@ -183,6 +185,10 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn equal_lists_of_limits_are_one_service() {
     let to = (0..200_u32).map(|number| host(IpAddr::from((0x0a00_0000 + number).to_be_bytes())));
-    let tables = compile(&policy(vec![limit("many", to.collect(), Vec::new())]), CAPACITY).unwrap();
+    let tables = compile(
+        &policy(vec![limit("many", to.collect(), Vec::new())]),
+        CAPACITY,
+    )
+    .unwrap();
     assert_eq!((tables.services.len(), tables.destinations.len()), (1, 200));
 }

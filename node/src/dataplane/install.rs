@@ -130,28 +130,6 @@ impl Dataplane {
             .collect()
     }
 
-    /// Settles every bucket of the policy, so that positions stay close together. Whatever is
-    /// installed each tick needs no settling; limits that hold a grant for ever do, once a month.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not run the program.
-    pub fn settle(&mut self) -> Result<(), DataplaneError> {
-        let requests: Vec<InstallRequest> = self
-            .slots
-            .active()
-            .map(|(limit, bucket)| {
-                let target = Target {
-                    limit,
-                    revision: bucket.revision,
-                    slot: bucket.slot,
-                };
-                target.request(Operation::Settle)
-            })
-            .collect();
-        self.run_install(&requests).map(drop)
-    }
-
     /// Runs the program on requests, as many at a time as fit, and returns them with their status.
     pub(crate) fn run_install(
         &self,

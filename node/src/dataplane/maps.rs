@@ -1,6 +1,6 @@
 //! The maps, with their types. Descriptors only: nothing here needs a privilege.
 
-use std::path::Path;
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{
     Pod,
@@ -37,6 +37,8 @@ pub(crate) struct Maps {
     pub(crate) totals: PerCpuArray<MapData, Raw<Totals>>,
     /// Read only too.
     pub(crate) key_seed: Array<MapData, u64>,
+    /// Lines of the table of keys, which only the kernel reads and writes.
+    pub(crate) key_lines: u32,
     pub(crate) events: RingBuf<MapData>,
     pub(crate) sampling: Array<MapData, u64>,
     pub(crate) side: Array<MapData, u64>,
@@ -68,6 +70,7 @@ impl Maps {
             counters: typed(maps::COUNTERS, open(maps::COUNTERS)?)?,
             totals: typed(maps::TOTALS, open(maps::TOTALS)?)?,
             key_seed: typed(maps::KEY_SEED, self::open(&path(maps::KEY_SEED), true)?)?,
+            key_lines: entries(&path(maps::KEYS))?,
             events: typed(maps::EVENTS, open(maps::EVENTS)?)?,
             sampling: typed(maps::SAMPLING, open(maps::SAMPLING)?)?,
             side: typed(maps::SIDE, open(maps::SIDE)?)?,
@@ -86,6 +89,14 @@ impl Maps {
             },
         })
     }
+}
+
+/// How many entries a pinned map has room for.
+fn entries(path: &Path) -> Result<u32, LoadError> {
+    let failed = |source| super::pins::file_error(path, source);
+    let fd = sys::open_pinned_read_only(path).map_err(failed)?;
+    let info: sys::MapInfo = sys::info(fd.as_fd()).map_err(failed)?;
+    Ok(info.max_entries)
 }
 
 fn open(path: &Path, read_only: bool) -> Result<Map, LoadError> {

@@ -10,6 +10,7 @@ mod attach;
 mod compile;
 mod counters;
 mod error;
+mod events;
 mod install;
 mod loader;
 mod management;
@@ -19,6 +20,7 @@ mod pins;
 mod preflight;
 mod slots;
 mod sys;
+mod tidy;
 mod undo;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,11 +31,12 @@ use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
 pub use self::{
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
+    events::Sample,
     install::{GrantRequest, InstallOutcome},
     loader::{AttachMode, Clock, LoadOptions, Sizes, detach, load},
     management::ManagementEntry,
 };
-use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots};
+use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots, tidy::Tidying};
 
 /// Looks whether this process and this kernel can do what [`load`] asks of them.
 ///
@@ -66,6 +69,8 @@ pub struct Dataplane {
     generation: u64,
     version: PolicyVersion,
     key_seed: u64,
+    key_lines: u32,
+    tidying: Tidying,
     /// Slots whose rules each side uses, if known.
     used: [Option<Vec<u32>>; 2],
     pins: PinDirectory,
@@ -119,6 +124,8 @@ impl Dataplane {
         let slots = Slots::read(&maps, side)?;
         let key_seed = maps.key_seed.get(&0, 0);
         Ok(Self {
+            key_lines: maps.key_lines,
+            tidying: Tidying::default(),
             key_seed: key_seed.map_err(map_error(names::KEY_SEED))?,
             used: [None, None],
             maps,
@@ -159,6 +166,27 @@ impl Dataplane {
         Ok(Some(install::held(&slot.0, self.clock()?)))
     }
 
+    /// What was counted of one limit so far; `None` if the policy in force does not have it.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn count(&self, limit: LimitId) -> Result<Option<LimitCount>, DataplaneError> {
+        let bucket = self.slots.find(limit);
+        bucket
+            .map(|bucket| self.count_of(limit, bucket.slot))
+            .transpose()
+    }
+
+    fn count_of(&self, limit: LimitId, slot: u32) -> Result<LimitCount, DataplaneError> {
+        let of_cpus = self.maps.counters.get(&slot, 0);
+        let of_cpus = of_cpus.map_err(map_error(weir_abi::maps::COUNTERS))?;
+        Ok(LimitCount {
+            limit,
+            counters: counters::sum_limit(of_cpus.iter().map(|one| &one.0)),
+        })
+    }
+
     /// What was counted so far.
     ///
     /// # Errors
@@ -174,14 +202,7 @@ impl Dataplane {
         let limits = self
             .slots
             .active()
-            .map(|(limit, bucket)| {
-                let of_cpus = self.maps.counters.get(&bucket.slot, 0);
-                let of_cpus = of_cpus.map_err(map_error(names::COUNTERS))?;
-                Ok(LimitCount {
-                    limit,
-                    counters: counters::sum_limit(of_cpus.iter().map(|one| &one.0)),
-                })
-            })
+            .map(|(limit, bucket)| self.count_of(limit, bucket.slot))
             .collect::<Result<_, DataplaneError>>()?;
         Ok(Counters {
             totals: counters::sum_totals(totals.iter().map(|one| &one.0)),

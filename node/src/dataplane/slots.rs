@@ -57,6 +57,11 @@ impl Slots {
         self.active.iter().map(|(limit, bucket)| (*limit, *bucket))
     }
 
+    /// Whose slot this is.
+    pub(crate) fn owner(&self, slot: u32) -> Option<LimitId> {
+        self.owners.get(&slot).map(|(limit, _)| *limit)
+    }
+
     /// The bucket of a limit of the policy in force.
     pub(crate) fn find(&self, limit: LimitId) -> Option<Bucket> {
         self.active.get(&limit).copied()
