@@ -50,6 +50,8 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
                 ask_limit(environment, now, commit, one);
             }
             if one.answer == Answer::Contended && !last_try {
+                // Still to be charged: what another CPU did is no reason to leave it out.
+                one.answer = Answer::Admits;
                 let retries = retries + 1;
                 work.progress.set(Progress { step, retries });
                 continue;

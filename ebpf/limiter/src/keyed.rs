@@ -154,7 +154,9 @@ pub(crate) fn ask<T: KeyTable>(table: &T, place: Place, charge: Charge, commit: 
     let charged = target.owner | until;
     // SAFETY: `find` takes slots of lines that the table has.
     let raced = commit
-        && unsafe { T::Memory::compare_exchange(target.slot, target.word, charged) } != target.word;
+        && (target.is_taken
+            || unsafe { T::Memory::compare_exchange(target.slot, target.word, charged) }
+                != target.word);
     Verdict {
         answer: if raced {
             Answer::Contended
@@ -176,6 +178,8 @@ struct Target {
     /// Nanoseconds that its instant is ahead of now.
     debt: u64,
     pressure: bool,
+    /// Whether another CPU gave it to another key after it was looked for.
+    is_taken: bool,
 }
 
 /// The key's own slot; or else a free one, or else the one that it has to share.
@@ -210,11 +214,13 @@ fn find<T: KeyTable>(table: &T, place: Place, now: u64) -> Option<Target> {
             });
         }
     };
+    let free = slot::<T>(line, lowest(idle));
     Some(Target {
         owner: u64::from(place.tag) << KeyLine::TIME_BITS,
         debt: owed,
         pressure: false,
-        ..slot::<T>(line, lowest(idle))
+        is_taken: debt(free.word, now) != 0,
+        ..free
     })
 }
 
@@ -278,11 +284,14 @@ const fn is_zero(tag: u64) -> u64 {
 #[inline(always)]
 fn own<T: KeyTable>(line: *mut KeyLine, bits: u32, place: Place, now: u64) -> Target {
     let found = slot::<T>(line, lowest(bits));
-    let debt = debt(found.word, now);
+    let is_taken = found.word >> KeyLine::TIME_BITS & TAG_MASK != place.tag as u64;
+    // What another key owes is no reason to refuse this one.
+    let debt = if is_taken { 0 } else { debt(found.word, now) };
     let mark = if debt == 0 { 0 } else { found.word & SHARED };
     Target {
         owner: (place.tag as u64) << KeyLine::TIME_BITS | mark,
         debt,
+        is_taken,
         ..found
     }
 }
@@ -300,6 +309,7 @@ fn slot<T: KeyTable>(line: *mut KeyLine, index: u32) -> Target {
             owner: 0,
             debt: 0,
             pressure: false,
+            is_taken: false,
         }
     }
 }

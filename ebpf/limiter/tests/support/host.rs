@@ -66,12 +66,17 @@ pub struct Table<M = SharedMemory> {
 impl<M: Memory> Table<M> {
     /// A swept table with a power of two of lines.
     pub fn new(lines: usize, now: u64) -> Self {
-        let table = Self {
-            lines: (0..lines).map(|_| UnsafeCell::default()).collect(),
-            memory: PhantomData,
-        };
+        let table = Self::unswept(lines);
         table.sweep(now);
         table
+    }
+
+    /// A table of zeros.
+    pub fn unswept(lines: usize) -> Self {
+        Self {
+            lines: (0..lines).map(|_| UnsafeCell::default()).collect(),
+            memory: PhantomData,
+        }
     }
 
     /// Sweeps all of it; how many slots are busy.
