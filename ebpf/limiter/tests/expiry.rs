@@ -45,8 +45,8 @@ fn floor_goes_on_with_the_floor() {
     assert_eq!(host.passed(&udp(53), 3), 3);
     host.now += 1;
     assert_eq!(host.passed(&udp(53), 10), 2);
-    // What comes in is rounded down.
-    host.now += SECOND / 5 + 1_000_000;
+    // What comes in is rounded down, at so low a rate by 2 %.
+    host.now += SECOND / 5 + 10_000_000;
     assert_eq!(host.passed(&udp(53), 10), 1);
     let counted = host.counted(0);
     assert_eq!(counted.over_limit.packets, 17);
