@@ -117,9 +117,13 @@ fn replace(
     undo: &mut Undo,
 ) -> Result<(), LoadError> {
     let failed = |source| refused(name, source);
-    let old = sys::program_by_id(old).map_err(failed)?;
+    // Only CAP_SYS_ADMIN may look programs up. Without it the new one stays if a later step fails;
+    // it decides by the same maps.
+    let old = sys::program_by_id(old).ok();
     sys::link_update(link.as_fd(), program).map_err(failed)?;
-    undo.push(move || drop(sys::link_update(link.as_fd(), old.as_fd())));
+    if let Some(old) = old {
+        undo.push(move || drop(sys::link_update(link.as_fd(), old.as_fd())));
+    }
     Ok(())
 }
 
