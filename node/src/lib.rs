@@ -2,12 +2,14 @@
 //!
 //! [`dataplane`] loads the kernel's programs and speaks to their maps; [`daemon`] is the loop that
 //! turns ticks, messages and events into grants; [`serve`] answers peers, operators and scrapers;
-//! [`config`] is the node file; [`start`] puts them together. No protocol rule is decided here:
+//! [`config`] is the node file; [`privileges`] is what starting needs and ticking does without;
+//! [`start`] puts them together. No protocol rule is decided here:
 //! those are in `weir-coord-core`.
 
 pub mod attachment;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod privileges;
 pub mod serve;
 pub mod start;

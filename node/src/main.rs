@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use weir_node::{
     config::{self, Host, NodeConfig, Overrides},
+    privileges::Account,
     start,
 };
 
@@ -120,7 +121,7 @@ fn daemon(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     } else if args.detach {
         start::detach(&config)?;
     } else {
-        start::serve(config)?;
+        start::serve(&config)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -138,6 +139,7 @@ fn read_config(path: &Path, overrides: &Overrides) -> anyhow::Result<Option<Node
         name: nix::unistd::gethostname()
             .ok()
             .and_then(|name| name.into_string().ok()),
+        account: Account::of_name,
     };
     let checked = config::check(&text, &host, overrides);
     for problem in &checked.problems {
@@ -163,6 +165,5 @@ fn run_alone(args: RunArgs) -> anyhow::Result<ExitCode> {
         bpffs: args.bpffs,
         admin_socket: args.admin_socket,
         json: args.json,
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

@@ -18,6 +18,8 @@ use weir_model::{
     file::{Document, Outcome, Problem},
 };
 
+use crate::privileges::Account;
+
 pub use management::{ManagementEntry, default_management};
 pub use overrides::Overrides;
 
@@ -73,6 +75,9 @@ pub struct NodeSettings {
     pub name: String,
     /// Its weight in a max-min division, 1 to 1,000.
     pub weight: u32,
+    /// The user that it ticks as; `None` leaves the choice to
+    /// [`Unprivileged::choose`](crate::privileges::Unprivileged::choose). Never root.
+    pub user: Option<Account>,
 }
 
 /// Who decides about shares.
@@ -140,13 +145,15 @@ pub enum XdpMode {
     Generic,
 }
 
-/// Facts of the host that defaults are made from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Facts of the host that defaults are made from, and names are looked up in.
+#[derive(Clone, Debug)]
 pub struct Host {
     /// What `/etc/machine-id` says, if it can be read.
     pub machine_id: Option<String>,
     /// The host's name, if it is known.
     pub name: Option<String>,
+    /// The user of that name, if there is one.
+    pub account: fn(&str) -> Option<Account>,
 }
 
 /// Reads a node file.

@@ -8,7 +8,7 @@ use weir_model::{
 };
 
 use super::{
-    Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
+    Account, Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, DEFAULT_TICK, GrpcSettings, Host, LEAST_TICKS_IN_LEASE, NodeConfig,
     NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth, ZooKeeperSettings,
     address, id_of_machine, management,
@@ -200,6 +200,10 @@ fn node(root: &mut Table<'_>, host: &Host, overrides: &Overrides) -> Option<Node
         Some(value) => value.integer(WEIGHT),
         None => Some(1),
     };
+    let user = match table.optional("user") {
+        Some(value) => value.parsed(|name| account(name, host)).map(Some),
+        None => Some(None),
+    };
     if let Some(value) = table.optional("leave_on_stop")
         && value.boolean() == Some(true)
     {
@@ -212,7 +216,23 @@ fn node(root: &mut Table<'_>, host: &Host, overrides: &Overrides) -> Option<Node
         id: id?,
         name: name?,
         weight: u32::try_from(weight?).ok()?,
+        user: user?,
     })
+}
+
+fn account(name: &str, host: &Host) -> Result<Account, Complaint> {
+    let quoted = name.escape_debug();
+    match (host.account)(name) {
+        Some(account) if account.uid != 0 => Ok(account),
+        Some(_) => Err(Complaint::new(format!(
+            "\"{quoted}\" is root, and what ticks needs no privilege"
+        ))
+        .suggest("name another user, or remove the key to have one chosen")),
+        None => Err(
+            Complaint::new(format!("there is no user \"{quoted}\" on this host"))
+                .suggest("`useradd --system` makes one; remove the key to have one chosen"),
+        ),
+    }
 }
 
 fn node_id(text: &str) -> Result<NodeId, Complaint> {

@@ -8,7 +8,19 @@ fn host() -> Host {
     Host {
         machine_id: Some("5f6ac2c0a1d14c3f9a2b7c8d9e0f1a2b\n".to_owned()),
         name: Some("edge-1".to_owned()),
+        account,
     }
+}
+
+/// The users of this host.
+fn account(name: &str) -> Option<Account> {
+    let users = [("root", 0), ("weir", 981), ("limiter", 982)];
+    let (_, number) = users.into_iter().find(|(user, _)| *user == name)?;
+    Some(Account {
+        name: name.to_owned(),
+        uid: number,
+        gid: number,
+    })
 }
 
 fn said(text: &str) -> Vec<String> {
@@ -26,6 +38,7 @@ management = [{ ports = [22, 2181, 7946], from = ["198.18.0.0/24"] }]
 id = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 name = "host1"
 weight = 3
+user = "limiter"
 leave_on_stop = false
 [admin]
 socket = "/tmp/node1/node.sock"
@@ -74,6 +87,7 @@ fn every_key_is_read() {
             id: NodeId("6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse().unwrap()),
             name: "host1".to_owned(),
             weight: 3,
+            user: account("limiter"),
         }
     );
     assert_eq!(config.admin_socket, Path::new("/tmp/node1/node.sock"));
@@ -126,6 +140,7 @@ fn defaults_are_those_of_the_documentation() {
         (config.node.name.as_str(), config.node.weight),
         ("edge-1", 1)
     );
+    assert_eq!(config.node.user, None);
     let Coordinator::ZooKeeper(zookeeper, grpc) = config.coordinator else {
         panic!("the default coordinator is ZooKeeper")
     };
@@ -328,6 +343,14 @@ fn each_key_has_its_errors() {
             "9:10: error: `weight` is 0, expected 1 to 1000",
         ),
         (
+            end("[node]\nuser = \"webster\""),
+            "9:8: error: there is no user \"webster\" on this host; `useradd --system` makes one; remove the key to have one chosen",
+        ),
+        (
+            end("[node]\nuser = \"root\""),
+            "9:8: error: \"root\" is root, and what ticks needs no privilege; name another user, or remove the key to have one chosen",
+        ),
+        (
             end("[node]\nleave_on_stop = true"),
             "9:17: error: `leave_on_stop = true` is not supported yet; remove it",
         ),
@@ -353,7 +376,12 @@ fn each_key_has_its_errors() {
 
 #[test]
 fn an_empty_file_is_told_all_that_is_missing() {
-    let outcome = check("", &Host::default(), &Overrides::default());
+    let nothing_known = Host {
+        machine_id: None,
+        name: None,
+        account: |_| None,
+    };
+    let outcome = check("", &nothing_known, &Overrides::default());
     let errors: Vec<String> = outcome
         .into_result()
         .unwrap_err()

@@ -1,10 +1,9 @@
 //! One host alone: `weir run`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{os::unix::net::UnixListener, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use tokio::{
-    net::UnixListener,
     sync::{mpsc, oneshot},
     time::interval,
 };
@@ -13,12 +12,16 @@ use weir_coord_core::timing::Timing;
 use weir_model::{NodeId, PolicyVersion};
 use weir_proto::admin::v1;
 
-use super::{attach_mode, management, runtime, serve_locally, stop_signal};
+use super::{
+    attach_mode, management, prepared, runtime, serve_locally, signals,
+    supervise::{self, Ended, Lifeline, Side},
+};
 use crate::{
     attachment::Attachments,
     config::{self, XdpMode},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
     dataplane::{self, Clock, Dataplane, LoadOptions},
+    privileges::Unprivileged,
     serve::{Answer, Asker, QUESTIONS, Question, sockets},
 };
 
@@ -46,25 +49,26 @@ pub struct Alone {
     pub json: bool,
 }
 
-/// Enforces until interrupted, prints what happens, and takes the program off again.
+/// Enforces until interrupted, prints what happens, and takes the program off again. Returns what
+/// the process is to exit with.
+///
+/// What ticks is a child without privileges, which could not take the program off; this process
+/// waits for it, and does. To be called while there is one thread. It returns in both processes.
 ///
 /// # Errors
 ///
 /// What keeps it from starting, or made it end.
-pub fn alone(how: &Alone) -> anyhow::Result<()> {
-    runtime()?.block_on(run(how))
-}
-
-async fn run(how: &Alone) -> anyhow::Result<()> {
+pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
     // From here on a signal is kept until it is asked for, so that what was attached is detached.
-    let stop = stop_signal()?;
+    signals::hold()?;
     dataplane::preflight()?;
+    let user = Unprivileged::choose(None)?;
     let state = tempfile::tempdir()?;
     let node = NodeId::from_u128(1);
-    let mut memory = Memory::open(state.path(), node, &how.interface)?;
-    memory.set_policy(FIRST_VERSION, &how.document);
-    let socket = sockets::unix(&how.admin_socket).await?;
-    let _unlink = sockets::Unlink::on_drop(&how.admin_socket);
+    let mut memory = prepared::memory(state.path(), node, &how.interface, &user)?;
+    user.acting(|| memory.set_policy(FIRST_VERSION, &how.document))?;
+    let socket = sockets::unix(&how.admin_socket, &user)?;
+    let unlink = sockets::Unlink::on_drop(&how.admin_socket);
     let options = LoadOptions {
         // Not the group of a daemon: its limits and grants are not to be tried with.
         group: format!("{ALONE}{}", how.interface),
@@ -80,10 +84,28 @@ async fn run(how: &Alone) -> anyhow::Result<()> {
          node file can name the sources"
     );
     let dataplane = dataplane::load(&options)?;
-    let ended = enforce(how, node, dataplane, memory, socket, stop).await;
+    let ended = match supervise::split() {
+        Ok(Side::Child(lifeline)) => {
+            // The parent cleans up, for it can.
+            let _directory = state.keep();
+            std::mem::forget(unlink);
+            user.drop_privileges()?;
+            let ticking = enforce(how, node, dataplane, memory, socket, lifeline);
+            runtime()?.block_on(ticking)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Side::Parent(child)) => child.wait(),
+        Err(error) => Err(error),
+    };
+    // Until here it held the lock.
+    drop(dataplane);
     // Whatever came of it, nothing stays: this is how a policy is tried, not how a host is run.
     dataplane::detach(&options.bpffs, &options.group)?;
-    ended
+    match ended? {
+        // It has said why.
+        Ended::With(code) => Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)),
+        Ended::By(signal) => bail!("the ticking process was ended by {signal}; nothing was left"),
+    }
 }
 
 async fn enforce(
@@ -92,15 +114,22 @@ async fn enforce(
     dataplane: Dataplane,
     memory: Memory,
     socket: UnixListener,
-    stop: impl Future<Output = ()>,
+    lifeline: Lifeline,
 ) -> anyhow::Result<()> {
+    let (told, cut) = (signals::stop()?, lifeline.cut()?);
+    let stop = async {
+        tokio::select! {
+            () = told => {}
+            () = cut => {}
+        }
+    };
     let attachments = Attachments::new(how.mode, std::slice::from_ref(&how.interface))?;
     let enforcement = Enforcement::new(node, dataplane, memory);
     if enforcement.policy().is_none() {
         bail!("the kernel cannot hold this policy; see above");
     }
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    serve_locally(socket, asker.clone());
+    serve_locally(socket, asker.clone())?;
     let printer = tokio::spawn(print(asker, how.json));
     let facts = Facts {
         node,

@@ -1,15 +1,14 @@
 //! From a checked configuration to a running daemon, and back.
 
 mod alone;
+mod prepared;
+mod signals;
+mod supervise;
 
-use std::{fs, time::Duration};
+use std::{fs, net::TcpListener, os::unix::net::UnixListener, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tracing::{error, info, warn};
@@ -21,18 +20,15 @@ use weir_coord::{
 use weir_coord_core::{record::LiveRecord, timing::Timing};
 
 pub use alone::{Alone, alone};
+use prepared::Prepared;
 
 use crate::{
     attachment::Attachments,
     config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
-    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
+    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs},
     dataplane::{self, Clock, LoadOptions},
-    serve::{
-        Asker, QUESTIONS,
-        admin::AdminService,
-        http,
-        sockets::{self, SocketError},
-    },
+    privileges::Unprivileged,
+    serve::{Asker, QUESTIONS, admin::AdminService, http},
 };
 
 /// The kernel's number of this boot.
@@ -42,13 +38,21 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A peer that does not answer a ping for so long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Attaches, and runs until it is told to stop. Enforcement goes on in the kernel afterwards.
+/// Attaches, gives up its privileges, and runs until it is told to stop. Enforcement goes on in the
+/// kernel afterwards.
+///
+/// To be called while there is one thread.
 ///
 /// # Errors
 ///
 /// What keeps the daemon from starting, or made it end.
-pub fn serve(config: NodeConfig) -> anyhow::Result<()> {
-    runtime()?.block_on(run(config))
+pub fn serve(config: &NodeConfig) -> anyhow::Result<()> {
+    signals::hold()?;
+    dataplane::preflight()?;
+    let user = Unprivileged::choose(config.node.user.as_ref())?;
+    let prepared = Prepared::new(config, &user)?;
+    user.drop_privileges()?;
+    runtime()?.block_on(run(config, prepared))
 }
 
 /// Takes the program off the interfaces and removes its pins.
@@ -99,7 +103,8 @@ fn management(entries: &[config::ManagementEntry]) -> Vec<dataplane::ManagementE
         .collect()
 }
 
-/// One thread is enough: a tick takes microseconds, and nothing may run beside it.
+/// One thread is enough: a tick takes microseconds, and nothing may run beside it. Those that
+/// resolve names come later, and have what this one has.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -107,22 +112,22 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("no event loop")
 }
 
-async fn run(config: NodeConfig) -> anyhow::Result<()> {
-    let stop = stop_signal()?;
-    dataplane::preflight()?;
-    let memory = Memory::open(&config.state_dir, config.node.id, &config.fleet)?;
-    // What may fail without a trace comes before what changes the host.
-    let ensemble = ensemble_settings(&config)?;
-    let sockets = Sockets::bind(&config).await?;
-    let _unlink = sockets::Unlink::on_drop(&config.admin_socket);
-    let dataplane = dataplane::load(&load_options(&config))?;
+async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
+    let stop = signals::stop()?;
+    let Prepared {
+        memory,
+        ensemble,
+        sockets,
+        unlink: _unlink,
+        dataplane,
+    } = prepared;
     let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
     let enforcement = Enforcement::new(config.node.id, dataplane, memory);
 
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    serve_locally(sockets.local, asker.clone());
+    serve_locally(sockets.local, asker.clone())?;
     if let Some(listener) = sockets.http {
-        serve_http(listener, asker.clone());
+        serve_http(listener, asker.clone())?;
     }
     let fleet = (&config.coordinator, ensemble, sockets.fleet);
     let (facts, coordination, events, inbound) = match fleet {
@@ -133,18 +138,18 @@ async fn run(config: NodeConfig) -> anyhow::Result<()> {
                  TLS yet; keep it to a management network"
             );
             let streams = Streams::default();
-            let inbound = serve_fleet(listener, streams.clone(), asker);
-            let (keeper, events) = zookeeper::spawn(ensemble, live(&config, grpc));
+            let inbound = serve_fleet(listener, streams.clone(), asker)?;
+            let (keeper, events) = zookeeper::spawn(ensemble, live(config, grpc));
             let host = Host {
                 node: config.node.id,
                 address: grpc.advertise.clone(),
-                timing: timing(&config),
+                timing: timing(config),
             };
             let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
-            let facts = facts(&config, &grpc.advertise, &named.servers);
+            let facts = facts(config, &grpc.advertise, &named.servers);
             (facts, fleet, Some(events), Some(inbound))
         }
-        _ => (facts(&config, "", ""), alone_in(&config), None, None),
+        _ => (facts(config, "", ""), alone_in(config), None, None),
     };
     let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
     let mut inputs = Inputs {
@@ -162,33 +167,6 @@ async fn run(config: NodeConfig) -> anyhow::Result<()> {
     }
     info!("stopped; the kernel goes on with the last grants, then with floors");
     Ok(ended?)
-}
-
-/// Everything that is listened on.
-struct Sockets {
-    local: UnixListener,
-    http: Option<TcpListener>,
-    fleet: Option<TcpListener>,
-}
-
-impl Sockets {
-    async fn bind(config: &NodeConfig) -> Result<Self, SocketError> {
-        let http = match config.http_listen {
-            Some(address) => Some(sockets::tcp("http.listen", address).await?),
-            None => None,
-        };
-        let fleet = match &config.coordinator {
-            Coordinator::ZooKeeper(_, grpc) => {
-                Some(sockets::tcp("grpc.listen", grpc.listen).await?)
-            }
-            Coordinator::Embedded => None,
-        };
-        Ok(Self {
-            local: sockets::unix(&config.admin_socket).await?,
-            http,
-            fleet,
-        })
-    }
 }
 
 fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
@@ -217,7 +195,8 @@ fn alone_in(config: &NodeConfig) -> Coordination {
 }
 
 /// The local socket: operators.
-fn serve_locally(listener: UnixListener, asker: Asker) {
+fn serve_locally(listener: UnixListener, asker: Asker) -> anyhow::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener).context("local socket")?;
     tokio::spawn(async move {
         let admin = Server::builder().add_service(AdminService::server(asker));
         let incoming = UnixListenerStream::new(listener);
@@ -225,10 +204,12 @@ fn serve_locally(listener: UnixListener, asker: Asker) {
             error!(%error, "operators are no longer served");
         }
     });
+    Ok(())
 }
 
 /// The fleet's address: nodes, and what other nodes pass on from their operators.
-fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> Inbound {
+fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> anyhow::Result<Inbound> {
+    let listener = tokio::net::TcpListener::from_std(listener).context("grpc.listen")?;
     let (coordination, inbound) = AttachService::new(streams);
     tokio::spawn(async move {
         let router = Server::builder()
@@ -244,38 +225,17 @@ fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> Inbound
             error!(%error, "other nodes are no longer served");
         }
     });
-    inbound
+    Ok(inbound)
 }
 
-fn serve_http(listener: TcpListener, asker: Asker) {
+fn serve_http(listener: TcpListener, asker: Asker) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener).context("http.listen")?;
     tokio::spawn(async move {
         if let Err(error) = http::serve(listener, asker).await {
             error!(%error, "metrics and health are no longer served");
         }
     });
-}
-
-/// How to speak to ZooKeeper; `None` with the embedded coordinator.
-fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Settings>> {
-    let Coordinator::ZooKeeper(ensemble, _) = &config.coordinator else {
-        return Ok(None);
-    };
-    let settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
-        .with_session_timeout(ensemble.session_timeout);
-    let Some(auth) = &ensemble.auth else {
-        return Ok(Some(settings));
-    };
-    let text = fs::read_to_string(&auth.password_file)
-        .with_context(|| format!("ZooKeeper password file {}", auth.password_file.display()))?;
-    let password = text.lines().next().unwrap_or_default();
-    anyhow::ensure!(
-        !password.is_empty(),
-        "ZooKeeper password file {} is empty: its first line is the password",
-        auth.password_file.display()
-    );
-    Ok(Some(settings.with_credentials(
-        zookeeper::Credentials::new(&auth.user, password),
-    )))
+    Ok(())
 }
 
 fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
@@ -290,19 +250,4 @@ fn live(config: &NodeConfig, grpc: &GrpcSettings) -> LiveRecord {
             .trim()
             .to_owned(),
     }
-}
-
-/// Ready once the daemon is told to stop. It is asked for before anything is served, so that no
-/// signal is missed.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let mut hangup = signal(SignalKind::hangup()).context("no signal handler")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => info!("told to stop"),
-            _ = interrupt.recv() => info!("interrupted"),
-            _ = hangup.recv() => info!("the terminal is gone"),
-        }
-    })
 }

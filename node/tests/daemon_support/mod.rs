@@ -1,12 +1,13 @@
 //! A daemon on a host of its own: a network namespace with one end of a veth pair, a bpffs mount
 //! and a directory. All of it goes when it is dropped.
 
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{
     fs,
     io::Read,
     net::{Shutdown, TcpListener, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -38,6 +39,9 @@ impl Host {
             outside: format!("wd{tag}"),
             net: 100 + (std::process::id() * 7 + number) % 100,
         };
+        // The daemon ends as another user, who has to get at its state.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(host.directory.path(), open).unwrap();
         ip(&["netns", "add", &host.namespace]);
         ip(&["-n", &host.namespace, "link", "set", "lo", "up"]);
         host.add_interface();
@@ -94,13 +98,42 @@ impl Host {
 
     /// `weir-node` with these arguments, in the host's network namespace.
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_as(&[], arguments)
+    }
+
+    /// The same, started by `setpriv` with these arguments, unless there are none.
+    pub fn command_as(&self, privileges: &[&str], arguments: &[&str]) -> Command {
+        let setpriv: &[&str] = if privileges.is_empty() {
+            &[]
+        } else {
+            &["setpriv"]
+        };
+        let mut command = self.command_within(&[setpriv, privileges].concat());
+        command.args(arguments);
+        command
+    }
+
+    /// `weir-node` in the host's network namespace, as the argument of another command.
+    pub fn command_within(&self, wrapper: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{}", self.namespace))
+            .args(wrapper)
             .arg(env!("CARGO_BIN_EXE_weir-node"))
-            .args(arguments)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Mounts bpffs for daemons that may not, as `user`'s.
+    pub fn mount_bpffs(&self, user: u32) {
+        let bpffs = self.path("bpf");
+        fs::create_dir_all(&bpffs).unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "bpf", "bpf"])
+            .arg(&bpffs)
+            .args(["-o", &format!("mode=0700,uid={user},gid={user}")])
+            .status();
+        assert!(status.unwrap().success(), "mount {}", bpffs.display());
     }
 
     /// Runs to its end, and must end by itself.
@@ -123,10 +156,13 @@ impl Host {
     }
 
     pub fn start_with(&self, arguments: &[&str]) -> Daemon {
+        self.start_command(self.command(arguments))
+    }
+
+    pub fn start_command(&self, mut command: Command) -> Daemon {
         let log = self.path("log");
         let file = fs::File::create(&log).unwrap();
-        let child = self
-            .command(arguments)
+        let child = command
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -232,7 +268,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn of(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         let Output {
             status,
             stdout,
@@ -281,6 +317,10 @@ impl Daemon {
             assert!(Instant::now() < deadline, "no {text:?} in:\n{}", self.log());
             std::thread::sleep(POLL);
         }
+    }
+
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: i32) {

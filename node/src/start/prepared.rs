@@ -1,0 +1,108 @@
+//! What a daemon opens while it may, in an order that leaves nothing behind if a step fails.
+
+use std::{fs, net::TcpListener, os::unix::net::UnixListener, path::Path};
+
+use anyhow::Context;
+use weir_coord::zookeeper;
+use weir_model::NodeId;
+
+use super::load_options;
+use crate::{
+    config::{Coordinator, NodeConfig},
+    daemon::Memory,
+    dataplane::{self, Dataplane},
+    privileges::Unprivileged,
+    serve::sockets::{self, SocketError},
+};
+
+/// Of the state directory.
+const STATE_MODE: u32 = 0o700;
+
+/// Everything that a daemon needs privileges to get, and none to use.
+pub(super) struct Prepared {
+    pub(super) memory: Memory,
+    /// `None` with the embedded coordinator.
+    pub(super) ensemble: Option<zookeeper::Settings>,
+    pub(super) sockets: Sockets,
+    pub(super) unlink: sockets::Unlink,
+    pub(super) dataplane: Dataplane,
+}
+
+impl Prepared {
+    /// Opens all of it for a daemon that will tick as `user`.
+    pub(super) fn new(config: &NodeConfig, user: &Unprivileged) -> anyhow::Result<Self> {
+        let memory = memory(&config.state_dir, config.node.id, &config.fleet, user)?;
+        // What may fail without a trace comes before what changes the host.
+        let ensemble = ensemble_settings(config)?;
+        let sockets = Sockets::bind(config, user)?;
+        let unlink = sockets::Unlink::on_drop(&config.admin_socket);
+        let dataplane = dataplane::load(&load_options(config))?;
+        Ok(Self {
+            memory,
+            ensemble,
+            sockets,
+            unlink,
+            dataplane,
+        })
+    }
+}
+
+/// What the host remembers, in a directory that is the user's.
+pub(super) fn memory(
+    directory: &Path,
+    node: NodeId,
+    fleet: &str,
+    user: &Unprivileged,
+) -> anyhow::Result<Memory> {
+    user.own_directory(directory, STATE_MODE)?;
+    let opened = user.acting(|| Memory::open(directory, node, fleet))?;
+    opened.with_context(|| format!("as user {}", user.name()))
+}
+
+/// Everything that is listened on.
+pub(super) struct Sockets {
+    pub(super) local: UnixListener,
+    pub(super) http: Option<TcpListener>,
+    pub(super) fleet: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(config: &NodeConfig, user: &Unprivileged) -> Result<Self, SocketError> {
+        let http = match config.http_listen {
+            Some(address) => Some(sockets::tcp("http.listen", address)?),
+            None => None,
+        };
+        let fleet = match &config.coordinator {
+            Coordinator::ZooKeeper(_, grpc) => Some(sockets::tcp("grpc.listen", grpc.listen)?),
+            Coordinator::Embedded => None,
+        };
+        Ok(Self {
+            local: sockets::unix(&config.admin_socket, user)?,
+            http,
+            fleet,
+        })
+    }
+}
+
+/// How to speak to ZooKeeper; `None` with the embedded coordinator.
+fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Settings>> {
+    let Coordinator::ZooKeeper(ensemble, _) = &config.coordinator else {
+        return Ok(None);
+    };
+    let settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
+        .with_session_timeout(ensemble.session_timeout);
+    let Some(auth) = &ensemble.auth else {
+        return Ok(Some(settings));
+    };
+    let text = fs::read_to_string(&auth.password_file)
+        .with_context(|| format!("ZooKeeper password file {}", auth.password_file.display()))?;
+    let password = text.lines().next().unwrap_or_default();
+    anyhow::ensure!(
+        !password.is_empty(),
+        "ZooKeeper password file {} is empty: its first line is the password",
+        auth.password_file.display()
+    );
+    Ok(Some(settings.with_credentials(
+        zookeeper::Credentials::new(&auth.user, password),
+    )))
+}
