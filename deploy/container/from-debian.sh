@@ -112,7 +112,8 @@ cp -a "$work/base" "$work/node"
 
 step "$NODE_IMAGE"
 install_packages "$work/node" iproute2
-inside "$work/node" groupadd --system weir
+inside "$work/node" useradd --system --user-group --no-create-home --home-dir /nonexistent \
+    --shell /usr/sbin/nologin weir
 install -m 0755 "$binaries/weir-node" "$binaries/weir" "$work/node/usr/bin/"
 for binary in weir-node weir; do
     inside "$work/node" "/usr/bin/$binary" --version ||
