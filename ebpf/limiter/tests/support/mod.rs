@@ -9,6 +9,7 @@
 
 pub mod frames;
 pub mod host;
+pub mod keys;
 pub mod limit;
 pub mod random;
 
