@@ -17,11 +17,11 @@ const LICENSE: &CStr = c"GPL";
 /// `r0 = 1` (`XDP_DROP`); `exit`.
 const PROGRAM: [u64; 2] = [0x0000_0001_0000_00b7, 0x0000_0000_0000_0095];
 
-/// Tries to load a program, which must be refused with `EPERM`.
-pub(super) fn cannot_load() -> Result<(), PrivilegeError> {
+/// Tries to load a program, which must be refused with `EPERM`. Returns the kernel's word.
+pub(super) fn cannot_load() -> Result<io::Error, PrivilegeError> {
     match load() {
         Ok(_program) => Err(PrivilegeError::CouldLoad),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(error),
         Err(error) => Err(PrivilegeError::Unproven(error)),
     }
 }

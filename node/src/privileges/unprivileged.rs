@@ -134,13 +134,14 @@ impl Unprivileged {
         }
         capabilities::clear_the_rest()?;
         let is_bounding_set_empty = capabilities::verify()?;
-        proof::cannot_load()?;
+        let refusal = proof::cannot_load()?;
         info!(
             user = self.name(),
             uid = self.uid(),
             gid = getegid().as_raw(),
             is_bounding_set_empty,
-            "privileges dropped: no capability is left, and loading a program was refused"
+            load = %refusal,
+            "privileges dropped: no capability is left, and the kernel refused to load a program"
         );
         Ok(())
     }
