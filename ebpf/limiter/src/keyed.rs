@@ -346,13 +346,17 @@ const fn count(bits: u32) -> u32 {
 /// Frees the slots of a line that are idle, so that no instant lives until it looks like the
 /// future again; returns how many are busy. A table is swept before its first packet, and then at
 /// least once in two days.
+///
+/// # Safety
+///
+/// `line` is valid, and everybody who accesses it does so through `M`.
 #[inline(always)]
-pub fn sweep<M: Memory>(line: *mut KeyLine, now: u64) -> u32 {
+pub unsafe fn sweep<M: Memory>(line: *mut KeyLine, now: u64) -> u32 {
     let free = now.wrapping_sub(1) & TIME_MASK;
     let mut busy = 0;
     let mut index = 0;
     while index < KeyLine::SLOTS {
-        // SAFETY: the caller hands over a line of the table.
+        // SAFETY: the caller promises a valid line.
         unsafe {
             let slot = (&raw mut (*line).slots).cast::<u64>().add(index);
             let word = M::load(slot);
