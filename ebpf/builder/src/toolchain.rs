@@ -119,6 +119,8 @@ impl Toolchain {
             format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
             // Atomic compare-and-swap, 32-bit jumps: kernels from 5.12 on.
             "-Ctarget-cpu=v3".to_owned(),
+            // With it, a structure that is set to zero is set byte by byte, in a function.
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
             // Debug information is what the linker makes BTF from.
             "-Cdebuginfo=2".to_owned(),
             format!("-Clinker={}", self.linker.display()),

@@ -11,7 +11,7 @@ use crate::{
     memory::LimitRef,
     packet::{Address, Family, Packet, Transport, protocol},
     parse::{Frame, Parsed, parse},
-    work::{Answer, Work},
+    work::{Match, Work},
 };
 
 /// What the decision rests on: maps and the clock.
@@ -195,24 +195,23 @@ fn find<E: Environment>(environment: &E, service: &Service, work: &mut Work) -> 
 #[inline(always)]
 fn note<E: Environment>(environment: &E, slot: u32, rule: &Rule, work: &mut Work) {
     let tokens = tokens(rule, work.packet.bytes);
-    let place = Place::of(rule, &work.packet.source, environment.keys().line_mask());
+    let source = work.packet.source;
     let Some(one) = work.next() else {
         return;
     };
-    one.slot = slot;
-    one.tokens = tokens;
-    one.keyed = rule.keyed != 0;
+    *one = Match {
+        slot,
+        tokens,
+        keyed: rule.keyed != 0,
+        shadow: rule.shadow != 0,
+        on_expiry: rule.on_expiry,
+        ..Match::default()
+    };
     if one.keyed {
-        one.place = place;
+        one.place = Place::of(rule, &source, environment.keys().line_mask());
         one.cost = cost_ns(rule, tokens);
         one.burst_ns = rule.key_burst_ns;
     } else {
         one.cost = units(rule, tokens);
     }
-    one.over = 0;
-    one.shadow = rule.shadow != 0;
-    one.on_expiry = rule.on_expiry;
-    one.charged = false;
-    one.pressure = false;
-    one.answer = Answer::Admits;
 }

@@ -126,38 +126,52 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 
 /// Runs a program once on `data`, which it may change; returns what the program returned.
 pub(crate) fn test_run(program: BorrowedFd<'_>, data: &mut [u8]) -> io::Result<u32> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Attributes {
-        program: u32,
-        returned: u32,
-        size_in: u32,
-        size_out: u32,
-        data_in: u64,
-        data_out: u64,
-        repeat: u32,
-        duration: u32,
-        context_size_in: u32,
-        context_size_out: u32,
-        context_in: u64,
-        context_out: u64,
-        flags: u32,
-        cpu: u32,
-        batch_size: u32,
-        reserved: u32,
-    }
     let size = u32::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut attributes = Attributes {
+    let mut attributes = TestRunAttributes {
         program: raw(program),
         size_in: size,
         size_out: size,
         data_in: data.as_ptr() as u64,
         data_out: data.as_mut_ptr() as u64,
         repeat: 1,
-        ..Attributes::default()
+        ..TestRunAttributes::default()
     };
     bpf_mut(BPF_PROG_TEST_RUN, &mut attributes)?;
     Ok(attributes.returned)
+}
+
+/// The mean duration of as many runs on `data`, in nanoseconds.
+pub(crate) fn test_run_cost(program: BorrowedFd<'_>, data: &[u8], runs: u32) -> io::Result<u32> {
+    let mut attributes = TestRunAttributes {
+        program: raw(program),
+        size_in: u32::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        data_in: data.as_ptr() as u64,
+        repeat: runs,
+        ..TestRunAttributes::default()
+    };
+    bpf_mut(BPF_PROG_TEST_RUN, &mut attributes)?;
+    Ok(attributes.duration)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRunAttributes {
+    program: u32,
+    returned: u32,
+    size_in: u32,
+    size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    context_size_in: u32,
+    context_size_out: u32,
+    context_in: u64,
+    context_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    reserved: u32,
 }
 
 /// The beginning of `struct bpf_link_info` for XDP.
