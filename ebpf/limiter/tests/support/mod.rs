@@ -7,6 +7,7 @@
     clippy::unwrap_used
 )]
 
+pub mod corpus;
 pub mod frames;
 pub mod host;
 pub mod keys;
