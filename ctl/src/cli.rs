@@ -100,6 +100,9 @@ pub(crate) struct Run {
     /// Where bpffs is, or is to be, mounted.
     #[arg(long, value_name = "DIR")]
     pub(crate) bpffs: Option<PathBuf>,
+    /// Slots of the table of keys, for limits with `per`: a power of two [default: 1048576].
+    #[arg(long, value_name = "N")]
+    pub(crate) table_slots: Option<u32>,
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

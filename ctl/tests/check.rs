@@ -213,11 +213,11 @@ fn wrong_usage_exits_with_two() {
 fn a_file_that_is_too_large_is_refused_unread() {
     let files = Files::new();
     let path = files.path("large");
-    fs::write(&path, " ".repeat(1_000_001)).expect("a written file");
+    fs::write(&path, " ".repeat(64_000_001)).expect("a written file");
     let output = files.check("large", &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        text(&output.stderr).contains("larger than 1000000 bytes"),
+        text(&output.stderr).contains("larger than 64000000 bytes"),
         "{output:?}"
     );
 }

@@ -10,8 +10,10 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+use weir_abi::maps;
 use weir_node::{
     config::{self, Host, NodeConfig, Overrides},
+    dataplane::Sizes,
     privileges::Account,
     start,
 };
@@ -72,6 +74,9 @@ struct RunArgs {
     /// Where bpffs is, or is to be, mounted.
     #[arg(long, value_name = "DIR", default_value = config::DEFAULT_BPFFS)]
     bpffs: PathBuf,
+    /// Slots of the table of keys, for limits with `per`: a power of two, 8 bytes each.
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().key_slots, value_parser = table_slots)]
+    table_slots: u32,
     /// Where `weir` reaches this process.
     #[arg(long, value_name = "PATH", default_value = config::DEFAULT_SOCKET)]
     admin_socket: PathBuf,
@@ -148,6 +153,16 @@ fn read_config(path: &Path, overrides: &Overrides) -> anyhow::Result<Option<Node
     Ok(checked.value)
 }
 
+fn table_slots(text: &str) -> Result<u32, String> {
+    let found: u32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let bounds = maps::MIN_KEY_SLOTS as u32..=maps::MAX_KEY_SLOTS as u32;
+    if !found.is_power_of_two() || !bounds.contains(&found) {
+        let (least, most) = (bounds.start(), bounds.end());
+        return Err(format!("expected a power of two from {least} to {most}"));
+    }
+    Ok(found)
+}
+
 fn run_alone(args: RunArgs) -> anyhow::Result<ExitCode> {
     let document = fs::read_to_string(&args.limits)
         .with_context(|| format!("limits file {}", args.limits.display()))?;
@@ -163,6 +178,10 @@ fn run_alone(args: RunArgs) -> anyhow::Result<ExitCode> {
         document,
         mode: args.xdp_mode,
         bpffs: args.bpffs,
+        sizes: Sizes {
+            key_slots: args.table_slots,
+            ..Sizes::default()
+        },
         admin_socket: args.admin_socket,
         json: args.json,
     })

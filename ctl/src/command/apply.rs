@@ -11,14 +11,14 @@ use crate::{
     FAILED,
     cli::{Apply, Cli},
     client::ClientError,
-    source::Source,
+    source::{MAX_FLEET_BYTES, Source},
     view::{Applied, Change},
 };
 
 /// Checks a file here, so that its problems are said even without a daemon, then hands it over.
 pub(super) fn run(cli: &Cli, arguments: &Apply) -> anyhow::Result<ExitCode> {
     let file = &arguments.file;
-    let document = match file.read() {
+    let document = match file.read(MAX_FLEET_BYTES) {
         Ok(document) => document,
         Err(error) => {
             eprintln!("weir: {error}");

@@ -12,13 +12,13 @@ use weir_model::{
 use super::{WRONG_USAGE, print_json};
 use crate::{
     FAILED, number,
-    source::Source,
+    source::{MAX_BYTES, Source},
     table::{Align, Cell, Table, Tone, output_has_colour},
 };
 
 /// Says what is wrong with a file, and what a good one means.
 pub(super) fn run(file: &Source, json: bool) -> anyhow::Result<ExitCode> {
-    let text = match file.read() {
+    let text = match file.read(MAX_BYTES) {
         Ok(text) => text,
         Err(error) => {
             eprintln!("weir: {error}");

@@ -33,6 +33,9 @@ pub(super) fn run(cli: &Cli, arguments: &Run) -> anyhow::Error {
     if let Some(mode) = &arguments.xdp_mode {
         command.args(["--xdp-mode", mode]);
     }
+    if let Some(slots) = arguments.table_slots {
+        command.args(["--table-slots", &slots.to_string()]);
+    }
     if let Some(bpffs) = &arguments.bpffs {
         command.arg("--bpffs").arg(bpffs);
     }

@@ -18,7 +18,7 @@ use weir_model::{
     file::{Document, Outcome, Problem},
 };
 
-use crate::privileges::Account;
+use crate::{dataplane::Sizes, privileges::Account};
 
 pub use management::{ManagementEntry, default_management};
 pub use overrides::Overrides;
@@ -134,6 +134,8 @@ pub struct XdpSettings {
     pub mode: XdpMode,
     /// Where bpffs is, or is to be, mounted.
     pub bpffs: PathBuf,
+    /// How much the data plane has room for.
+    pub sizes: Sizes,
 }
 
 /// Where in the driver's path an XDP program runs.

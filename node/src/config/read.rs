@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use weir_abi::maps;
 use weir_model::{
     NodeId,
     file::{Complaint, Table, Value, quantity},
@@ -13,6 +14,7 @@ use super::{
     NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth, ZooKeeperSettings,
     address, id_of_machine, management,
 };
+use crate::dataplane::Sizes;
 
 /// Most interfaces of one daemon.
 const MAX_INTERFACES: usize = 16;
@@ -402,12 +404,35 @@ fn xdp(root: &mut Table<'_>, overrides: &Overrides) -> Option<XdpSettings> {
         overrides.bpffs.as_ref(),
         DEFAULT_BPFFS,
     );
-    table.not_supported_yet(&["table_slots"]);
+    let limit_slots = match table.optional("limit_slots") {
+        Some(value) => value.integer(2..=maps::MAX_SLOTS as u64),
+        None => Some(u64::from(Sizes::default().limit_slots)),
+    };
+    let table_slots = match table.optional("table_slots") {
+        Some(value) => power_of_two(&value, maps::MIN_KEY_SLOTS..=maps::MAX_KEY_SLOTS),
+        None => Some(u64::from(Sizes::default().key_slots)),
+    };
     table.finish();
     Some(XdpSettings {
         mode: overrides.xdp_mode.or(in_file)?,
         bpffs: bpffs?,
+        sizes: Sizes {
+            limit_slots: u32::try_from(limit_slots?).ok()?,
+            key_slots: u32::try_from(table_slots?).ok()?,
+        },
     })
+}
+
+fn power_of_two(value: &Value<'_>, bounds: RangeInclusive<usize>) -> Option<u64> {
+    let found = value.integer(*bounds.start() as u64..=*bounds.end() as u64)?;
+    if !found.is_power_of_two() {
+        value.error(
+            Complaint::new(format!("{found} is no power of two"))
+                .suggest(format!("write {}", found.next_power_of_two())),
+        );
+        return None;
+    }
+    Some(found)
 }
 
 fn http_listen(root: &mut Table<'_>, overrides: &Overrides) -> Option<Option<SocketAddr>> {

@@ -57,6 +57,8 @@ lease = "1s"
 [xdp]
 mode = "generic"
 bpffs = "/tmp/bpf"
+table_slots = 65536
+limit_slots = 1000
 [http]
 listen = "127.0.0.1:9600"
 "#;
@@ -113,6 +115,11 @@ fn every_key_is_read() {
     assert_eq!(config.timing, timing);
     assert_eq!(config.xdp.mode, XdpMode::Generic);
     assert_eq!(config.xdp.bpffs, Path::new("/tmp/bpf"));
+    let sizes = Sizes {
+        limit_slots: 1_000,
+        key_slots: 65_536,
+    };
+    assert_eq!(config.xdp.sizes, sizes);
     assert_eq!(config.http_listen, "127.0.0.1:9600".parse().ok());
 }
 
@@ -320,7 +327,15 @@ fn each_key_has_its_errors() {
         ),
         (
             end("[xdp]\ntable_slots = 5"),
-            "9:1: error: `table_slots` is not supported yet; remove it",
+            "9:15: error: `table_slots` is 5, expected 16 to 134217728",
+        ),
+        (
+            end("[xdp]\ntable_slots = 1000"),
+            "9:15: error: 1000 is no power of two; write 1024",
+        ),
+        (
+            end("[xdp]\nlimit_slots = 200000"),
+            "9:15: error: `limit_slots` is 200000, expected 2 to 131072",
         ),
         (
             end("[xdp]\nbpffs = \"bpf\""),

@@ -13,14 +13,14 @@ use weir_model::{NodeId, PolicyVersion};
 use weir_proto::admin::v1;
 
 use super::{
-    attach_mode, management, prepared, runtime, serve_locally, signals,
+    attach_mode, management, prepared, runtime, serve_locally, signals, sizes,
     supervise::{self, Ended, Lifeline, Side},
 };
 use crate::{
     attachment::Attachments,
     config::{self, XdpMode},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
-    dataplane::{self, Clock, Dataplane, LoadOptions},
+    dataplane::{self, Clock, Dataplane, LoadOptions, Sizes},
     privileges::Unprivileged,
     serve::{Answer, Asker, QUESTIONS, Question, sockets},
 };
@@ -43,6 +43,8 @@ pub struct Alone {
     pub mode: XdpMode,
     /// Where bpffs is, or is to be, mounted.
     pub bpffs: PathBuf,
+    /// How much there is room for, at least.
+    pub sizes: Sizes,
     /// Where `weir` reaches this process.
     pub admin_socket: PathBuf,
     /// One line of JSON each period instead of text.
@@ -77,7 +79,7 @@ pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
         mode: attach_mode(how.mode),
         management: management(&config::default_management(&[])),
         clock: Clock::Boot,
-        sizes: dataplane::Sizes::default(),
+        sizes: sizes(how.sizes, Some(&how.document)),
     };
     warn!(
         "SSH, BGP and BFD ports pass from any source: whoever forges one bypasses every limit; a \

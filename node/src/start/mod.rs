@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 use tracing::{error, info, warn};
+use weir_abi::maps;
 use weir_coord::{
     fleet::{Fleet, Host},
     grpc::{AttachService, Inbound, Streams},
     zookeeper,
 };
 use weir_coord_core::{record::LiveRecord, timing::Timing};
+use weir_model::file;
 
 pub use alone::{Alone, alone};
 use prepared::Prepared;
@@ -26,7 +28,7 @@ use crate::{
     attachment::Attachments,
     config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
     daemon::{Coordination, Daemon, Enforcement, Facts, Inputs},
-    dataplane::{self, Clock, LoadOptions},
+    dataplane::{self, Clock, LoadOptions, Sizes},
     privileges::Unprivileged,
     serve::{Asker, QUESTIONS, admin::AdminService, http},
 };
@@ -74,7 +76,7 @@ pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_options(config: &NodeConfig) -> LoadOptions {
+fn load_options(config: &NodeConfig, remembered: Option<&str>) -> LoadOptions {
     LoadOptions {
         interfaces: config.interfaces.clone(),
         group: LoadOptions::group_of(&config.interfaces),
@@ -82,7 +84,22 @@ fn load_options(config: &NodeConfig) -> LoadOptions {
         mode: attach_mode(config.xdp.mode),
         management: management(&config.management),
         clock: Clock::Boot,
-        sizes: dataplane::Sizes::default(),
+        sizes: sizes(config.xdp.sizes, remembered),
+    }
+}
+
+/// What is configured, with room for this limits document and another as large while one takes over
+/// from the other.
+fn sizes(configured: Sizes, document: Option<&str>) -> Sizes {
+    let policy = document.and_then(|document| file::parse(document).ok());
+    let limits = policy.map_or(0, |policy| policy.limits.len());
+    let needed = u32::try_from(2 * limits).unwrap_or(u32::MAX);
+    Sizes {
+        limit_slots: configured
+            .limit_slots
+            .max(needed.next_power_of_two())
+            .min(maps::MAX_SLOTS as u32),
+        ..configured
     }
 }
 
