@@ -6,6 +6,7 @@
 //! - [`oracle`] judges a recording, and shares no code with what it judges;
 //! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
 
+pub mod bench;
 pub mod clock;
 pub mod command;
 pub mod demo;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod chaos;
 mod demo;
 mod fleet;
@@ -30,6 +31,11 @@ enum Command {
     ///
     /// Example: chaos --scenario leader-killed --json
     Chaos(chaos::Chaos),
+    /// Measure what things cost
+    ///
+    /// Example: bench data-plane --quick
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 impl Arguments {
@@ -39,6 +45,7 @@ impl Arguments {
             Command::Fleet(command) => command.run(interrupt),
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
+            Command::Bench(bench) => bench.run(interrupt),
         }
     }
 }

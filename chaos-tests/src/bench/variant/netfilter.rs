@@ -1,0 +1,116 @@
+//! What most hosts would use: nftables and iptables.
+
+use anyhow::{Context as _, Result};
+
+use super::{Allowance, Installed, TABLE_ENTRIES};
+use crate::{
+    bench::{flood::Family, frame::PORT, ground::Site},
+    command,
+    namespace::Namespace,
+};
+
+/// Buckets of hashlimit's table.
+const HASHLIMIT_BUCKETS: u32 = TABLE_ENTRIES;
+/// How long hashlimit keeps a source that sends nothing, and how often it looks: longer than a
+/// benchmark, so that nothing is measured twice.
+const HASHLIMIT_MEMORY_MS: u32 = 3_600_000;
+
+/// A dynamic set at netdev ingress: the earliest place that nftables has.
+pub(super) struct Nft(Namespace);
+
+impl Nft {
+    pub(super) fn set_up(site: &Site, family: Family, allowance: Allowance) -> Result<Self> {
+        let (kind, source) = match family {
+            Family::V4 => ("ipv4_addr", "ip saddr"),
+            Family::V6 => ("ipv6_addr", "ip6 saddr"),
+        };
+        let ruleset = format!(
+            "table netdev bench {{\n\
+               set sources {{ type {kind}; size {TABLE_ENTRIES}; flags dynamic; }}\n\
+               counter limited {{ }}\n\
+               chain ingress {{\n\
+                 type filter hook ingress device \"{interface}\" priority -500; policy accept;\n\
+                 udp dport {PORT} add @sources {{ {source} limit rate over \
+                   {packets}/{period} burst {burst} packets }} counter name \"limited\" drop\n\
+               }}\n\
+             }}\n",
+            interface = site.interface,
+            packets = allowance.packets,
+            period = if allowance.hourly { "hour" } else { "second" },
+            burst = allowance.burst,
+        );
+        let mut nft = site.namespace.command("nft");
+        command::run_with_input(nft.args(["-f", "-"]), &ruleset)?;
+        Ok(Self(site.namespace.clone()))
+    }
+}
+
+impl Installed for Nft {
+    fn dropped(&mut self) -> Result<u64> {
+        let mut nft = self.0.command("nft");
+        let text = command::run(nft.args("-j list counter netdev bench limited".split(' ')))?;
+        packets_of(&text).with_context(|| format!("no counter in {text}"))
+    }
+}
+
+/// The packets of the one counter in nft's JSON.
+fn packets_of(json: &str) -> Option<u64> {
+    let json: serde_json::Value = serde_json::from_str(json).ok()?;
+    let objects = json["nftables"].as_array()?;
+    objects
+        .iter()
+        .find_map(|object| object["counter"]["packets"].as_u64())
+}
+
+/// hashlimit in the raw table, before connection tracking.
+pub(super) struct Hashlimit(Namespace);
+
+impl Hashlimit {
+    pub(super) fn set_up(site: &Site, allowance: Allowance) -> Result<Self> {
+        let rule = format!(
+            "-t raw -A PREROUTING -i {interface} -p udp --dport {PORT} -m hashlimit \
+             --hashlimit-name bench --hashlimit-mode srcip --hashlimit-above {packets}/{period} \
+             --hashlimit-burst {burst} --hashlimit-htable-size {HASHLIMIT_BUCKETS} \
+             --hashlimit-htable-max {TABLE_ENTRIES} --hashlimit-htable-expire {HASHLIMIT_MEMORY_MS} \
+             --hashlimit-htable-gcinterval {HASHLIMIT_MEMORY_MS} -j DROP",
+            interface = site.interface,
+            packets = allowance.packets,
+            period = if allowance.hourly { "hour" } else { "sec" },
+            burst = allowance.burst,
+        );
+        let mut iptables = site.namespace.command("iptables-legacy");
+        command::run(iptables.args(rule.split_whitespace()))?;
+        Ok(Self(site.namespace.clone()))
+    }
+}
+
+impl Installed for Hashlimit {
+    fn dropped(&mut self) -> Result<u64> {
+        let mut iptables = self.0.command("iptables-legacy");
+        let text = command::run(iptables.args("-t raw -S PREROUTING -v".split(' ')))?;
+        counted_by(&text).with_context(|| format!("no counted rule in {text}"))
+    }
+}
+
+/// `-A PREROUTING … -c PACKETS BYTES -j DROP`.
+fn counted_by(rules: &str) -> Option<u64> {
+    let rule = rules.lines().find(|line| line.contains("hashlimit"))?;
+    let (_, counts) = rule.split_once(" -c ")?;
+    counts.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_tools_print() {
+        let json = r#"{"nftables": [{"metainfo": {}}, {"counter": {"packets": 12, "bytes": 5}}]}"#;
+        assert_eq!(packets_of(json), Some(12));
+        assert_eq!(packets_of("{}"), None);
+        let rules =
+            "-P PREROUTING ACCEPT -c 0 0\n-A PREROUTING -p udp -m hashlimit -c 34 2040 -j DROP\n";
+        assert_eq!(counted_by(rules), Some(34));
+        assert_eq!(counted_by("-P PREROUTING ACCEPT -c 0 0\n"), None);
+    }
+}
