@@ -300,6 +300,21 @@ fn sweeping_frees_what_is_idle_and_keeps_what_is_owed() {
     assert_eq!(host.keys.sweep(host.now), 0);
 }
 
+#[test]
+fn what_one_cpu_swept_is_free_for_another_whose_clock_is_behind() {
+    let mut host = crowded(keyed(MILLISECOND, 4));
+    for source in 0..16 {
+        host.passed(&by([10, 0, 0, source]), 4);
+    }
+    host.now += 4 * MILLISECOND;
+    assert_eq!(host.keys.sweep(host.now), 0);
+    host.now -= MILLISECOND;
+    for source in 16..32 {
+        assert_eq!(host.passed(&by([10, 0, 0, source]), 9), 4, "{source}");
+    }
+    assert_eq!(host.counted(0).table_pressure, 0);
+}
+
 /// One packet each day on one key, and a burst of another now and then, around every place where
 /// the 48 bits of an instant begin anew.
 #[test]
