@@ -26,6 +26,7 @@ mod undo;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::{Array, MapData};
+use weir_abi::Totals;
 use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
 
 pub use self::{
@@ -193,21 +194,24 @@ impl Dataplane {
     ///
     /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
-        use weir_abi::maps as names;
-        let totals = self
-            .maps
-            .totals
-            .get(&0, 0)
-            .map_err(map_error(names::TOTALS))?;
+        let totals = self.totals()?;
         let limits = self
             .slots
             .active()
             .map(|(limit, bucket)| self.count_of(limit, bucket.slot))
             .collect::<Result<_, DataplaneError>>()?;
-        Ok(Counters {
-            totals: counters::sum_totals(totals.iter().map(|one| &one.0)),
-            limits,
-        })
+        Ok(Counters { totals, limits })
+    }
+
+    /// What was counted of all packets so far.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn totals(&self) -> Result<Totals, DataplaneError> {
+        let of_cpus = self.maps.totals.get(&0, 0);
+        let of_cpus = of_cpus.map_err(map_error(weir_abi::maps::TOTALS))?;
+        Ok(counters::sum_totals(of_cpus.iter().map(|one| &one.0)))
     }
 
     /// The kernel programs' clock, if they were loaded with [`Clock::Test`].
