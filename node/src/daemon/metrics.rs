@@ -1,16 +1,23 @@
 //! The daemon's state as Prometheus text. `docs/metrics.md` lists every name.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
-use weir_model::{Limit, policy::Promise};
+use weir_coord_core::follower::Grant;
+use weir_model::{
+    Limit, LimitId, Nanos, Policy,
+    policy::{Mode, OnExpiry, Promise},
+};
 use weir_proto::admin::v1;
 
 use super::{coordination::LeaderView, view::View};
-use crate::{attachment::Attachments, dataplane};
+use crate::{
+    attachment::Attachments,
+    dataplane::{self, Counters},
+};
 
 /// How long ticks took.
 pub(super) struct TickTimes(Histogram);
@@ -36,18 +43,66 @@ impl TickTimes {
     }
 }
 
-/// All metrics in Prometheus' text format.
-pub(super) fn text(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes) -> String {
-    let scrape = Scrape::default();
-    scrape.packets(view);
-    scrape.grants(view);
-    let leader = view.leader();
-    let status = view.status_with(leader.as_ref());
-    scrape.fleet(view, leader.as_ref(), &status);
-    scrape.protocol(leader.is_some(), &status);
-    scrape.attachments(attachments);
-    scrape.add(ticks.0.clone());
-    scrape.encode()
+/// Everything that metrics are made of, at one instant. With tens of thousands of limits the text
+/// takes longer to write than ticks may wait, so it is written elsewhere.
+pub(super) struct Snapshot {
+    policy: Policy,
+    counters: Option<Counters>,
+    /// What limits with a lease hold.
+    held: HashMap<LimitId, Grant>,
+    at: Nanos,
+    key_slots: u32,
+    key_load: f64,
+    leader: Option<LeaderView>,
+    status: v1::StatusReply,
+    interfaces: Vec<(String, bool)>,
+    mode: &'static str,
+    ticks: Histogram,
+}
+
+impl Snapshot {
+    /// Reads what there is.
+    pub(super) fn take(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes) -> Self {
+        let enforcement = view.enforcement;
+        let dataplane = enforcement.dataplane();
+        let leader = view.leader();
+        let leased = view
+            .policy()
+            .limits
+            .iter()
+            .filter(|limit| limit.is_leased());
+        let interfaces = attachments.states();
+        Self {
+            policy: view.policy().clone(),
+            counters: dataplane.counters().ok(),
+            held: leased
+                .map(|limit| (limit.id, enforcement.held_of(limit)))
+                .collect(),
+            at: dataplane::now(),
+            key_slots: dataplane.key_slots(),
+            key_load: dataplane.key_load(),
+            status: view.status_with(leader.as_ref()),
+            leader,
+            interfaces: interfaces
+                .map(|(interface, is_attached)| (interface.to_owned(), is_attached))
+                .collect(),
+            mode: attachments.mode(),
+            ticks: ticks.0.clone(),
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub(super) fn text(self) -> String {
+        let scrape = Scrape::default();
+        scrape.packets(&self);
+        scrape.table(&self);
+        scrape.grants(&self);
+        scrape.fleet(&self);
+        scrape.protocol(&self);
+        scrape.attachments(&self);
+        scrape.add(self.ticks);
+        scrape.encode()
+    }
 }
 
 /// The families of one scrape. They are made anew each time from cumulative state, so nothing is
@@ -74,13 +129,19 @@ impl Scrape {
         family
     }
 
+    fn gauge(&self, name: &str, help: &str, value: f64) {
+        let gauge = Gauge::new(name, help).expect("valid names");
+        gauge.set(value);
+        self.add(gauge);
+    }
+
     fn flag(&self, name: &str, help: &str, value: i64) {
         let gauge = IntGauge::new(name, help).expect("valid names");
         gauge.set(value);
         self.add(gauge);
     }
 
-    fn packets(&self, view: &View<'_>) {
+    fn packets(&self, at: &Snapshot) {
         let labels = ["limit", "verdict", "reason"];
         let packets = self.counters(
             "weir_packets_total",
@@ -92,18 +153,22 @@ impl Scrape {
             "Bytes of frames by limit, verdict and reason, without check sequence.",
             &labels,
         );
-        let Ok(counters) = view.enforcement.dataplane().counters() else {
+        let pressure = self.counters(
+            "weir_table_pressure_total",
+            "Packets whose key found no free slot of the table and shared one, by limit.",
+            &["limit"],
+        );
+        let Some(counters) = &at.counters else {
             return;
         };
-        for limit in &view.policy().limits {
-            let Some(counted) = counters
-                .limits
-                .iter()
-                .find(|counted| counted.limit == limit.id)
-            else {
+        for counted in &counters.limits {
+            let Some(limit) = at.policy.limit(counted.limit) else {
                 continue;
             };
             for (verdict, reason, tally) in counted.by_verdict() {
+                if tally.packets == 0 && !can_have(limit, reason) {
+                    continue;
+                }
                 packets
                     .with_label_values(&[&limit.name, verdict, reason])
                     .inc_by(tally.packets);
@@ -111,7 +176,13 @@ impl Scrape {
                     .with_label_values(&[&limit.name, verdict, reason])
                     .inc_by(tally.bytes);
             }
+            if limit.per.is_some() {
+                pressure
+                    .with_label_values(&[&limit.name])
+                    .inc_by(counted.counters.table_pressure);
+            }
         }
+        self.lost_events(counters.totals.events_lost);
         for (verdict, reason, tally) in counters.unlimited() {
             packets
                 .with_label_values(&["", verdict, reason])
@@ -122,7 +193,30 @@ impl Scrape {
         }
     }
 
-    fn grants(&self, view: &View<'_>) {
+    fn lost_events(&self, lost: u64) {
+        let counter = IntCounter::new(
+            "weir_events_lost_total",
+            "Samples of packets that were lost because the ring was full. No packet was.",
+        )
+        .expect("a valid name and help");
+        counter.inc_by(lost);
+        self.add(counter);
+    }
+
+    fn table(&self, at: &Snapshot) {
+        self.gauge(
+            "weir_table_slots",
+            "Slots of the table of keys.",
+            f64::from(at.key_slots),
+        );
+        self.gauge(
+            "weir_table_load_ratio",
+            "Slots of the table of keys that hold a debt, of all: an estimate.",
+            at.key_load,
+        );
+    }
+
+    fn grants(&self, at: &Snapshot) {
         let rate = self.gauges(
             "weir_grant_rate",
             "What this node may admit of a limit now, in tokens per second.",
@@ -133,35 +227,39 @@ impl Scrape {
             "Time until this node falls to its floor of a limit; 0 if it has.",
             &["limit"],
         );
-        let now = dataplane::now();
-        for limit in &view.policy().limits {
-            if limit.promise == Promise::Local {
+        for limit in &at.policy.limits {
+            if limit.promise == Promise::Local && limit.per.is_none() {
                 let budget = limit.scale.tokens_per_second(limit.budget.rate);
                 rate.with_label_values(&[&limit.name]).set(budget);
                 continue;
             }
-            let effective = view.enforcement.held_of(limit).effective(now).rate;
+            let Some(held) = at.held.get(&limit.id) else {
+                continue;
+            };
             rate.with_label_values(&[&limit.name])
-                .set(limit.scale.tokens_per_second(effective));
-            let left = view.enforcement.lease_left(limit).unwrap_or_default();
+                .set(limit.scale.tokens_per_second(held.effective(at.at).rate));
+            let left = match held.expires {
+                Nanos::NEVER => Duration::ZERO,
+                expires => expires - at.at,
+            };
             lease
                 .with_label_values(&[&limit.name])
                 .set(left.as_secs_f64());
         }
     }
 
-    fn fleet(&self, view: &View<'_>, leader: Option<&LeaderView>, status: &v1::StatusReply) {
+    fn fleet(&self, at: &Snapshot) {
         let budget = self.gauges(
             "weir_fleet_budget",
             "What the fleet may admit of a limit, in tokens per second.",
             &["limit"],
         );
-        for limit in &view.policy().limits {
+        for limit in &at.policy.limits {
             budget
                 .with_label_values(&[&limit.name])
                 .set(limit.scale.tokens_per_second(limit.budget.rate));
         }
-        let Some(leader) = leader else { return };
+        let Some(leader) = &at.leader else { return };
         let admitted = self.gauges(
             "weir_fleet_admitted_rate",
             "What the fleet admitted of a limit in the last tick, in tokens per second. Leader only.",
@@ -181,26 +279,32 @@ impl Scrape {
         )
         .expect("valid names");
         self.add(on_floor.clone());
-        for (limit, status) in view.policy().limits.iter().zip(&status.limits) {
+        let envelopes = envelope_rates(leader);
+        for (limit, status) in at.policy.limits.iter().zip(&at.status.limits) {
             admitted
                 .with_label_values(&[&limit.name])
                 .set(status.admitted_rate);
             excess
                 .with_label_values(&[&limit.name])
-                .set(excess_ratio(limit, leader));
+                .set(excess_ratio(limit, &envelopes));
             on_floor
                 .with_label_values(&[&limit.name])
                 .set(i64::from(status.nodes_on_floor));
         }
     }
 
-    fn protocol(&self, leads: bool, status: &v1::StatusReply) {
+    fn protocol(&self, at: &Snapshot) {
+        let status = &at.status;
         self.flag(
             "weir_term",
             "The term in force, as far as this node knows.",
             i64::try_from(status.term).unwrap_or(i64::MAX),
         );
-        self.flag("weir_is_leader", "1 if this node leads.", i64::from(leads));
+        self.flag(
+            "weir_is_leader",
+            "1 if this node leads.",
+            i64::from(at.leader.is_some()),
+        );
         if let Some(zookeeper) = &status.zookeeper {
             self.flag(
                 "weir_zookeeper_connected",
@@ -210,16 +314,16 @@ impl Scrape {
         }
     }
 
-    fn attachments(&self, attachments: &Attachments) {
+    fn attachments(&self, at: &Snapshot) {
         let family = self.gauges(
             "weir_xdp_attached",
             "1 while the program is attached to the interface.",
             &["iface", "mode"],
         );
-        for (interface, is_attached) in attachments.states() {
+        for (interface, is_attached) in &at.interfaces {
             family
-                .with_label_values(&[interface, attachments.mode()])
-                .set(f64::from(u8::from(is_attached)));
+                .with_label_values(&[interface.as_str(), at.mode])
+                .set(f64::from(u8::from(*is_attached)));
         }
     }
 
@@ -232,13 +336,29 @@ impl Scrape {
     }
 }
 
-fn excess_ratio(limit: &Limit, leader: &LeaderView) -> f64 {
-    let total: u64 = leader
-        .members
-        .iter()
-        .flat_map(|member| &member.limits)
-        .filter(|share| share.limit == limit.id && limit.is_leased())
-        .map(|share| share.envelope.rate.0)
-        .sum();
+/// Whether packets of a limit, as it is now, can have a reason.
+fn can_have(limit: &Limit, reason: &str) -> bool {
+    match reason {
+        "would_drop" => limit.mode == Mode::Shadow,
+        "failed_open" => limit.on_expiry == OnExpiry::Open,
+        "closed" => limit.on_expiry == OnExpiry::Closed,
+        _ => true,
+    }
+}
+
+/// The units per second that all members together may hold of each limit, at most.
+fn envelope_rates(leader: &LeaderView) -> HashMap<LimitId, u64> {
+    let mut rates = HashMap::new();
+    for share in leader.members.iter().flat_map(|member| &member.limits) {
+        *rates.entry(share.limit).or_default() += share.envelope.rate.0;
+    }
+    rates
+}
+
+fn excess_ratio(limit: &Limit, envelope_rates: &HashMap<LimitId, u64>) -> f64 {
+    let total = envelope_rates.get(&limit.id).copied().unwrap_or_default();
+    if !limit.is_leased() {
+        return 0.0;
+    }
     (total as f64 / limit.budget.rate.0 as f64 - 1.0).max(0.0)
 }

@@ -163,7 +163,7 @@ async fn print(asker: Asker, json: bool) {
     loop {
         periods.tick().await;
         let (answer, answered) = oneshot::channel();
-        if asker.send(Question::Limits(answer)).await.is_err() {
+        if asker.send(Question::Limits { top: 0, answer }).await.is_err() {
             return;
         }
         let Ok(Answer::Here(reply)) = answered.await else {
