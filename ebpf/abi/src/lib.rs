@@ -21,7 +21,11 @@ pub use keys::KeyLine;
 pub use policy::{Cost, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, Service};
 
 /// The version of every layout of maps, part of the path under which they are pinned.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "other-layout") {
+    1_000_000
+} else {
+    2
+};
 
 /// The version of what user space hands to the programs that it runs. A daemon asks the program
 /// of another layout for its buckets, so this changes far less often than layouts do.

@@ -6,6 +6,7 @@
 
 pub mod frames;
 pub mod host;
+pub mod upgrade;
 
 use std::{
     io,
@@ -76,6 +77,7 @@ impl TestHost {
             management: Vec::new(),
             clock: Clock::Boot,
             sizes: Sizes::default(),
+            policy: None,
         }
     }
 
