@@ -2,10 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-};
+use prometheus::{Histogram, HistogramOpts, TextEncoder, core::Collector as _};
+use weir_abi::Tally;
 use weir_coord_core::follower::Grant;
 use weir_model::{
     Limit, LimitId, Nanos, Policy,
@@ -13,10 +11,14 @@ use weir_model::{
 };
 use weir_proto::admin::v1;
 
-use super::{coordination::LeaderView, view::View};
+use super::{
+    coordination::LeaderView,
+    exposition::{Exposition, Kind},
+    view::View,
+};
 use crate::{
     attachment::Attachments,
-    dataplane::{self, Counters},
+    dataplane::{self, Counters, LimitCount},
 };
 
 /// How long ticks took.
@@ -93,246 +95,190 @@ impl Snapshot {
 
     /// All metrics in Prometheus' text format.
     pub(super) fn text(self) -> String {
-        let scrape = Scrape::default();
-        scrape.packets(&self);
-        scrape.table(&self);
-        scrape.grants(&self);
-        scrape.fleet(&self);
-        scrape.protocol(&self);
-        scrape.attachments(&self);
-        scrape.add(self.ticks);
-        scrape.encode()
-    }
-}
-
-/// The families of one scrape. They are made anew each time from cumulative state, so nothing is
-/// counted twice and a limit that is gone leaves no series behind.
-#[derive(Default)]
-struct Scrape(Registry);
-
-impl Scrape {
-    fn add(&self, collector: impl Collector + 'static) {
-        self.0
-            .register(Box::new(collector))
-            .expect("each family has a name of its own");
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        let family = IntCounterVec::new(Opts::new(name, help), labels).expect("valid names");
-        self.add(family.clone());
-        family
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        let family = GaugeVec::new(Opts::new(name, help), labels).expect("valid names");
-        self.add(family.clone());
-        family
-    }
-
-    fn gauge(&self, name: &str, help: &str, value: f64) {
-        let gauge = Gauge::new(name, help).expect("valid names");
-        gauge.set(value);
-        self.add(gauge);
-    }
-
-    fn flag(&self, name: &str, help: &str, value: i64) {
-        let gauge = IntGauge::new(name, help).expect("valid names");
-        gauge.set(value);
-        self.add(gauge);
-    }
-
-    fn packets(&self, at: &Snapshot) {
-        let labels = ["limit", "verdict", "reason"];
-        let packets = self.counters(
-            "weir_packets_total",
-            "Packets by limit, verdict and reason; limit is empty for those that no limit saw.",
-            &labels,
+        let mut text = Exposition::default();
+        if let Some(counters) = &self.counters {
+            self.packets(counters, &mut text);
+        }
+        self.table(&mut text);
+        self.grants(&mut text);
+        self.fleet(&mut text);
+        self.protocol(&mut text);
+        let mut attached = text.family(
+            "weir_xdp_attached",
+            Kind::Gauge,
+            "1 while the program is attached to the interface.",
         );
-        let bytes = self.counters(
-            "weir_bytes_total",
-            "Bytes of frames by limit, verdict and reason, without check sequence.",
-            &labels,
-        );
-        let pressure = self.counters(
-            "weir_table_pressure_total",
-            "Packets whose key found no free slot of the table and shared one, by limit.",
-            &["limit"],
-        );
-        let Some(counters) = &at.counters else {
-            return;
-        };
-        for counted in &counters.limits {
-            let Some(limit) = at.policy.limit(counted.limit) else {
-                continue;
+        for (interface, is_attached) in &self.interfaces {
+            let labels = [("iface", interface.as_str()), ("mode", self.mode)];
+            attached.sample(labels, u8::from(*is_attached));
+        }
+        let ticks = TextEncoder::new().encode_to_string(&self.ticks.collect());
+        text.finish(&ticks.expect("writing to memory cannot fail"))
+    }
+
+    fn packets(&self, counters: &Counters, text: &mut Exposition) {
+        type Number = fn(Tally) -> u64;
+        let families: [(_, _, Number); 2] = [
+            (
+                "weir_packets_total",
+                "Packets by limit, verdict and reason; limit is empty for those that no limit saw.",
+                |tally| tally.packets,
+            ),
+            (
+                "weir_bytes_total",
+                "Bytes of frames by limit, verdict and reason, without check sequence.",
+                |tally| tally.bytes,
+            ),
+        ];
+        for (name, help, number) in families {
+            let mut family = text.family(name, Kind::Counter, help);
+            let mut row = |limit, verdict, reason, tally| {
+                let labels = [("limit", limit), ("reason", reason), ("verdict", verdict)];
+                family.sample(labels, number(tally));
             };
-            for (verdict, reason, tally) in counted.by_verdict() {
-                if tally.packets == 0 && !can_have(limit, reason) {
-                    continue;
+            for (limit, counted) in self.counted(counters) {
+                for (verdict, reason, counted) in counted.by_verdict() {
+                    let tally = Tally {
+                        packets: counted.packets,
+                        bytes: counted.bytes,
+                    };
+                    if tally.packets > 0 || can_have(limit, reason) {
+                        row(&limit.name, verdict, reason, tally);
+                    }
                 }
-                packets
-                    .with_label_values(&[&limit.name, verdict, reason])
-                    .inc_by(tally.packets);
-                bytes
-                    .with_label_values(&[&limit.name, verdict, reason])
-                    .inc_by(tally.bytes);
             }
+            for (verdict, reason, tally) in counters.unlimited() {
+                row("", verdict, reason, tally);
+            }
+        }
+        let mut pressure = text.family(
+            "weir_table_pressure_total",
+            Kind::Counter,
+            "Packets whose key found no free slot of the table and shared one, by limit.",
+        );
+        for (limit, counted) in self.counted(counters) {
             if limit.per.is_some() {
-                pressure
-                    .with_label_values(&[&limit.name])
-                    .inc_by(counted.counters.table_pressure);
+                pressure.sample([("limit", &limit.name)], counted.counters.table_pressure);
             }
         }
-        self.lost_events(counters.totals.events_lost);
-        for (verdict, reason, tally) in counters.unlimited() {
-            packets
-                .with_label_values(&["", verdict, reason])
-                .inc_by(tally.packets);
-            bytes
-                .with_label_values(&["", verdict, reason])
-                .inc_by(tally.bytes);
-        }
-    }
-
-    fn lost_events(&self, lost: u64) {
-        let counter = IntCounter::new(
+        let mut lost = text.family(
             "weir_events_lost_total",
+            Kind::Counter,
             "Samples of packets that were lost because the ring was full. No packet was.",
-        )
-        .expect("a valid name and help");
-        counter.inc_by(lost);
-        self.add(counter);
+        );
+        lost.sample([], counters.totals.events_lost);
     }
 
-    fn table(&self, at: &Snapshot) {
-        self.gauge(
+    fn counted<'s>(
+        &'s self,
+        counters: &'s Counters,
+    ) -> impl Iterator<Item = (&'s Limit, &'s LimitCount)> {
+        let counted = counters.limits.iter();
+        counted.filter_map(|counted| Some((self.policy.limit(counted.limit)?, counted)))
+    }
+
+    fn table(&self, text: &mut Exposition) {
+        text.gauge(
             "weir_table_slots",
             "Slots of the table of keys.",
-            f64::from(at.key_slots),
+            self.key_slots,
         );
-        self.gauge(
+        text.gauge(
             "weir_table_load_ratio",
             "Slots of the table of keys that hold a debt, of all: an estimate.",
-            at.key_load,
+            self.key_load,
         );
     }
 
-    fn grants(&self, at: &Snapshot) {
-        let rate = self.gauges(
+    fn grants(&self, text: &mut Exposition) {
+        let mut rate = text.family(
             "weir_grant_rate",
+            Kind::Gauge,
             "What this node may admit of a limit now, in tokens per second.",
-            &["limit"],
         );
-        let lease = self.gauges(
+        for limit in &self.policy.limits {
+            let now = match self.held.get(&limit.id) {
+                Some(held) => held.effective(self.at).rate,
+                None if limit.promise == Promise::Local && limit.per.is_none() => limit.budget.rate,
+                None => continue,
+            };
+            let now = limit.scale.tokens_per_second(now);
+            rate.sample([("limit", &limit.name)], now);
+        }
+        let mut lease = text.family(
             "weir_lease_remaining_seconds",
+            Kind::Gauge,
             "Time until this node falls to its floor of a limit; 0 if it has.",
-            &["limit"],
         );
-        for limit in &at.policy.limits {
-            if limit.promise == Promise::Local && limit.per.is_none() {
-                let budget = limit.scale.tokens_per_second(limit.budget.rate);
-                rate.with_label_values(&[&limit.name]).set(budget);
-                continue;
-            }
-            let Some(held) = at.held.get(&limit.id) else {
+        for limit in &self.policy.limits {
+            let Some(held) = self.held.get(&limit.id) else {
                 continue;
             };
-            rate.with_label_values(&[&limit.name])
-                .set(limit.scale.tokens_per_second(held.effective(at.at).rate));
             let left = match held.expires {
                 Nanos::NEVER => Duration::ZERO,
-                expires => expires - at.at,
+                expires => expires - self.at,
             };
-            lease
-                .with_label_values(&[&limit.name])
-                .set(left.as_secs_f64());
+            lease.sample([("limit", &limit.name)], left.as_secs_f64());
         }
     }
 
-    fn fleet(&self, at: &Snapshot) {
-        let budget = self.gauges(
+    fn fleet(&self, text: &mut Exposition) {
+        let mut budget = text.family(
             "weir_fleet_budget",
+            Kind::Gauge,
             "What the fleet may admit of a limit, in tokens per second.",
-            &["limit"],
         );
-        for limit in &at.policy.limits {
-            budget
-                .with_label_values(&[&limit.name])
-                .set(limit.scale.tokens_per_second(limit.budget.rate));
+        for limit in &self.policy.limits {
+            let rate = limit.scale.tokens_per_second(limit.budget.rate);
+            budget.sample([("limit", &limit.name)], rate);
         }
-        let Some(leader) = &at.leader else { return };
-        let admitted = self.gauges(
+        let Some(leader) = &self.leader else { return };
+        let limits = || self.policy.limits.iter().zip(&self.status.limits);
+        let mut admitted = text.family(
             "weir_fleet_admitted_rate",
+            Kind::Gauge,
             "What the fleet admitted of a limit in the last tick, in tokens per second. Leader only.",
-            &["limit"],
         );
-        let excess = self.gauges(
+        for (limit, status) in limits() {
+            admitted.sample([("limit", &limit.name)], status.admitted_rate);
+        }
+        let mut excess = text.family(
             "weir_promise_excess_ratio",
+            Kind::Gauge,
             "By how much the envelopes of a limit exceed its budget, as a ratio. Leader only.",
-            &["limit"],
         );
-        let on_floor = IntGaugeVec::new(
-            Opts::new(
-                "weir_nodes_on_floor",
-                "Members on their floor of a limit. Leader only.",
-            ),
-            &["limit"],
-        )
-        .expect("valid names");
-        self.add(on_floor.clone());
         let envelopes = envelope_rates(leader);
-        for (limit, status) in at.policy.limits.iter().zip(&at.status.limits) {
-            admitted
-                .with_label_values(&[&limit.name])
-                .set(status.admitted_rate);
-            excess
-                .with_label_values(&[&limit.name])
-                .set(excess_ratio(limit, &envelopes));
-            on_floor
-                .with_label_values(&[&limit.name])
-                .set(i64::from(status.nodes_on_floor));
+        for (limit, _) in limits() {
+            excess.sample([("limit", &limit.name)], excess_ratio(limit, &envelopes));
+        }
+        let mut on_floor = text.family(
+            "weir_nodes_on_floor",
+            Kind::Gauge,
+            "Members on their floor of a limit. Leader only.",
+        );
+        for (limit, status) in limits() {
+            on_floor.sample([("limit", &limit.name)], status.nodes_on_floor);
         }
     }
 
-    fn protocol(&self, at: &Snapshot) {
-        let status = &at.status;
-        self.flag(
+    fn protocol(&self, text: &mut Exposition) {
+        text.gauge(
             "weir_term",
             "The term in force, as far as this node knows.",
-            i64::try_from(status.term).unwrap_or(i64::MAX),
+            self.status.term,
         );
-        self.flag(
+        text.gauge(
             "weir_is_leader",
             "1 if this node leads.",
-            i64::from(at.leader.is_some()),
+            u8::from(self.leader.is_some()),
         );
-        if let Some(zookeeper) = &status.zookeeper {
-            self.flag(
+        if let Some(zookeeper) = &self.status.zookeeper {
+            text.gauge(
                 "weir_zookeeper_connected",
                 "1 while a ZooKeeper server answers.",
-                i64::from(zookeeper.connected),
+                u8::from(zookeeper.connected),
             );
         }
-    }
-
-    fn attachments(&self, at: &Snapshot) {
-        let family = self.gauges(
-            "weir_xdp_attached",
-            "1 while the program is attached to the interface.",
-            &["iface", "mode"],
-        );
-        for (interface, is_attached) in &at.interfaces {
-            family
-                .with_label_values(&[interface.as_str(), at.mode])
-                .set(f64::from(u8::from(*is_attached)));
-        }
-    }
-
-    fn encode(&self) -> String {
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.0.gather(), &mut text)
-            .expect("writing to memory cannot fail");
-        String::from_utf8(text).expect("names and labels are text")
     }
 }
 

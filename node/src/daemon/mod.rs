@@ -5,6 +5,7 @@ mod apply;
 mod coordination;
 mod enforcement;
 mod explain;
+mod exposition;
 mod memory;
 mod metrics;
 mod observation;
