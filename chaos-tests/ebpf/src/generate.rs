@@ -7,6 +7,7 @@
 use aya_ebpf::{
     bindings::xdp_action,
     btf_maps::{Array, DevMap, PerCpuArray},
+    helpers::generated::bpf_ktime_get_boot_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -24,6 +25,11 @@ struct Flood {
     target: u32,
     /// The IPv4 header's sum without the source address, not folded.
     checksum_base: u32,
+    /// Nanoseconds between two frames of the good client, among the others; 0 if there is none.
+    client_period_ns: u64,
+    /// The good client's address.
+    client: u32,
+    reserved: u32,
 }
 
 /// What a CPU remembers.
@@ -36,6 +42,12 @@ struct Progress {
     next: u64,
     /// Sum of the shares of the frames so far, modulo 65,536.
     owed: u64,
+    /// Runs so far.
+    runs: u64,
+    /// When the good client's next frame is due, on the boot clock.
+    client_due_ns: u64,
+    /// Frames of the good client that were sent.
+    client_sent: u64,
 }
 
 #[btf_map]
@@ -50,24 +62,60 @@ const SPREAD: u32 = 0x9e37_79b1;
 const POOL_BITS: u32 = 24;
 const SHARE_ONE: u64 = 1 << 16;
 
+/// Runs of which one looks at the clock for the good client: reading it costs as much as a frame.
+const CLOCK_RUNS: u64 = 64;
+
 const CHECKSUM4: usize = 14 + 10;
 const SOURCE4: usize = 14 + 12;
 /// The source's 10.0.0.0/8.
 const NETWORK4: u32 = 10 << 24;
+/// Where the good client's frames say when they were sent: the beginning of UDP's data.
+const SENT_AT4: usize = 14 + 20 + 8;
 /// The words of the source's address behind 2001:db8.
 const SOURCE6: usize = 14 + 8 + 4;
 
 /// UDP over IPv4, from 10.0.0.0/8.
 #[xdp]
 pub fn generate4(context: XdpContext) -> u32 {
+    if let Some(action) = good_client(&context) {
+        return action;
+    }
     send(&context, |context, flood, number| {
-        let address = NETWORK4 | number;
-        let sum = flood.checksum_base + (address >> 16) + (address & 0xffff);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        write(context, CHECKSUM4, (!sum as u16).to_be())?;
-        write(context, SOURCE4, address.to_be())
+        write_source4(context, flood, NETWORK4 | number)
     })
+}
+
+#[inline(always)]
+fn write_source4(context: &XdpContext, flood: &Flood, address: u32) -> Option<()> {
+    let sum = flood.checksum_base + (address >> 16) + (address & 0xffff);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    write(context, CHECKSUM4, (!sum as u16).to_be())?;
+    write(context, SOURCE4, address.to_be())
+}
+
+/// A frame of the good client, if one is due.
+#[inline(always)]
+fn good_client(context: &XdpContext) -> Option<u32> {
+    let flood = FLOOD.get(0)?;
+    let progress = PROGRESS.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own copy, and nothing interrupts an XDP program with another.
+    let progress = unsafe { &mut *progress };
+    progress.runs += 1;
+    if flood.client_period_ns == 0 || progress.runs % CLOCK_RUNS != 0 {
+        return None;
+    }
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if now < progress.client_due_ns {
+        return None;
+    }
+    // Not later and later, and none to make up for.
+    progress.client_due_ns = now + flood.client_period_ns;
+    write_source4(context, flood, flood.client)?;
+    write(context, SENT_AT4, now)?;
+    progress.client_sent += 1;
+    Some(redirect(flood))
 }
 
 /// UDP over IPv6, each source in a /64 of its own of 2001:db8::/32. The interface identifier
@@ -103,6 +151,11 @@ fn send(context: &XdpContext, address: impl FnOnce(&XdpContext, &Flood, u32) -> 
         return xdp_action::XDP_ABORTED;
     }
     progress.sent += 1;
+    redirect(flood)
+}
+
+#[inline(always)]
+fn redirect(flood: &Flood) -> u32 {
     match TARGETS.redirect(flood.target, 0) {
         Ok(action) | Err(action) => action,
     }

@@ -13,7 +13,7 @@ use super::{
     flood::Family,
     frame,
     ground::{Ground, Site},
-    processor,
+    processor::Ahead,
     row::{median, rounded},
     variant::{Bucket, Installed, Tools, Variant, Weir},
 };
@@ -64,9 +64,9 @@ pub fn measure(
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<FeatureRow>> {
     let mut subjects = Vec::new();
-    for (number, (feature, variant)) in features().into_iter().enumerate() {
+    for (feature, variant) in features() {
         interrupt.check()?;
-        match set_up(ground, tools, number, &feature, &variant) {
+        match set_up(ground, tools, &feature, &variant) {
             Ok(subject) => subjects.push(subject),
             Err(error) if matches!(variant, Variant::Weir(_)) => {
                 note(&format!("left out: {feature}: {}", first_line(&error)));
@@ -170,7 +170,6 @@ fn features() -> Vec<(String, Variant)> {
                 ..Weir::WHOLE
             },
         ),
-        ("… without CAP_PERFMON", Weir::WITHOUT_PERFMON),
     ];
     let empty = [
         ("empty, drops", Variant::BareDrop),
@@ -188,14 +187,8 @@ fn features() -> Vec<(String, Variant)> {
         .collect()
 }
 
-fn set_up(
-    ground: &Ground,
-    tools: &Tools<'_>,
-    number: usize,
-    feature: &str,
-    variant: &Variant,
-) -> Result<Subject> {
-    let site = ground.site(number, 1)?;
+fn set_up(ground: &Ground, tools: &Tools<'_>, feature: &str, variant: &Variant) -> Result<Subject> {
+    let site = ground.site(1)?;
     let installed = variant.install(&site, Family::V4, tools)?;
     let program = attached(&site)?;
     // The first packet of a source passes.
@@ -248,10 +241,8 @@ fn run_times(program: &ProgramFd, repeat: u32) -> Result<(u32, Duration)> {
 }
 
 fn on_its_cpu<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    processor::work_on(0, CPU)?;
-    let result = act();
-    processor::rest()?;
-    result
+    let _ahead = Ahead::on(CPU)?;
+    act()
 }
 
 fn first_line(error: &anyhow::Error) -> String {

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     io,
+    net::Ipv4Addr,
     sync::{
         Barrier,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +23,7 @@ use aya::{
 use super::{
     frame,
     ground::{Ground, Site},
-    processor::{self, Nudge},
+    processor::{self, Ahead, Nudge},
 };
 use crate::{clock, interrupt::Interrupt, namespace::Namespace};
 
@@ -45,7 +46,7 @@ pub const FULL_SHARE: u32 = 1 << 16;
 pub enum Family {
     /// 60-byte frames, 64 with their check sequence.
     V4,
-    /// 62-byte frames.
+    /// 62-byte frames, 66 with it.
     V6,
 }
 
@@ -79,6 +80,9 @@ struct Settings {
     share: u32,
     target: u32,
     checksum_base: u32,
+    client_period_ns: u64,
+    client: u32,
+    reserved: u32,
 }
 // SAFETY: integers without padding.
 #[allow(unsafe_code)]
@@ -91,6 +95,9 @@ struct Progress {
     sent: u64,
     next: u64,
     owed: u64,
+    runs: u64,
+    client_due_ns: u64,
+    client_sent: u64,
 }
 // SAFETY: integers without padding.
 #[allow(unsafe_code)]
@@ -129,7 +136,8 @@ impl Generator {
         })
     }
 
-    /// Floods a site from each of `cpus` for as long as `act` runs.
+    /// Floods a site from each of `cpus` for as long as `act` runs, which has to be ahead of the flood
+    /// to watch it and to end it.
     ///
     /// # Errors
     ///
@@ -139,6 +147,7 @@ impl Generator {
         site: &Site,
         flood: &Flood,
         cpus: &[usize],
+        _ahead: &Ahead,
         act: impl FnOnce(&Running<'_>) -> Result<T>,
     ) -> Result<T> {
         self.aim(site, flood)?;
@@ -197,11 +206,8 @@ impl Generator {
                 threads.iter().any(|thread| thread.is_finished())
             });
             occupied.wait();
-            let result = begun
-                .and_then(|()| processor::measure())
-                .and_then(|()| act(&running));
+            let result = begun.and_then(|()| act(&running));
             stop.store(true, Ordering::Relaxed);
-            let resting = processor::rest();
             let nudges: Vec<Nudge> = nudges.iter().collect();
             while !threads.iter().all(|thread| thread.is_finished()) {
                 for nudge in &nudges {
@@ -215,7 +221,7 @@ impl Generator {
                     .map_err(|_| anyhow!("the generator panicked"))?
                     .context("the generator broke off")?;
             }
-            resting.and(result)
+            result
         })
     }
 
@@ -229,6 +235,9 @@ impl Generator {
             share: flood.share,
             target,
             checksum_base: frame::checksum_base(),
+            client_period_ns: 0,
+            client: 0,
+            reserved: 0,
         };
         self.settings.set(0, settings, 0)?;
         // Each CPU has its own part of the circle to begin with.
@@ -259,18 +268,43 @@ impl Running<'_> {
         Ok(self.progress.get(&0, 0)?.iter().map(|cpu| cpu.sent).sum())
     }
 
+    /// Sends a frame of a good client among the others, from now on, so often. Its UDP data begin
+    /// with the boot time at which it was sent, in nanoseconds, in the machine's byte order.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's map cannot be written.
+    pub fn set_client(&self, client: Ipv4Addr, period: Duration) -> Result<()> {
+        self.change(|settings| {
+            settings.client = client.to_bits();
+            settings.client_period_ns = period.as_nanos() as u64;
+        })
+    }
+
+    /// Frames of the good client sent so far.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's count cannot be read.
+    pub fn client_sent(&self) -> Result<u64> {
+        let cpus = self.progress.get(&0, 0)?;
+        Ok(cpus.iter().map(|cpu| cpu.client_sent).sum())
+    }
+
     /// Changes [`Flood::share`], from the next frame on.
     ///
     /// # Errors
     ///
     /// If the kernel's map cannot be written.
     pub fn set_share(&self, share: u32) -> Result<()> {
-        let mut settings = self.settings.borrow_mut();
-        let changed = Settings {
-            share,
-            ..settings.get(&0, 0)?
-        };
-        Ok(settings.set(0, changed, 0)?)
+        self.change(|settings| settings.share = share)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let mut map = self.settings.borrow_mut();
+        let mut settings = map.get(&0, 0)?;
+        change(&mut settings);
+        Ok(map.set(0, settings, 0)?)
     }
 }
 

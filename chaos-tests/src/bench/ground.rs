@@ -6,6 +6,7 @@
 //! can take overflows its ring instead of slowing the flood down.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     os::unix::fs::FileExt as _,
     process::Command,
@@ -19,6 +20,8 @@ use crate::{command, namespace::Namespace};
 
 /// Receive and transmit queues of an interface that more than one CPU floods.
 pub const QUEUES: usize = 2;
+/// Longer than the table of a namespace that has two interfaces.
+const TABLE_BYTES: usize = 8 << 10;
 /// The receiving end's link address: variants on the stack only see frames that are for them.
 pub const RECEIVER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
 /// The sending end's.
@@ -33,6 +36,8 @@ pub const RECEIVER_V6: std::net::Ipv6Addr =
 #[derive(Debug)]
 pub struct Ground {
     sender: Namespace,
+    /// Of the next site. A namespace's interfaces outlive it for a moment, so no name is used twice.
+    next: Cell<usize>,
 }
 
 impl Ground {
@@ -46,7 +51,10 @@ impl Ground {
         sender.create()?;
         sender.configure("net/ipv6/conf/all/disable_ipv6", "1")?;
         sender.configure("net/ipv6/conf/default/disable_ipv6", "1")?;
-        Ok(Self { sender })
+        Ok(Self {
+            sender,
+            next: Cell::new(0),
+        })
     }
 
     /// The namespace that floods.
@@ -60,7 +68,8 @@ impl Ground {
     /// # Errors
     ///
     /// If the system refuses.
-    pub fn site(&self, number: usize, queues: usize) -> Result<Site> {
+    pub fn site(&self, queues: usize) -> Result<Site> {
+        let number = self.next.replace(self.next.get() + 1);
         let namespace = Namespace::named(format!("{PREFIX}{number}"));
         namespace.create()?;
         namespace.configure("net/ipv6/conf/default/accept_dad", "0")?;
@@ -90,16 +99,13 @@ impl Ground {
         let index = self
             .sender
             .inside(|| nix::net::if_::if_nametoindex(near.as_str()))??;
-        let counters = namespace
-            .inside(|| File::open("/proc/thread-self/net/dev"))?
-            .context("/proc/net/dev")?;
+        let counters = Counters::open(&namespace, &far)?;
         Ok(Site {
             namespace,
             interface: far,
             port: index,
             counters,
             queues,
-            far_end: near,
         })
     }
 }
@@ -121,10 +127,8 @@ pub struct Site {
     pub interface: String,
     /// The index of the other end, in the namespace that floods.
     pub port: u32,
-    counters: File,
+    counters: Counters,
     queues: usize,
-    /// The other end's name.
-    pub far_end: String,
 }
 
 impl Site {
@@ -197,11 +201,16 @@ impl Site {
     ///
     /// If the kernel's table cannot be read.
     pub fn received(&self) -> Result<Received> {
-        let mut text = vec![0; 8192];
-        let length = self.counters.read_at(&mut text, 0)?;
-        let text = String::from_utf8_lossy(&text[..length]);
-        received_by(&text, &self.interface)
-            .with_context(|| format!("no {} in /proc/net/dev", self.interface))
+        self.counters.read()
+    }
+
+    /// What tells what the interface has received, apart from the site.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel's table cannot be opened.
+    pub fn counters(&self) -> Result<Counters> {
+        Counters::open(&self.namespace, &self.interface)
     }
 }
 
@@ -210,6 +219,36 @@ impl Drop for Site {
         if let Err(error) = self.namespace.remove() {
             eprintln!("error: {error:#}");
         }
+    }
+}
+
+/// The kernel's table of an interface's counters.
+#[derive(Debug)]
+pub struct Counters {
+    table: File,
+    interface: String,
+}
+
+impl Counters {
+    fn open(namespace: &Namespace, interface: &str) -> Result<Self> {
+        let table = namespace.inside(|| File::open("/proc/thread-self/net/dev"))?;
+        Ok(Self {
+            table: table.context("/proc/net/dev")?,
+            interface: interface.to_owned(),
+        })
+    }
+
+    /// What is counted by now.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be read.
+    pub fn read(&self) -> Result<Received> {
+        let mut text = vec![0; TABLE_BYTES];
+        let length = self.table.read_at(&mut text, 0)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        received_by(&text, &self.interface)
+            .with_context(|| format!("no {} in /proc/net/dev", self.interface))
     }
 }
 
@@ -254,7 +293,7 @@ impl PollThread {
     }
 }
 
-pub(super) fn colons(mac: [u8; 6]) -> String {
+fn colons(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

@@ -1,6 +1,7 @@
 //! The benchmark of the data plane: Weir beside its floor and its rivals, on one generator, counted
 //! at the receiver.
 
+pub mod accuracy;
 mod attached;
 pub mod environment;
 pub mod features;
@@ -34,10 +35,13 @@ use self::{
 };
 use crate::{command, interrupt::Interrupt, progress::Progress};
 
+/// A client's requests and what passes a limiter are few, and need longer than a flood.
+const WINDOWS_OF_A_CLIENT: u32 = 8;
+
 /// What the benchmark is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The figures that have bars, and no more.
+    /// The figures that have bars, and one of each other kind.
     pub quick: bool,
     /// Windows of each variant.
     pub rounds: usize,
@@ -100,15 +104,18 @@ pub fn run(options: &Options, interrupt: &Interrupt) -> Result<Report> {
     for note in &left_out {
         progress.note(note);
     }
-    let goodput = if options.quick {
-        Vec::new()
-    } else {
-        let window = options.window * 8;
-        progress.step("a good client under attack", || {
-            goodput::measure(&ground, &mut generator, &tools, window, interrupt)
-        })?
+    let window = options.window * WINDOWS_OF_A_CLIENT;
+    let accuracy = progress.step("one source on two CPUs", || {
+        accuracy::measure(&ground, &mut generator, &tools, window, interrupt)
+    })?;
+    let levels: &[u32] = match options.quick {
+        true => &goodput::FEW_LEVELS,
+        false => &goodput::LEVELS,
     };
-    Ok(Report::new(&all, features, goodput))
+    let goodput = progress.step("a good client under attack", || {
+        goodput::measure(&ground, &mut generator, &tools, levels, window, interrupt)
+    })?;
+    Ok(Report::new(&all, features, accuracy, goodput))
 }
 
 /// A build of Weir whose table has one size only is measured with that.

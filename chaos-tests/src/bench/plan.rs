@@ -45,24 +45,18 @@ pub fn full() -> Vec<Group> {
                 .collect(),
         })
         .collect();
-    groups.push(Group {
-        keys: FULL_POOL,
-        family: Family::V6,
-        methods: vec![Method::Split],
-        cold: false,
-        variants: vec![Variant::BareDrop, Variant::Nft, Variant::Weir(Weir::WHOLE)],
-    });
+    groups.push(sixth_version(FULL_POOL));
     groups
 }
 
-/// The figures that have bars, and no more.
+/// The figures that have bars, and one group of each other kind.
 #[must_use]
 pub fn quick() -> Vec<Group> {
     let group = |keys, rivals: &[Variant]| Group {
         keys,
         family: Family::V4,
         methods: vec![Method::Split, Method::InlineTwo],
-        cold: false,
+        cold: keys == LARGEST_POOL,
         variants: [Variant::BareDrop]
             .iter()
             .chain(rivals)
@@ -70,12 +64,29 @@ pub fn quick() -> Vec<Group> {
             .chain([weir(Weir::WHOLE, keys)])
             .collect(),
     };
-    let all = [Variant::XdpLru, Variant::Nft, Variant::Hashlimit];
+    let all = [
+        Variant::XdpLru,
+        Variant::TouchingDrop,
+        Variant::Nft,
+        Variant::Hashlimit,
+    ];
     vec![
         group(1, &all),
         group(FULL_POOL, &all),
         group(LARGEST_POOL, &all[..1]),
+        sixth_version(1_000),
     ]
+}
+
+/// IPv6, whose sources are told apart by longer addresses.
+fn sixth_version(keys: u32) -> Group {
+    Group {
+        keys,
+        family: Family::V6,
+        methods: vec![Method::Split],
+        cold: false,
+        variants: vec![Variant::BareDrop, Variant::Nft, Variant::Weir(Weir::WHOLE)],
+    }
 }
 
 fn floors() -> [Variant; 3] {

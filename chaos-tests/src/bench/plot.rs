@@ -60,7 +60,7 @@ fn panels(report: &Report, path: &Path) -> Drawn {
     lines(&mut chart, &rates)?;
     let goodput = goodput(report);
     let mut chart = ChartBuilder::on(&right)
-        .caption("A good client's requests answered (%)", (FONT, 18))
+        .caption("A good client's requests that arrive (%)", (FONT, 18))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(44)
@@ -131,4 +131,49 @@ fn largest(lines: &Lines) -> f64 {
 fn largest_place(lines: &Lines) -> f64 {
     let places = lines.values().flatten().map(|(place, _)| *place);
     places.fold(1.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{
+        goodput::GoodputRow,
+        method::Method,
+        row::{Sample, Series},
+    };
+
+    #[test]
+    fn every_variant_has_its_line() {
+        let series = |variant: &str, keys| Series {
+            variant: variant.to_owned(),
+            keys,
+            method: Method::HEADLINE,
+            family: 4,
+            cold: false,
+            samples: vec![Sample {
+                offered_mpps: 10.0,
+                mpps: 5.0,
+                ns_per_packet: 200.0,
+            }],
+        };
+        let all = [series("weir", 1), series("weir", 1_000), series("nft", 1)];
+        let goodput = GoodputRow {
+            variant: "hashlimit".to_owned(),
+            attack_percent: 100,
+            offered_mpps: 6.0,
+            mpps: 1.0,
+            requests: 0,
+            goodput: 0.0,
+            p50_us: None,
+            p99_us: None,
+        };
+        let report = Report::new(&all, Vec::new(), Vec::new(), vec![goodput]);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plot.svg");
+        draw(&report, &path).unwrap();
+        let svg = std::fs::read_to_string(path).unwrap();
+        for name in ["weir", "nft", "hashlimit"] {
+            assert!(svg.contains(&format!("\n{name}\n")), "{name}: {svg}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::{io, marker::PhantomData};
 
 use anyhow::{Context as _, Result};
 use nix::{
@@ -23,7 +23,8 @@ const WORK: libc::c_int = 10;
 /// Of what reads clocks and counters: short, and not to be kept waiting.
 const MEASURE: libc::c_int = 20;
 
-/// Pins a thread to a CPU and puts it ahead of whatever is not measured; 0 is the calling thread.
+/// Pins a thread to a CPU and puts it ahead of whatever is not measured; 0 is the calling thread,
+/// which stays there for as long as it lives.
 ///
 /// # Errors
 ///
@@ -43,6 +44,15 @@ pub fn occupy(cpu: usize) -> Result<()> {
     real_time(0, OCCUPY)
 }
 
+/// Pins the calling thread, without putting it ahead.
+///
+/// # Errors
+///
+/// If there is no such CPU.
+pub fn run_on(cpu: usize) -> Result<()> {
+    pin(0, cpu)
+}
+
 fn pin(thread: i32, cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
@@ -50,46 +60,58 @@ fn pin(thread: i32, cpu: usize) -> Result<()> {
         .with_context(|| format!("cannot run on CPU {cpu}"))
 }
 
-/// Puts the calling thread ahead of everything, so that it reads at the moment it means to.
-///
-/// # Errors
-///
-/// If the caller is not privileged.
-pub fn measure() -> Result<()> {
-    real_time(0, MEASURE)
+/// The calling thread is ahead of everything, and so are the tools that it runs: it reads at the
+/// moment it means to, and can end a flood that has every processor. Dropped, it is back where
+/// threads begin.
+#[derive(Debug)]
+pub struct Ahead(PhantomData<*const ()>);
+
+impl Ahead {
+    /// From now on, on any CPU.
+    ///
+    /// # Errors
+    ///
+    /// If the caller is not privileged.
+    pub fn of_everything() -> Result<Self> {
+        schedule(0, libc::SCHED_FIFO, MEASURE)?;
+        Ok(Self(PhantomData))
+    }
+
+    /// From now on, on one CPU.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such CPU, or the caller is not privileged.
+    pub fn on(cpu: usize) -> Result<Self> {
+        pin(0, cpu)?;
+        Self::of_everything()
+    }
 }
 
-/// The same on one CPU.
-///
-/// # Errors
-///
-/// As [`work_on`].
-pub fn measure_on(cpu: usize) -> Result<()> {
-    pin(0, cpu)?;
-    measure()
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        let rested = schedule(0, libc::SCHED_OTHER, 0).and_then(|()| run_anywhere());
+        if let Err(error) = rested {
+            eprintln!("error: {error:#}");
+        }
+    }
 }
 
-/// Takes the calling thread back to where threads begin.
+/// Undoes a pinning of the calling thread.
 ///
 /// # Errors
 ///
 /// If the system refuses.
-pub fn rest() -> Result<()> {
+pub fn run_anywhere() -> Result<()> {
     let mut cpus = CpuSet::new();
     for cpu in 0..CpuSet::count() {
         cpus.set(cpu)?;
     }
-    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot run on every CPU")?;
-    schedule(0, libc::SCHED_OTHER, 0)
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot run on every CPU")
 }
 
 fn real_time(thread: i32, priority: libc::c_int) -> Result<()> {
-    // What it starts is not to inherit the class: a daemon is measured as it always runs.
-    schedule(
-        thread,
-        libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK,
-        priority,
-    )
+    schedule(thread, libc::SCHED_FIFO, priority)
 }
 
 fn schedule(thread: i32, policy: libc::c_int, priority: libc::c_int) -> Result<()> {

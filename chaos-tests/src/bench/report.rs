@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    accuracy::AccuracyRow,
     environment::Environment,
     features::FeatureRow,
     goodput::GoodputRow,
@@ -18,8 +19,9 @@ pub type Ratios = BTreeMap<String, f64>;
 /// Weir's whole path, by its variant's name.
 const WEIR: &str = "weir";
 /// What it is compared with: the key in the report, and the variant's name.
-const OTHERS: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 5] = [
     ("ratio_to_drop", "bare-drop"),
+    ("ratio_to_header_read", "touching-drop"),
     ("ratio_to_nft", "nft"),
     ("ratio_to_hashlimit", "hashlimit"),
     ("ratio_to_lru", "xdp-lru"),
@@ -37,6 +39,8 @@ pub struct Report {
     pub further_rows: Vec<Row>,
     /// Each feature by itself.
     pub features: Vec<FeatureRow>,
+    /// What passes when one source is too fast, on one CPU and on two.
+    pub accuracy: Vec<AccuracyRow>,
     /// What a good client gets under attack.
     pub goodput: Vec<GoodputRow>,
     /// The machine.
@@ -46,7 +50,12 @@ pub struct Report {
 impl Report {
     /// Of all series.
     #[must_use]
-    pub fn new(all: &[Series], features: Vec<FeatureRow>, goodput: Vec<GoodputRow>) -> Self {
+    pub fn new(
+        all: &[Series],
+        features: Vec<FeatureRow>,
+        accuracy: Vec<AccuracyRow>,
+        goodput: Vec<GoodputRow>,
+    ) -> Self {
         let main = |row: &Row| row.method == Method::HEADLINE && row.family == 4 && !row.cold;
         let (rows, further_rows) = all.iter().map(Series::row).partition(main);
         let methods = [
@@ -58,7 +67,7 @@ impl Report {
         for (method, prefix) in methods {
             for (key, other) in OTHERS {
                 let found = ratios(all, method, WEIR, other);
-                // The main ones are there even if nothing was measured.
+                // Whoever reads the main ones finds them even if nothing was measured.
                 if prefix.is_empty() || !found.is_empty() {
                     by_key.insert(format!("{prefix}{key}"), found);
                 }
@@ -69,6 +78,7 @@ impl Report {
             ratios: by_key,
             further_rows,
             features,
+            accuracy,
             goodput,
             environment: Environment::here(),
         }
@@ -109,6 +119,10 @@ impl Report {
         if !self.features.is_empty() {
             writeln!(text, "\n## Each feature by itself\n")?;
             write_features(text, &self.features)?;
+        }
+        if !self.accuracy.is_empty() {
+            writeln!(text, "\n## One source that is too fast\n")?;
+            write_accuracy(text, &self.accuracy)?;
         }
         if !self.goodput.is_empty() {
             writeln!(text, "\n## A good client under attack\n")?;
@@ -153,9 +167,9 @@ fn write_ratios(text: &mut String, ratios: &BTreeMap<String, Ratios>) -> std::fm
     let mut keys: Vec<&String> = ratios.values().flat_map(BTreeMap::keys).collect();
     keys.sort_by_key(|key| key.parse::<u32>().unwrap_or(u32::MAX));
     keys.dedup();
-    write!(text, "| packets to one of | ")?;
+    write!(text, "| packets to one of |")?;
     for key in &keys {
-        write!(text, "{key} sources | ")?;
+        write!(text, " {key} sources |")?;
     }
     writeln!(text, "\n| --- |{}", " ---: |".repeat(keys.len()))?;
     for (name, by_keys) in ratios {
@@ -187,23 +201,43 @@ fn write_features(text: &mut String, rows: &[FeatureRow]) -> std::fmt::Result {
     Ok(())
 }
 
+fn write_accuracy(text: &mut String, rows: &[AccuracyRow]) -> std::fmt::Result {
+    writeln!(
+        text,
+        "| variant | CPUs | offered Mpps | admitted ÷ allowed |"
+    )?;
+    writeln!(text, "| --- | ---: | ---: | ---: |")?;
+    for row in rows {
+        writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.4} |",
+            row.variant, row.cpus, row.offered_mpps, row.admitted_over_allowed
+        )?;
+    }
+    Ok(())
+}
+
+fn time(microseconds: Option<f64>) -> String {
+    microseconds.map_or_else(|| "–".to_owned(), |time| format!("{time:.0}"))
+}
+
 fn write_goodput(text: &mut String, rows: &[GoodputRow]) -> std::fmt::Result {
     writeln!(
         text,
-        "| variant | attack, % of the generator | offered Mpps | received Mpps | requests answered | p50 µs | p99 µs |"
+        "| variant | attack, % of the generator | offered Mpps | received Mpps | requests that arrived | p50 µs | p99 µs |"
     )?;
     writeln!(text, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")?;
     for row in rows {
         writeln!(
             text,
-            "| {} | {} | {:.2} | {:.2} | {:.1} % | {:.0} | {:.0} |",
+            "| {} | {} | {:.2} | {:.2} | {:.1} % | {} | {} |",
             row.variant,
             row.attack_percent,
             row.offered_mpps,
             row.mpps,
             row.goodput * 100.0,
-            row.p50_us,
-            row.p99_us,
+            time(row.p50_us),
+            time(row.p99_us),
         )?;
     }
     Ok(())
@@ -260,7 +294,7 @@ mod tests {
             series("nft", Method::Split, 500.0),
             series("weir", Method::Inline, 100.0),
         ];
-        let report = Report::new(&all, Vec::new(), Vec::new());
+        let report = Report::new(&all, Vec::new(), Vec::new(), Vec::new());
         let line = report.json().unwrap();
         assert!(!line.contains('\n'));
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -282,7 +316,7 @@ mod tests {
             series("weir", Method::Split, 200.0),
             series("nft", Method::Inline, 500.0),
         ];
-        let text = Report::new(&all, Vec::new(), Vec::new()).markdown();
+        let text = Report::new(&all, Vec::new(), Vec::new(), Vec::new()).markdown();
         assert!(
             text.contains("| weir | 1000 | split | 10.00 | 5.00 | 200 |"),
             "{text}"

@@ -132,6 +132,15 @@ impl Variant {
     }
 }
 
+/// Counts, and takes in, what an XDP program lets pass at a site.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn count_behind(site: &Site) -> Result<Box<dyn Installed>> {
+    Ok(Box::new(program::Tc::attach(site)?))
+}
+
 /// A variant that is in force.
 pub trait Installed {
     /// Packets that it dropped so far, by its own count or by the driver's of its verdicts.

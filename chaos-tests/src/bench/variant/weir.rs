@@ -46,8 +46,6 @@ pub struct Weir {
     pub source_list: bool,
     /// Whether everything passes in the end, and is counted as if dropped.
     pub shadow: bool,
-    /// Whether the loader has CAP_PERFMON.
-    pub perfmon: bool,
     /// Packets of which one is reported as an event; none is if `None`.
     pub sampling: Option<u64>,
     /// Slots of the table of keyed buckets; the default if `None`.
@@ -74,7 +72,6 @@ impl Weir {
         other_rules: 0,
         source_list: false,
         shadow: false,
-        perfmon: true,
         sampling: None,
         table_slots: None,
     };
@@ -105,13 +102,6 @@ impl Weir {
         aggregate: Some(Bucket::Narrow),
         ..Self::NOTHING
     };
-    /// The whole path, loaded without CAP_PERFMON.
-    pub const WITHOUT_PERFMON: Self = Self {
-        name: "weir-without-perfmon",
-        perfmon: false,
-        ..Self::WHOLE
-    };
-
     /// Its limits file.
     #[must_use]
     pub fn limits(&self, allowance: Allowance) -> String {
@@ -163,18 +153,7 @@ impl Weir {
         let limits = file("toml");
         fs::write(&limits, self.limits(tools.allowance))?;
         let log = file("log");
-        let mut command = match self.perfmon {
-            true => site.namespace.command(tools.weir_node),
-            false => {
-                // CAP_SYS_ADMIN contains CAP_PERFMON.
-                let mut command = site.namespace.command("setpriv");
-                let less = "-sys_admin,-perfmon";
-                command
-                    .args(["--bounding-set", less, "--inh-caps", less, "--"])
-                    .arg(tools.weir_node);
-                command
-            }
-        };
+        let mut command = site.namespace.command(tools.weir_node);
         command
             .args(["run", "--json", "--iface", &site.interface, "--limits"])
             .arg(&limits)
