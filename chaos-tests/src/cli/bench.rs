@@ -24,7 +24,7 @@ pub(crate) enum Bench {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataPlane {
-    /// Only the figures that have bars, briefly
+    /// The figures that have bars and one of each other kind, briefly
     #[arg(long)]
     quick: bool,
     /// One JSON object on standard output; progress goes to standard error either way
@@ -34,7 +34,7 @@ pub(crate) struct DataPlane {
     #[arg(long, value_name = "N")]
     pairs: Option<usize>,
     /// Milliseconds of a window
-    #[arg(long, value_name = "MS", default_value_t = 250)]
+    #[arg(long, value_name = "MS", default_value_t = 200)]
     window: u64,
     /// Fail if a ratio is below its bar
     #[arg(long)]
