@@ -289,12 +289,11 @@ fn a_full_table_throttles_newcomers_and_forgives_nobody() {
 fn a_mark_ends_with_the_debt_that_it_stands_for() {
     let mut host = crowded(keyed(MILLISECOND, 4));
     for source in 0..16 {
-        host.passed(&by([10, 0, 0, source]), 4);
-    }
-    // Newcomers without a slot share others', which are marked.
-    for source in 16..100 {
         host.passed(&by([10, 0, 0, source]), 1);
     }
+    // Newcomers without a slot spend what others have left, and mark it.
+    let newcomers = (16..100).map(|source| host.passed(&by([10, 0, 0, source]), 1));
+    assert!(newcomers.sum::<usize>() > 16 * 2);
     let pressure = host.counted(0).table_pressure;
     assert_eq!(pressure, 84);
     // At the very nanosecond at which everything has come in, without sweeping: half of the old
