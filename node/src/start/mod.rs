@@ -77,13 +77,10 @@ pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
 }
 
 /// `remembered`: the policy that was in force when the host last ran.
-fn load_options(
-    config: &NodeConfig,
-    remembered: Option<(PolicyVersion, String)>,
-) -> LoadOptions {
+fn load_options(config: &NodeConfig, remembered: Option<(PolicyVersion, String)>) -> LoadOptions {
     // One that is not understood any more is reported when the daemon adopts it.
-    let policy = remembered
-        .and_then(|(version, document)| Some((file::parse(&document).ok()?, version)));
+    let policy =
+        remembered.and_then(|(version, document)| Some((file::parse(&document).ok()?, version)));
     LoadOptions {
         interfaces: config.interfaces.clone(),
         group: LoadOptions::group_of(&config.interfaces),

@@ -212,7 +212,7 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
 }
 
 /// What a keyed limit says of its keys. Nanoseconds of a token have 43 bits, rounded up; what a
-/// key may be ahead is rounded down, but pays for a frame of the largest size.
+/// key may be ahead is what its burst costs, and pays for a frame of the largest size.
 fn key(index: usize, limit: &policy::Limit) -> Rule {
     let (Some(key), Some(amount)) = (limit.per, limit.key_amount()) else {
         return Rule::default();
@@ -222,9 +222,14 @@ fn key(index: usize, limit: &policy::Limit) -> Rule {
     let bits = u128::BITS - token.div_ceil(rate).leading_zeros();
     let shift = 43_u32.saturating_sub(bits).min(32);
     let interval = (token << shift).div_ceil(rate);
-    let burst = u128::from(amount.burst.0) * 1_000_000_000 / rate;
+    let cost = |tokens: u128| (tokens * interval).div_ceil(1 << shift);
+    let burst = u128::from(amount.burst.0 >> limit.scale.fraction_bits);
+    let burst = match limit.cost {
+        policy::Cost::Packets | policy::Cost::Connections => burst * cost(1),
+        policy::Cost::Bits => cost(burst),
+    };
     let largest = u128::from(limit.smallest_burst.0 >> limit.scale.fraction_bits);
-    let largest = (largest * interval).div_ceil(1 << shift);
+    let largest = cost(largest);
     let mask6 = !0_u128 << (128 - u32::from(key.source_v6));
     let mask6 = mask6.to_be_bytes();
     let word = |at: usize| u32::from_ne_bytes(mask6[at..at + 4].try_into().unwrap());
