@@ -18,15 +18,17 @@ use weir_model::{
 };
 use weir_node::dataplane::{self, GrantRequest, LoadError, LoadOptions, Step};
 
-const SMALL: Build = Build::own(128, 256);
-const LARGE: Build = Build::own(256, 1_024);
-const LATER: Build = Build::other(128, 256);
+const SMALL: Build = Build::own(128, 1 << 14);
+const LARGE: Build = Build::own(256, 1 << 16);
+const LATER: Build = Build::other(128, 1 << 14);
 
 /// Limits with a number of tokens that never changes but by packets. More than one call of the
 /// install program takes.
 const EXACT: u8 = 40;
 const TOKENS: u64 = 3;
-const SOURCES: u8 = 20;
+/// So few in such tables that two of them share a slot, for their hashes are alike, once in a
+/// million runs.
+const SOURCES: u8 = 6;
 /// Tokens of each source, which take a quarter of an hour to come in again.
 const OF_SOURCE: u64 = 6;
 /// The last two bytes of a destination.
@@ -331,7 +333,7 @@ fn another_version_does_not_start_without_the_policy() {
         let small = LoadOptions {
             sizes: dataplane::Sizes {
                 limit_slots: 64,
-                key_slots: 256,
+                key_slots: SMALL.key_slots,
             },
             ..SMALL.options(host, Some(the_policy()))
         };

@@ -1,8 +1,12 @@
 //! What the kernel programs and the daemon have in common: the layouts of maps and requests.
 //!
 //! Everything here is `repr(C)` without padding, so that both compilers agree byte for byte; the
-//! sizes and offsets are asserted at compile time. A change of any layout, of a map's size, or of
-//! the meaning of a field is a new [`LAYOUT_VERSION`], because pinned maps outlive the daemon.
+//! sizes and offsets are asserted at compile time. A change of any layout, of a map's size that is
+//! no setting, or of the meaning of a field is a new [`LAYOUT_VERSION`], because pinned maps outlive
+//! the daemon, and another version takes over from them. For that some things stay as they are in
+//! every layout: requests, as long as [`REQUEST_VERSION`] does; what [`maps::SIDE`] means; lines of
+//! [`maps::KEYS`] and the seed (a table of other lines gets another name); and counters, which are
+//! words of which there are only ever more, at the end.
 #![no_std]
 
 mod counters;

@@ -8,6 +8,7 @@ use std::{
     fs,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use tracing::warn;
@@ -222,10 +223,12 @@ impl Loading<'_> {
         let handover = old.commit(group, self.own.clone())?;
         let back = handover.clone();
         self.undo.push(move || back.revert());
+        let plan = handover.plan()?;
+        let begin = Instant::now();
         handover.move_links()?;
         self.attach(&dataplane.programs)?;
         self.undo.keep();
-        handover.finish()?;
+        handover.finish(&plan, begin)?;
         dataplane
             .read_again()
             .map_err(|source| refused("the pinned state", source))?;

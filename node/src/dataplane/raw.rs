@@ -105,7 +105,7 @@ impl WordMap {
                 std::ptr::null_mut(),
                 words * WORD,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
                 self.fd.as_raw_fd(),
                 0,
             )

@@ -13,54 +13,88 @@ use super::{
     Step, step,
 };
 
-/// Hands over all buckets that the new layout has and that nobody handed over before. Returns the
-/// slots of limits that both have, old and new.
-///
-/// Then no bucket is held any more: what the old layout does not have is as it is after its
-/// creation, without a grant.
-pub(super) fn hand_over(old: &PinDirectory, new: &PinDirectory) -> io::Result<Vec<(u32, u32)>> {
-    let (old, new) = (Installer::open(old)?, Installer::open(new)?);
-    let waiting: HashMap<(u64, u64), InstallRequest> = new
-        .export_all()?
-        .into_iter()
-        .map(|exported| ((exported.limit, exported.revision), exported))
-        .collect();
-    let pairs: Vec<(u32, InstallRequest)> = old
-        .export_all()?
-        .into_iter()
-        .filter_map(|exported| {
-            let target = waiting.get(&(exported.limit, exported.revision))?;
-            Some((exported.slot, *target))
-        })
-        .collect();
-    let held: Vec<_> = pairs.iter().filter(|(_, target)| is_held(target)).collect();
-    for batch in held.chunks(InstallHeader::MAX_COUNT) {
-        // Looked at again, so that next to nothing lapses between the two.
-        let asked: Vec<_> = batch.iter().map(|(slot, _)| export(*slot)).collect();
-        let exported = old.run(&asked, InstallStatus::Exported)?;
-        let restored: Vec<_> = exported
-            .into_iter()
-            .zip(batch)
-            .map(|(exported, (_, target))| InstallRequest {
-                slot: target.slot,
-                operation: Operation::Restore as u16,
-                status: 0,
-                ..exported
+/// Which bucket goes where. Made while the old program still decides: what it needs does not
+/// change.
+pub(crate) struct Plan {
+    old: Installer,
+    new: Installer,
+    /// Slots of limits that both layouts have, old and new.
+    pub(super) slots: Vec<(u32, u32)>,
+    /// Those among them whose bucket nobody has handed over yet.
+    waiting: Vec<(u32, u32)>,
+    /// What the new layout holds for want of a bucket that the old one does not have.
+    unknown: Vec<InstallRequest>,
+}
+
+impl Plan {
+    pub(super) fn new(old: &PinDirectory, new: &PinDirectory) -> io::Result<Self> {
+        let (old, new) = (Installer::open(old)?, Installer::open(new)?);
+        let identity = |one: &InstallRequest| (one.limit, one.revision);
+        let known: HashMap<(u64, u64), u32> = old
+            .export_all()?
+            .iter()
+            .map(|one| (identity(one), one.slot))
+            .collect();
+        let mut plan = Self {
+            old,
+            new,
+            slots: Vec::new(),
+            waiting: Vec::new(),
+            unknown: Vec::new(),
+        };
+        for target in plan.new.export_all()? {
+            match known.get(&identity(&target)) {
+                Some(slot) => {
+                    plan.slots.push((*slot, target.slot));
+                    if is_held(&target) {
+                        plan.waiting.push((*slot, target.slot));
+                    }
+                }
+                None if is_held(&target) => plan.unknown.push(target),
+                None => {}
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Hands over what waits. Then no bucket is held any more: what the old layout does not have
+    /// is as it is after its creation, without a grant.
+    pub(super) fn carry_out(&self) -> io::Result<()> {
+        for batch in self.waiting.chunks(InstallHeader::MAX_COUNT) {
+            // Looked at now, so that next to nothing lapses between the two.
+            let asked: Vec<_> = batch.iter().map(|(old, _)| export(*old)).collect();
+            let exported = self.old.run(&asked, InstallStatus::Exported)?;
+            let restored: Vec<_> = exported
+                .into_iter()
+                .zip(batch)
+                .map(|(exported, (_, new))| InstallRequest {
+                    slot: *new,
+                    operation: Operation::Restore as u16,
+                    status: 0,
+                    ..exported
+                })
+                .collect();
+            self.new.run(&restored, InstallStatus::Installed)?;
+            step::reached(Step::FirstBuckets);
+        }
+        let released: Vec<_> = self
+            .unknown
+            .iter()
+            .map(|held| InstallRequest {
+                limit: held.limit,
+                revision: held.revision,
+                slot: held.slot,
+                operation: Operation::Grant as u16,
+                ..InstallRequest::default()
             })
             .collect();
-        new.run(&restored, InstallStatus::Installed)?;
-        step::reached(Step::FirstBuckets);
+        self.new.run(&released, InstallStatus::Installed).map(drop)
     }
-    new.let_go()?;
-    Ok(pairs
-        .into_iter()
-        .map(|(slot, target)| (slot, target.slot))
-        .collect())
 }
 
 /// A bucket that waits for being handed over grants nothing, for ever: its limit neither falls to
 /// a floor nor fails open.
-pub(super) const fn is_held(exported: &InstallRequest) -> bool {
+const fn is_held(exported: &InstallRequest) -> bool {
     exported.limit != 0
         && exported.expires_ns == u64::MAX
         && exported.rate_multiplier | exported.burst == 0
@@ -100,20 +134,6 @@ impl Installer {
         let mut exported = self.run(&asked, InstallStatus::Exported)?;
         exported.retain(|one| one.limit != 0);
         Ok(exported)
-    }
-
-    fn let_go(&self) -> io::Result<()> {
-        let held = self.export_all()?.into_iter().filter(is_held);
-        let released: Vec<_> = held
-            .map(|held| InstallRequest {
-                limit: held.limit,
-                revision: held.revision,
-                slot: held.slot,
-                operation: Operation::Grant as u16,
-                ..InstallRequest::default()
-            })
-            .collect();
-        self.run(&released, InstallStatus::Installed).map(drop)
     }
 
     fn run(

@@ -16,10 +16,10 @@
 //! | [`Step::FirstLink`] | interfaces with either program; limits of the new one admit nothing | replaces the others |
 //! | [`Step::Links`] | the new program on all; limits admit nothing | hands over the buckets |
 //! | [`Step::FirstBuckets`] | some buckets handed over | hands over those that are still held |
-//! | [`Step::Buckets`] | all, but no counters | sets counters: the old ones stand still, so once or twice is the same |
-//! | [`Step::Counters`] | keyed limits closed, if the table has another size | copies the table, which nobody uses yet |
-//! | [`Step::Keys`] | as above | opens keyed limits |
-//! | [`Step::Opened`] | everything handed over | finds nothing to do |
+//! | [`Step::Buckets`] | all; keyed limits closed, if the table has another size | copies the table, which nobody uses yet |
+//! | [`Step::Keys`] | as above | as above, once more |
+//! | [`Step::Opened`] | all limits as they were, but no counters | sets counters: the old ones stand still, so once or twice is the same |
+//! | [`Step::Counters`] | everything handed over | finds nothing else to do |
 //! | [`Step::Renamed`] | `predecessor` leads nowhere; `former` | forgets and takes away |
 //! | [`Step::Forgotten`] | `former` | takes it away |
 //!
@@ -36,12 +36,13 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    time::Instant,
 };
 
 use tracing::info;
 use weir_abi::{KeyLine, maps};
 
-use self::buckets::Installer;
+use self::buckets::{Installer, Plan};
 #[doc(hidden)]
 pub use self::step::{Step, kill_after};
 use super::{
@@ -73,8 +74,10 @@ pub(crate) fn resume(group: &PinGroup) -> Result<(), LoadError> {
             former: group.former(),
         };
         if handover.old.exists() {
+            let plan = handover.plan()?;
+            let begin = Instant::now();
             handover.move_links()?;
-            handover.finish()?;
+            handover.finish(&plan, begin)?;
         } else {
             handover.new.forget_predecessor()?;
         }
@@ -190,6 +193,19 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
+    /// Looks what goes where.
+    pub(crate) fn plan(&self) -> Result<Plan, LoadError> {
+        Plan::new(&self.old, &self.new).map_err(|source| refused(&self.old.name(), source))
+    }
+
+    fn half_taken_over(&self, source: io::Error) -> LoadError {
+        LoadError::HalfTakenOver {
+            from: self.old.name(),
+            to: self.new.name(),
+            source,
+        }
+    }
+
     /// Has the new program decide on every interface that the old one has. If one refuses, all go
     /// back to the old one.
     pub(crate) fn move_links(&self) -> Result<(), LoadError> {
@@ -209,13 +225,14 @@ impl Handover {
     }
 
     /// Hands over all that the old layout holds, and takes it away. May be done again after any
-    /// part of it.
-    pub(crate) fn finish(&self) -> Result<(), LoadError> {
-        let transferred = self.transfer().map_err(|source| LoadError::HalfTakenOver {
-            from: self.old.name(),
-            to: self.new.name(),
-            source,
-        })?;
+    /// part of it. `begin` is when the first link was replaced.
+    pub(crate) fn finish(&self, plan: &Plan, begin: Instant) -> Result<(), LoadError> {
+        let opened = self.open(plan);
+        let keys = opened.map_err(|source| self.half_taken_over(source))?;
+        let paused = begin.elapsed();
+        inherit::set(&self.old, &self.new, &plan.slots)
+            .map_err(|source| self.half_taken_over(source))?;
+        step::reached(Step::Counters);
         self.old.rename(&self.former)?;
         step::reached(Step::Renamed);
         self.new.forget_predecessor()?;
@@ -224,30 +241,29 @@ impl Handover {
         info!(
             from = self.old.name(),
             to = self.new.name(),
-            buckets = transferred.buckets,
-            debts_of_keys = transferred.keys.map(|keys| keys.debts),
-            debts_without_room = transferred.keys.map(|keys| keys.crowded_out),
+            buckets = plan.slots.len(),
+            debts = keys.map(|keys| keys.debts),
+            debts_without_room = keys.map(|keys| keys.crowded_out),
+            ?paused,
             "the kernel's maps have another layout now; what was spent and counted goes on"
         );
         Ok(())
     }
 
-    fn transfer(&self) -> io::Result<Transferred> {
+    /// Hands over what limits admit by, so that all admit again.
+    fn open(&self, plan: &Plan) -> io::Result<Option<rekey::Rekeyed>> {
         // Nobody charges or counts in the old maps any more.
         sys::wait_for_packets();
         step::reached(Step::Links);
-        let slots = buckets::hand_over(&self.old, &self.new)?;
+        plan.carry_out()?;
         step::reached(Step::Buckets);
-        inherit::set(&self.old, &self.new, &slots)?;
-        step::reached(Step::Counters);
-        Ok(Transferred {
-            buckets: slots.len(),
-            keys: self.transfer_keys()?,
-        })
+        let keys = self.open_keys()?;
+        step::reached(Step::Opened);
+        Ok(keys)
     }
 
     /// `None` if both use the same table, or it was copied before.
-    fn transfer_keys(&self) -> io::Result<Option<rekey::Rekeyed>> {
+    fn open_keys(&self) -> io::Result<Option<rekey::Rekeyed>> {
         let [old, new] =
             [&self.old, &self.new].map(|layout| WordMap::open(&layout.pin(maps::KEYS)));
         let (old, new) = (old?, new?);
@@ -258,15 +274,8 @@ impl Handover {
             step::reached(Step::Keys);
             side.set(0, &[OPENED])?;
         }
-        step::reached(Step::Opened);
         Ok(rekeyed)
     }
-}
-
-/// What was handed over.
-struct Transferred {
-    buckets: usize,
-    keys: Option<rekey::Rekeyed>,
 }
 
 /// Gives the links of one layout to another, with its program.

@@ -18,12 +18,12 @@ pub enum Step {
     FirstBuckets,
     /// All are.
     Buckets,
-    /// Counters are.
-    Counters,
     /// Keys are. Not reached if both layouts have the same table.
     Keys,
     /// Keyed limits are open.
     Opened,
+    /// Counters are handed over.
+    Counters,
     /// The old layout has no name any more.
     Renamed,
     /// The new one is on its own.
@@ -39,9 +39,9 @@ impl Step {
         Self::Links,
         Self::FirstBuckets,
         Self::Buckets,
-        Self::Counters,
         Self::Keys,
         Self::Opened,
+        Self::Counters,
         Self::Renamed,
         Self::Forgotten,
     ];
