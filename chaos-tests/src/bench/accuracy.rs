@@ -15,7 +15,7 @@ use super::{
     method::Method,
     processor::Ahead,
     row::rounded,
-    variant::{self, Allowance, Tools, Variant, Weir},
+    variant::{self, Allowance, Installed, Tools, Variant, Weir},
 };
 use crate::interrupt::Interrupt;
 
@@ -39,6 +39,38 @@ pub struct AccuracyRow {
     pub offered_mpps: f64,
     /// Packets behind the limiter, for each that it was told to let through.
     pub admitted_over_allowed: f64,
+}
+
+/// How often a count is read, to know the moment of one of them well: whatever else the flooded
+/// CPU has to do may come between the looks at the clock.
+const READINGS: usize = 20;
+
+/// A count, and when it was that.
+struct Reading {
+    admitted: u64,
+    at: Instant,
+    /// Its moment may be half of this away.
+    within: Duration,
+}
+
+impl Reading {
+    /// The one of several whose moment is known best.
+    fn take(behind: &mut dyn Installed) -> Result<Self> {
+        let mut best: Option<Self> = None;
+        for _ in 0..READINGS {
+            let before = Instant::now();
+            let admitted = behind.dropped()?;
+            let within = before.elapsed();
+            if best.as_ref().is_none_or(|best| within < best.within) {
+                best = Some(Self {
+                    admitted,
+                    at: before + within / 2,
+                    within,
+                });
+            }
+        }
+        best.context("at least one is taken")
+    }
 }
 
 /// Measures Weir's limits, and XDP limiters that store without compare-and-swap.
@@ -79,13 +111,13 @@ pub fn measure(
         for method in [Method::Inline, Method::InlineTwo] {
             let row = generator.during(&site, &flood, method.flooding(), &ahead, |running| {
                 thread::sleep(SETTLE);
-                let (begun, sent, admitted) = (Instant::now(), running.sent()?, behind.dropped()?);
+                let sent = running.sent()?;
+                let begin = Reading::take(&mut *behind)?;
                 thread::sleep(window);
-                let (seconds, sent, admitted) = (
-                    begun.elapsed().as_secs_f64(),
-                    running.sent()? - sent,
-                    behind.dropped()? - admitted,
-                );
+                let end = Reading::take(&mut *behind)?;
+                let sent = running.sent()? - sent;
+                let seconds = (end.at - begin.at).as_secs_f64();
+                let admitted = end.admitted - begin.admitted;
                 let allowed = f64::from(ALLOWANCE.packets) * seconds;
                 Ok(AccuracyRow {
                     variant: variant.name(),

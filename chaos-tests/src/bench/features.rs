@@ -141,6 +141,7 @@ fn features() -> Vec<(String, Variant)> {
         ),
         ("keyed + aggregate, passes", passing),
         ("keyed drops + aggregate", Weir::WHOLE),
+        ("keyed drops at 100/s + aggregate", Weir::WHOLE_TICKING),
         ("keyed + aggregate drops", Weir::WHOLE_AGGREGATE_DROPS),
         (
             "… + source list",

@@ -19,7 +19,7 @@ pub enum Method {
 
 impl Method {
     /// The way whose figures are the main ones.
-    pub const HEADLINE: Self = Self::Split;
+    pub const HEADLINE: Self = Self::Inline;
 
     /// Its name in reports.
     #[must_use]

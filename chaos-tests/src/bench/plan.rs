@@ -36,12 +36,13 @@ pub fn full() -> Vec<Group> {
         .map(|keys| Group {
             keys,
             family: Family::V4,
-            methods: vec![Method::Split, Method::Inline, Method::InlineTwo],
+            methods: vec![Method::Inline, Method::InlineTwo, Method::Split],
             cold: keys >= FULL_POOL,
             variants: floors()
                 .into_iter()
                 .chain(rivals())
                 .chain(weirs(keys))
+                .chain(ticking(keys))
                 .collect(),
         })
         .collect();
@@ -55,13 +56,14 @@ pub fn quick() -> Vec<Group> {
     let group = |keys, rivals: &[Variant]| Group {
         keys,
         family: Family::V4,
-        methods: vec![Method::Split, Method::InlineTwo],
+        methods: vec![Method::Inline, Method::InlineTwo, Method::Split],
         cold: keys == LARGEST_POOL,
         variants: [Variant::BareDrop]
             .iter()
             .chain(rivals)
             .cloned()
             .chain([weir(Weir::WHOLE, keys)])
+            .chain(ticking(keys))
             .collect(),
     };
     let all = [
@@ -83,7 +85,7 @@ fn sixth_version(keys: u32) -> Group {
     Group {
         keys,
         family: Family::V6,
-        methods: vec![Method::Split],
+        methods: vec![Method::Inline],
         cold: false,
         variants: vec![Variant::BareDrop, Variant::Nft, Variant::Weir(Weir::WHOLE)],
     }
@@ -110,6 +112,11 @@ fn weirs(keys: u32) -> [Variant; 4] {
         weir(Weir::WHOLE, keys),
         weir(Weir::WHOLE_AGGREGATE_DROPS, keys),
     ]
+}
+
+/// Many sources at such a rate would be let through.
+fn ticking(keys: u32) -> Option<Variant> {
+    (keys == 1).then(|| weir(Weir::WHOLE_TICKING, keys))
 }
 
 /// With room for the pool, as its operator would give it: a quarter full.

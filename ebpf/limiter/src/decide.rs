@@ -6,6 +6,7 @@ use crate::{
     charging::charge_all,
     counting::{count, sample},
     essential::is_essential,
+    hopeless::is_hopeless,
     keyed::{KeyTable, Place, cost_ns},
     matching::{applies, tokens, units},
     memory::LimitRef,
@@ -24,8 +25,12 @@ pub trait Environment {
     /// `CLOCK_BOOTTIME`, in nanoseconds.
     fn now(&self) -> u64;
 
-    /// The side of the policy in force: 0 or 1.
-    fn side(&self) -> u32;
+    /// A number that is another one at least every 10 ms, and costs next to nothing to read.
+    fn moment(&self) -> u64;
+
+    /// The number of the policy in force, which no other ever had; it is on the side that the lowest
+    /// bit says.
+    fn generation(&self) -> u64;
 
     /// What holds for all of a policy.
     fn policy(&self, side: u32) -> Option<&PolicyRecord>;
@@ -79,10 +84,6 @@ pub trait Environment {
 #[inline(always)]
 pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
     let bytes = u64::from(frame.length());
-    environment.count_total(|totals| {
-        totals.received.packets += 1;
-        totals.received.bytes += bytes;
-    });
     let reading = |work: &mut Work| match parse(frame, &mut work.packet) {
         Parsed::Ip => judge(environment, work),
         Parsed::NotIp => Reason::NotIp,
@@ -93,6 +94,8 @@ pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
     };
     let reason = environment.work(reading).unwrap_or(Reason::Internal);
     environment.count_total(|totals| {
+        totals.received.packets += 1;
+        totals.received.bytes += bytes;
         let tally = &mut totals.by_reason[reason as usize];
         tally.packets += 1;
         tally.bytes += bytes;
@@ -103,7 +106,7 @@ pub fn decide<E: Environment>(environment: &E, frame: &impl Frame) -> Reason {
 /// What the policy says of IP packets that cannot be parsed.
 #[inline(always)]
 fn passes_unparsed<E: Environment>(environment: &E) -> bool {
-    let policy = environment.policy(environment.side());
+    let policy = environment.policy(side(environment.generation()));
     policy.is_some_and(|policy| policy.unparsed_passes != 0)
 }
 
@@ -114,8 +117,9 @@ fn judge<E: Environment>(environment: &E, work: &mut Work) -> Reason {
     if is_essential(&work.packet) || is_management(environment, &work.packet) {
         return Reason::Management;
     }
-    work.side = environment.side();
-    let Some(service) = service(environment, work.side, &work.packet.destination) else {
+    let generation = environment.generation();
+    work.side = side(generation);
+    let Some(service) = service(environment, generation, work) else {
         return Reason::NoMatch;
     };
     if let Err(reason) = find(environment, service, work) {
@@ -124,28 +128,45 @@ fn judge<E: Environment>(environment: &E, work: &mut Work) -> Reason {
     if work.count() == 0 {
         return Reason::NoMatch;
     }
-    // Read before any grant is: a grant is never looked at later than it was in force.
-    work.now = environment.now();
-    let reason = charge_all(environment, work);
+    let reason = if is_hopeless(environment, work) {
+        Reason::OverLimit
+    } else {
+        // Read before any grant is: a grant is never looked at later than it was in force.
+        work.read_clock(environment);
+        charge_all(environment, work)
+    };
     count(environment, reason, work);
     sample(environment, reason, work);
     reason
 }
 
-/// The limits of a destination. A policy in which all destinations have the same needs no search.
+/// The side that a policy of this number is on.
+#[inline(always)]
+const fn side(generation: u64) -> u32 {
+    (generation & 1) as u32
+}
+
+/// The limits of the packet's destination. A policy in which all destinations have the same needs
+/// no search.
 #[inline(always)]
 fn service<'e, E: Environment>(
     environment: &'e E,
-    side: u32,
-    destination: &Address,
+    generation: u64,
+    work: &mut Work,
 ) -> Option<&'e Service> {
+    let side = work.side;
     let [of_v4, of_v6] = environment.policy(side)?.services;
-    let known = match destination.family {
+    let known = match work.packet.destination.family {
         Family::V4 => of_v4,
         Family::V6 => of_v6,
     };
     let number = match known {
-        PolicyRecord::SEARCH => environment.service_number(side, destination)?,
+        PolicyRecord::SEARCH => {
+            let destination = &work.packet.destination;
+            work.searches.find(generation, destination, || {
+                environment.service_number(side, destination)
+            })?
+        }
         known => known.checked_sub(1)?,
     };
     environment.service(side, number)

@@ -172,6 +172,19 @@ pub(crate) fn ask<T: KeyTable>(table: &T, place: Place, charge: Charge, commit: 
     }
 }
 
+/// What a key owes by the slot that it has in its first line, in nanoseconds; 0 if it has none.
+#[inline(always)]
+pub(crate) fn owed<T: KeyTable>(table: &T, place: Place, now: u64) -> u64 {
+    let Some(line) = table.line(place.first) else {
+        return 0;
+    };
+    let found = scan::<T::Memory>(line, place.tag, now);
+    if found.own == 0 {
+        return 0;
+    }
+    own::<T>(line, found.own, place, now).debt
+}
+
 /// The slot to charge.
 struct Target {
     slot: *mut u64,

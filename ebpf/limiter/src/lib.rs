@@ -15,12 +15,14 @@ mod clock;
 mod counting;
 mod decide;
 mod essential;
+mod hopeless;
 mod install;
 mod keyed;
 mod matching;
 mod memory;
 mod packet;
 mod parse;
+mod searches;
 mod work;
 
 pub use bucket::{charge, level_at, shortfall};

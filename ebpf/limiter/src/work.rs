@@ -2,7 +2,7 @@
 
 use weir_abi::{Event, maps::RULES_PER_SERVICE};
 
-use crate::{keyed::Place, packet::Packet};
+use crate::{decide::Environment, keyed::Place, packet::Packet, searches::Searches};
 
 /// The limits that apply to a packet, and what their buckets said; and what a CPU remembers from
 /// packet to packet.
@@ -14,10 +14,15 @@ pub struct Work {
     pub(crate) packet: Packet,
     /// The side of the policy in force when the packet came.
     pub(crate) side: u32,
-    /// When it was decided: nanoseconds of `CLOCK_BOOTTIME`.
+    /// When it was decided: nanoseconds of `CLOCK_BOOTTIME`, as this CPU read them last.
     pub(crate) now: u64,
+    /// The [moment](Environment::moment) of that reading.
+    moment: u64,
+    /// How many packets did without another.
+    uses: u32,
     pub(crate) progress: Memorised<Progress>,
     count: u32,
+    pub(crate) searches: Searches,
     /// Packets of limits since the last event.
     pub(crate) weight: u32,
     /// Chance that was drawn at the last event.
@@ -106,8 +111,11 @@ impl Default for Work {
             packet: Packet::NONE,
             side: 0,
             now: 0,
+            moment: 0,
+            uses: 0,
             progress: Memorised::default(),
             count: 0,
+            searches: Searches::NONE,
             weight: 0,
             jitter: 0,
             unsent: 0,
@@ -117,7 +125,26 @@ impl Default for Work {
     }
 }
 
+/// How many packets in a row do without the clock at most. A flood of them brings the next reading
+/// within microseconds, whatever has become of the kernel's tick.
+const MAX_USES: u32 = 64;
+
 impl Work {
+    #[inline(always)]
+    pub(crate) fn read_clock<E: Environment>(&mut self, environment: &E) {
+        // The moment first: a reading counts as older than it is, never as younger.
+        self.moment = environment.moment();
+        self.uses = 0;
+        self.now = environment.now();
+    }
+
+    /// Whether the last reading is so young that less than a tick has passed.
+    #[inline(always)]
+    pub(crate) fn knows_about_now<E: Environment>(&mut self, environment: &E) -> bool {
+        self.uses = self.uses.wrapping_add(1);
+        self.uses < MAX_USES && self.moment == environment.moment()
+    }
+
     #[inline(always)]
     pub(crate) const fn clear(&mut self) {
         self.count = 0;

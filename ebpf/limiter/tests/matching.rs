@@ -278,6 +278,7 @@ fn a_policy_whose_destinations_are_alike_is_not_searched() {
     ] {
         host.policy.services = services;
         host.searches.set(0);
+        host.generation += 2;
         assert_eq!(
             [host.decide(&v4), host.decide(&v6)],
             reasons,
@@ -288,5 +289,6 @@ fn a_policy_whose_destinations_are_alike_is_not_searched() {
     // A search that finds nothing.
     host.policy.services = [PolicyRecord::SEARCH; 2];
     host.found = None;
+    host.generation += 2;
     assert_eq!(host.decide(&v4), Reason::NoMatch);
 }

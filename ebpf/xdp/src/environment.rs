@@ -2,7 +2,10 @@
 
 use core::ptr::NonNull;
 
-use aya_ebpf::{btf_maps::lpm_trie::Key, helpers::generated::bpf_ktime_get_boot_ns};
+use aya_ebpf::{
+    btf_maps::lpm_trie::Key,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
+};
 use weir_abi::{
     Event, KeyLine, LimitCounters, PolicyRecord, Rule, Service, Totals,
     maps::{SIDE_BITS, sided},
@@ -10,6 +13,9 @@ use weir_abi::{
 use weir_limiter::{Address, Environment, Family, KeyTable, LimitRef, Work};
 
 use crate::{kernel_memory::KernelMemory, maps};
+
+/// The tests' clock ticks each 8.4 ms.
+const TEST_MOMENT_BITS: u32 = 23;
 
 /// The maps of this object.
 pub(crate) struct Maps;
@@ -37,10 +43,20 @@ impl Environment for Maps {
     }
 
     #[inline(always)]
-    fn side(&self) -> u32 {
+    fn moment(&self) -> u64 {
+        if maps::TEST_CLOCK_SWITCH.load() != 0 {
+            return now() >> TEST_MOMENT_BITS;
+        }
+        // The kernel's tick: the verifier makes a single load of the call.
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn generation(&self) -> u64 {
         match maps::SIDE.get_ptr(0) {
             // SAFETY: the map's one value; volatile, for user space writes it at any time.
-            Some(word) => (unsafe { word.read_volatile() } & 1) as u32,
+            Some(word) => unsafe { word.read_volatile() },
             None => 0,
         }
     }

@@ -268,7 +268,11 @@ impl Environment for HostKernel {
         self.now
     }
 
-    fn side(&self) -> u32 {
+    fn moment(&self) -> u64 {
+        self.now >> 23
+    }
+
+    fn generation(&self) -> u64 {
         0
     }
 

@@ -57,6 +57,8 @@ pub struct Weir {
 pub enum Bucket {
     /// Next to nothing: it drops what comes.
     Narrow,
+    /// 100 packets a second: little too, but so often that each packet has to look at the clock.
+    Ticking,
     /// More than comes.
     Wide,
 }
@@ -95,6 +97,12 @@ impl Weir {
         aggregate: Some(Bucket::Wide),
         ..Self::NOTHING
     };
+    /// The same, against limits that are too fast for a drop without a look at the clock.
+    pub const WHOLE_TICKING: Self = Self {
+        name: "weir-ticking",
+        keyed: Some(Bucket::Ticking),
+        ..Self::WHOLE
+    };
     /// The whole path; each source keeps to its limit, and all of them together do not.
     pub const WHOLE_AGGREGATE_DROPS: Self = Self {
         name: "weir-aggregate-drops",
@@ -113,6 +121,7 @@ impl Weir {
                     format!("{} packets/{period}", allowance.packets),
                     allowance.burst,
                 ),
+                Bucket::Ticking => ("100 packets/s".to_owned(), 1),
                 Bucket::Wide if further.is_empty() => ("100M packets/s".to_owned(), 10_000_000),
                 // The fastest that a key may be, for as long as one measurement takes.
                 Bucket::Wide => ("1M packets/s".to_owned(), 4_000_000),

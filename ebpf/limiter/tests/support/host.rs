@@ -104,7 +104,13 @@ impl<M: Memory> KeyTable for Table<M> {
 /// A host on which every rule is for every destination.
 pub struct Host<M: Memory = SharedMemory> {
     pub now: u64,
+    /// How often the clock was read.
+    pub readings: Cell<u64>,
+    /// How long the kernel's tick is, in nanoseconds.
+    pub tick: u64,
     pub policy: PolicyRecord,
+    /// Even, for there is one side only.
+    pub generation: u64,
     pub keys: Table<M>,
     pub sampling: u32,
     pub events: RefCell<Vec<Event>>,
@@ -145,6 +151,9 @@ impl<M: Memory> Host<M> {
         }
         let host = Self {
             now: START,
+            readings: Cell::new(0),
+            tick: 10_000_000,
+            generation: 2,
             policy: PolicyRecord {
                 services: [PolicyRecord::SEARCH; 2],
                 ..PolicyRecord::default()
@@ -226,11 +235,16 @@ impl<M: Memory> Environment for Host<M> {
     type Keys = Table<M>;
 
     fn now(&self) -> u64 {
+        self.readings.set(self.readings.get() + 1);
         self.now
     }
 
-    fn side(&self) -> u32 {
-        0
+    fn moment(&self) -> u64 {
+        self.now / self.tick
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn policy(&self, _: u32) -> Option<&PolicyRecord> {
