@@ -37,6 +37,7 @@ impl Embedded {
             node,
             term: EMBEDDED_TERM,
             adopted: None,
+            voter_sets: Vec::new(),
             members: vec![MemberRecord {
                 node,
                 name: name.to_owned(),
@@ -58,7 +59,11 @@ impl Embedded {
             match command {
                 Command::Send { message, .. } => self.messages.push_back(message),
                 // The backend stores nothing, the roster is fixed, and no other term exists.
-                Command::Store(_) | Command::Admit(_) | Command::StepDown(_) => {}
+                Command::Store(_)
+                | Command::Admit(_)
+                | Command::Activated
+                | Command::ChangeVoters(_)
+                | Command::StepDown(_) => {}
             }
         }
     }

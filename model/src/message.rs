@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     amount::Amount,
     identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Term},
+    register::{EnvelopeRecord, RegisterUpdate},
     time::Nanos,
 };
 
@@ -48,6 +49,8 @@ pub struct Report {
     pub seen: Position,
     /// The policy that it enforces.
     pub policy: PolicyVersion,
+    /// Whether it has started too recently to vote.
+    pub abstains: bool,
     /// What it counts and holds, per limit.
     pub limits: Vec<LimitReport>,
 }
@@ -83,8 +86,10 @@ pub struct Propose {
     pub anchor: Token,
     /// How long it runs.
     pub lease: Duration,
-    /// This node's share of every strict limit of the policy.
+    /// This node's share of every strict limit of the policy. None for a voter that takes no part.
     pub rows: Vec<Row>,
+    /// For a voter: what the register becomes.
+    pub register: Option<RegisterUpdate>,
 }
 
 /// One limit in a [`Propose`].
@@ -105,7 +110,7 @@ pub struct Commit {
     pub position: Position,
 }
 
-/// From a node: its kernel holds no more than the proposal at this position says.
+/// From a node: what became of a proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// Who.
@@ -114,6 +119,34 @@ pub struct Ack {
     pub incarnation: Incarnation,
     /// Which proposal.
     pub position: Position,
+    /// Its kernel holds no more than the proposal says. Not so under another policy.
+    pub holds: bool,
+    /// It has the register of this position, and does not abstain.
+    pub votes: bool,
+}
+
+/// From a new leader to a voter: refuse every older term, and say what the register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// The leader's term.
+    pub term: Term,
+    /// Who leads it.
+    pub leader: NodeId,
+}
+
+/// From a voter: it refuses every term below this one from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// Who.
+    pub node: NodeId,
+    /// An instant of its life at which the promise held.
+    pub token: Token,
+    /// The term.
+    pub term: Term,
+    /// Whether it has started too recently to count: it may have forgotten a register.
+    pub abstains: bool,
+    /// The register as this voter has it; `None` if it has none.
+    pub register: Option<EnvelopeRecord>,
 }
 
 /// From a node: it has promised a newer term (or this term to another leader), or it enforces
@@ -137,8 +170,10 @@ pub enum FromNode {
     Report(Report),
     /// Answers a [`Propose`].
     Ack(Ack),
-    /// Answers a [`Propose`] or [`Commit`].
+    /// Answers a [`Propose`], [`Commit`] or [`Prepare`].
     Refuse(Refuse),
+    /// Answers a [`Prepare`].
+    Promise(Promise),
 }
 
 /// What comes down a node's stream.
@@ -148,4 +183,6 @@ pub enum ToNode {
     Propose(Propose),
     /// Leave to grow and to renew.
     Commit(Commit),
+    /// A new leader asks for a promise.
+    Prepare(Prepare),
 }

@@ -3,6 +3,7 @@
 mod chaos;
 mod demo;
 mod fleet;
+mod sim;
 mod traffic;
 
 use anyhow::Result;
@@ -30,6 +31,10 @@ enum Command {
     ///
     /// Example: chaos --scenario leader-killed --json
     Chaos(chaos::Chaos),
+    /// Play whole fleets of the protocol on one virtual clock, with every fault
+    ///
+    /// Example: sim --faults all --nodes 50 --seeds 100 --ticks 600
+    Sim(sim::Sim),
 }
 
 impl Arguments {
@@ -39,6 +44,7 @@ impl Arguments {
             Command::Fleet(command) => command.run(interrupt),
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
+            Command::Sim(sim) => sim.run(interrupt),
         }
     }
 }

@@ -19,7 +19,9 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale};
+use weir_model::{
+    Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond,
+};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
@@ -37,6 +39,8 @@ const MAX_DORMANT: usize = 4_096;
 pub struct Book {
     limits: BTreeMap<LimitId, Ledger>,
     leases: BTreeMap<NodeId, Nanos>,
+    /// The generation of the next proposal: what changes now is new in it.
+    next: Generation,
 }
 
 /// One limit's page.
@@ -49,6 +53,29 @@ struct Ledger {
     budget: Amount,
     scale: Scale,
     holdings: BTreeMap<NodeId, Holding>,
+    total: Total,
+}
+
+/// The sum of all envelopes of a limit, kept as they change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Total {
+    rate: u128,
+    burst: u128,
+}
+
+impl Total {
+    fn replace(&mut self, before: Amount, after: Amount) {
+        self.rate = self.rate + u128::from(after.rate.0) - u128::from(before.rate.0);
+        self.burst = self.burst + u128::from(after.burst.0) - u128::from(before.burst.0);
+    }
+
+    /// Saturating: a sum that saturates fits no budget.
+    fn amount(self) -> Amount {
+        Amount {
+            rate: UnitsPerSecond(u64::try_from(self.rate).unwrap_or(u64::MAX)),
+            burst: Units(u64::try_from(self.burst).unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 /// What one node may hold of one limit.
@@ -58,6 +85,17 @@ struct Holding {
     settled: Entry,
     /// What was proposed since and is unanswered, oldest first.
     unanswered: VecDeque<(Generation, Entry)>,
+    /// The bound of all the above, as it was last worked out.
+    bound: Bound,
+    /// The first proposal whose register has this bound.
+    changed: Generation,
+}
+
+/// What the register says of one node and limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bound {
+    envelope: Amount,
+    floor: Amount,
 }
 
 /// An amount and the floor that goes with it.
@@ -103,10 +141,11 @@ impl Holding {
         core::iter::once(self.settled).chain(self.unanswered.iter().map(|(_, entry)| *entry))
     }
 
-    fn envelope(&self) -> Amount {
-        self.all()
-            .map(Entry::envelope)
-            .fold(Amount::ZERO, Amount::max)
+    fn worked_out(&self) -> Bound {
+        self.all().fold(Bound::default(), |bound, entry| Bound {
+            envelope: bound.envelope.max(entry.envelope()),
+            floor: bound.floor.max(entry.floor),
+        })
     }
 
     fn propose(&mut self, generation: Generation, entry: Entry) {
@@ -134,17 +173,9 @@ impl Holding {
         }
     }
 
-    fn floor(&self) -> Amount {
-        self.all()
-            .map(|entry| entry.floor)
-            .fold(Amount::ZERO, Amount::max)
-    }
-
     fn expire(&mut self) {
-        *self = Self {
-            settled: Entry::floor(self.floor()),
-            unanswered: VecDeque::new(),
-        };
+        self.settled = Entry::floor(self.bound.floor);
+        self.unanswered.clear();
     }
 }
 
@@ -156,8 +187,9 @@ impl Book {
             ledger.is_in_force = false;
         }
         for limit in limits {
+            let next = self.next;
             let ledger = self.ledger(limit.id, limit.scale);
-            ledger.rescale(limit.scale);
+            ledger.rescale(limit.scale, next);
             ledger.budget = limit.budget;
             ledger.is_in_force = true;
         }
@@ -180,21 +212,30 @@ impl Book {
             budget: Amount::ZERO,
             scale,
             holdings: BTreeMap::new(),
+            total: Total::default(),
         })
+    }
+
+    /// Proposal `generation` has gone out: what changes from now on is news to whoever has its
+    /// register.
+    pub fn close(&mut self, generation: Generation) {
+        self.next = generation.next();
     }
 
     /// Takes over what an older leader stored. No lease in it can last beyond `leases_end`.
     pub fn adopt(&mut self, record: &EnvelopeRecord, leases_end: Nanos) {
         for node in &record.nodes {
             for held in &node.limits {
+                let next = self.next;
                 let ledger = self.ledger(held.limit, held.scale);
                 let entry = Entry {
                     amount: held.amount,
                     floor: held.floor,
                 };
                 let entry = entry.rescaled(held.scale, ledger.scale);
-                let holding = ledger.holdings.entry(node.node).or_default();
-                holding.settled = holding.settled.max(entry);
+                ledger.change(node.node, next, |holding| {
+                    holding.settled = holding.settled.max(entry);
+                });
             }
             self.extend_lease(node.node, leases_end);
         }
@@ -203,8 +244,9 @@ impl Book {
     /// Reserves a node's floor of a limit, if that is more than what is already reserved.
     pub fn reserve_floor(&mut self, node: NodeId, limit: LimitId, floor: Amount) {
         if let Some(ledger) = self.limits.get_mut(&limit) {
-            let settled = &mut ledger.holdings.entry(node).or_default().settled;
-            settled.floor = settled.floor.max(floor);
+            ledger.change(node, self.next, |holding| {
+                holding.settled.floor = holding.settled.floor.max(floor);
+            });
         }
     }
 
@@ -219,19 +261,15 @@ impl Book {
     /// Writes down that `entry` is proposed to `node`.
     pub fn propose(&mut self, node: NodeId, limit: LimitId, generation: Generation, entry: Entry) {
         if let Some(ledger) = self.limits.get_mut(&limit) {
-            ledger
-                .holdings
-                .entry(node)
-                .or_default()
-                .propose(generation, entry);
+            ledger.change(node, self.next, |holding| holding.propose(generation, entry));
         }
     }
 
     /// `node` holds no more than what was proposed at `generation`.
     pub fn acknowledge(&mut self, node: NodeId, generation: Generation) {
         for ledger in self.limits.values_mut() {
-            if let Some(holding) = ledger.holdings.get_mut(&node) {
-                holding.acknowledge(generation);
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| holding.acknowledge(generation));
             }
         }
     }
@@ -260,8 +298,8 @@ impl Book {
         for node in ended {
             self.leases.remove(&node);
             for ledger in self.limits.values_mut() {
-                if let Some(holding) = ledger.holdings.get_mut(&node) {
-                    holding.expire();
+                if ledger.holdings.contains_key(&node) {
+                    ledger.change(node, self.next, Holding::expire);
                 }
             }
         }
@@ -273,7 +311,7 @@ impl Book {
         self.limits
             .get(&limit)
             .and_then(|ledger| ledger.holdings.get(&node))
-            .map_or(Amount::ZERO, Holding::envelope)
+            .map_or(Amount::ZERO, |holding| holding.bound.envelope)
     }
 
     /// The largest floor of `limit` that `node` has not acknowledged giving up.
@@ -282,7 +320,7 @@ impl Book {
         self.limits
             .get(&limit)
             .and_then(|ledger| ledger.holdings.get(&node))
-            .map_or(Amount::ZERO, Holding::floor)
+            .map_or(Amount::ZERO, |holding| holding.bound.floor)
     }
 
     /// What was last proposed to `node`, or what it was adopted with.
@@ -305,8 +343,7 @@ impl Book {
     pub fn total(&self, limit: LimitId) -> Amount {
         self.limits
             .get(&limit)
-            .map(|ledger| ledger.holdings.values().map(Holding::envelope).sum())
-            .unwrap_or(Amount::ZERO)
+            .map_or(Amount::ZERO, |ledger| ledger.total.amount())
     }
 
     /// What no node may be using; zero while a lowered budget is still being collected.
@@ -320,14 +357,23 @@ impl Book {
     /// The book as a new leader would adopt it.
     #[must_use]
     pub fn envelopes(&self) -> Vec<NodeEnvelope> {
+        self.envelopes_since(None)
+    }
+
+    /// What has changed since the proposal `base` was made: everything if there is none.
+    #[must_use]
+    pub fn envelopes_since(&self, base: Option<Generation>) -> Vec<NodeEnvelope> {
         let mut nodes: BTreeMap<NodeId, Vec<LimitEnvelope>> = BTreeMap::new();
         for (limit, ledger) in &self.limits {
             for (node, holding) in &ledger.holdings {
+                if base.is_some_and(|base| holding.changed <= base) {
+                    continue;
+                }
                 nodes.entry(*node).or_default().push(LimitEnvelope {
                     limit: *limit,
                     scale: ledger.scale,
-                    amount: holding.envelope(),
-                    floor: holding.floor(),
+                    amount: holding.bound.envelope,
+                    floor: holding.bound.floor,
                 });
             }
         }
@@ -356,16 +402,37 @@ impl Book {
 }
 
 impl Ledger {
-    fn rescale(&mut self, scale: Scale) {
+    /// Changes what one node may hold, and keeps the sum and the stamp that follow from it.
+    fn change(&mut self, node: NodeId, next: Generation, change: impl FnOnce(&mut Holding)) {
+        let holding = self.holdings.entry(node).or_insert_with(|| Holding {
+            changed: next,
+            ..Holding::default()
+        });
+        change(holding);
+        let before = holding.bound;
+        let after = holding.worked_out();
+        if after != before {
+            holding.bound = after;
+            holding.changed = next;
+            self.total.replace(before.envelope, after.envelope);
+        }
+    }
+
+    fn rescale(&mut self, scale: Scale, next: Generation) {
         let from = core::mem::replace(&mut self.scale, scale);
         if from == scale {
             return;
         }
+        self.total = Total::default();
         for holding in self.holdings.values_mut() {
             holding.settled = holding.settled.rescaled(from, scale);
             for (_, entry) in &mut holding.unanswered {
                 *entry = entry.rescaled(from, scale);
             }
+            holding.bound = holding.worked_out();
+            // Its units are other ones, even where its numbers are not.
+            holding.changed = next;
+            self.total.replace(Amount::ZERO, holding.bound.envelope);
         }
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Heard {
     pub(super) token: Token,
     pub(super) at: Nanos,
     pub(super) policy: PolicyVersion,
+    pub(super) abstains: bool,
 }
 
 impl Member {

@@ -1,15 +1,18 @@
 //! Rule 10, *members*, as far as joining goes.
 //!
 //! The others shrink until the newcomer's floors fit beside all that may be held, then its floors
-//! are in the book, then the roster is written, and then it may use them. A newcomer that used a
-//! floor before that would spend what another node still holds.
+//! are in the book, then a proposal commits whose register has them, then the roster is written,
+//! and then it may use them. A newcomer that used a floor before there was room would spend what
+//! another node still holds. One that used it before a majority knows of the room that was made
+//! would spend what a new leader, which adopts an older register, lets another node have again.
 
-use weir_model::{Nanos, NodeId};
+use weir_model::{Generation, Nanos, NodeId};
 
 use super::{Command, Leader, StepDown, coordinated, member::Member};
 use crate::{
     commit::{CommitBackend, StoreOutcome},
     record::MemberRecord,
+    rules::Mutation,
 };
 use alloc::vec::Vec;
 
@@ -27,8 +30,10 @@ pub(super) struct Joining {
 pub(super) enum Stage {
     /// The others shrink until its floors fit.
     Waiting,
-    /// Its floors are in the book.
+    /// Its floors are in the book; no proposal has gone out since.
     Reserved,
+    /// Its floors are in the register of this proposal and of all that follow.
+    Proposed(Generation),
     /// The roster is being written.
     Asked,
 }
@@ -40,16 +45,38 @@ impl<B: CommitBackend> Leader<B> {
             let floors = coordinated(&self.policy)
                 .map(|limit| (limit.id, limit.floor))
                 .collect();
-            if joining.stage == Stage::Waiting && self.book.has_room(&floors) {
+            let has_room =
+                self.book.has_room(&floors) || self.rules.breaks(Mutation::AdmitWithoutRoom);
+            if joining.stage == Stage::Waiting && has_room {
                 for (limit, floor) in floors {
                     self.book.reserve_floor(*node, limit, floor);
                 }
                 joining.stage = Stage::Reserved;
             }
-            if joining.stage == Stage::Reserved {
+            let is_known = match joining.stage {
+                Stage::Proposed(generation) => self.committed >= generation,
+                Stage::Reserved => self.rules.breaks(Mutation::AdmitBeforeCommitted),
+                Stage::Waiting | Stage::Asked => false,
+            };
+            if is_known {
                 joining.stage = Stage::Asked;
                 self.commands
                     .push_back(Command::Admit(joining.record.clone()));
+            }
+        }
+    }
+
+    /// Whether floors are reserved that no register has yet.
+    pub(super) fn has_reserved(&self) -> bool {
+        let mut joining = self.joining.values();
+        joining.any(|joining| joining.stage == Stage::Reserved)
+    }
+
+    /// A proposal has gone out, with every floor that is in the book.
+    pub(super) fn joining_proposed(&mut self) {
+        for joining in self.joining.values_mut() {
+            if joining.stage == Stage::Reserved {
+                joining.stage = Stage::Proposed(self.generation);
             }
         }
     }

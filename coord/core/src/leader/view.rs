@@ -29,6 +29,16 @@ impl<B: CommitBackend> Leader<B> {
         self.book.over_budget()
     }
 
+    /// The most that a node may be using of a limit, by the book.
+    pub fn envelope(&self, node: weir_model::NodeId, limit: LimitId) -> Amount {
+        self.book.envelope(node, limit)
+    }
+
+    /// The latest generation that is committed; 0 if none is yet.
+    pub const fn committed(&self) -> weir_model::Generation {
+        self.committed
+    }
+
     /// Every member, as far as it is known here.
     pub fn view(&self, now: Nanos) -> Vec<MemberView> {
         self.members

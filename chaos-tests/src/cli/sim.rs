@@ -1,0 +1,198 @@
+//! `sim`: seeded simulation of whole fleets.
+
+use std::{sync::Mutex, thread, time::Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use weir_chaos::{
+    interrupt::Interrupt,
+    sim::{Broken, Outcome, Settings, Summary, World, play, play_all},
+};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FaultChoice {
+    /// Nothing
+    None,
+    /// Everything
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sim {
+    /// What goes wrong
+    #[arg(long, default_value = "all")]
+    faults: FaultChoice,
+    /// Hosts in a fleet
+    #[arg(long, default_value_t = 50)]
+    nodes: usize,
+    /// How many runs
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first run's seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Ticks of 100 ms in a run
+    #[arg(long, default_value_t = 600)]
+    ticks: u64,
+    /// Commit by conditional writes to ZooKeeper, and not by a majority of voters
+    #[arg(long)]
+    by_zookeeper: bool,
+    /// Break this rule on purpose; `list` lists them
+    #[arg(long)]
+    broken: Option<String>,
+    /// Break every rule in turn, and say which seed finds it
+    #[arg(long)]
+    mutations: bool,
+    /// Print the end of the event log of the first run
+    #[arg(long)]
+    log: bool,
+    /// One JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl Sim {
+    pub(crate) fn run(self, _: &Interrupt) -> Result<bool> {
+        if self.mutations {
+            return self.mutate();
+        }
+        let settings = self.settings(self.broken()?);
+        if self.log {
+            return Ok(show_log(settings));
+        }
+        let begun = Instant::now();
+        let done = Mutex::new(0_u64);
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let outcomes = play_all(&settings, self.seeds, threads, |outcome| {
+            let mut done = done.lock().expect("nobody panics with it");
+            *done += 1;
+            if let Some(violation) = &outcome.violation {
+                eprintln!("✗ seed {}: {violation}", outcome.seed);
+                eprintln!("  {}", self.replay(outcome.seed));
+            } else if done.is_multiple_of(100) {
+                eprintln!("  {done} of {} runs", self.seeds);
+            }
+        });
+        let summary = Summary::of(&outcomes);
+        show(&summary, &outcomes, begun);
+        if self.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        }
+        Ok(summary.violations == 0)
+    }
+
+    fn settings(&self, broken: Option<Broken>) -> Settings {
+        Settings {
+            faults: self.faults == FaultChoice::All,
+            by_zookeeper: self.by_zookeeper,
+            broken,
+            logs: self.log,
+            ..Settings::calm(self.seed, self.nodes, self.ticks)
+        }
+    }
+
+    fn broken(&self) -> Result<Option<Broken>> {
+        let Some(name) = &self.broken else {
+            return Ok(None);
+        };
+        let all = Broken::all();
+        let found = all.iter().find(|broken| broken.name() == *name);
+        if found.is_none() {
+            let names: Vec<String> = all.iter().map(|broken| broken.name()).collect();
+            bail!("no rule {name}; there are: {}", names.join(", "));
+        }
+        Ok(found.copied())
+    }
+
+    /// The command that plays a run again, with its log.
+    fn replay(&self, seed: u64) -> String {
+        let faults = match self.faults {
+            FaultChoice::None => "none",
+            FaultChoice::All => "all",
+        };
+        let mut command = format!(
+            "cargo xtask sim --faults {faults} --nodes {} --ticks {} --seed {seed} --seeds 1 --log",
+            self.nodes, self.ticks
+        );
+        if self.by_zookeeper {
+            command.push_str(" --by-zookeeper");
+        }
+        if let Some(broken) = &self.broken {
+            command.push_str(" --broken ");
+            command.push_str(broken);
+        }
+        command
+    }
+
+    /// Every rule is broken in turn, until a seed finds it.
+    fn mutate(&self) -> Result<bool> {
+        let mut rows = Vec::new();
+        for broken in Broken::all() {
+            let settings = self.settings(Some(broken));
+            let found = (0..self.seeds).find_map(|number| {
+                let seed = self.seed + number;
+                let outcome = play(Settings {
+                    seed,
+                    ..settings.clone()
+                });
+                outcome.violation.map(|violation| (seed, outcome.events, violation))
+            });
+            match &found {
+                Some((seed, events, violation)) => eprintln!(
+                    "✓ {:<26} seed {seed:<4} {events:>8} events: {violation}",
+                    broken.name()
+                ),
+                None => eprintln!("✗ {:<26} not found in {} seeds", broken.name(), self.seeds),
+            }
+            let by = found.as_ref().map(|(seed, events, violation)| {
+                format!("seed {seed}, {events} events: {}", violation.what)
+            });
+            rows.push(serde_json::json!({
+                "name": broken.name(), "caught": found.is_some(), "by": by,
+            }));
+        }
+        let missed = rows.iter().filter(|row| row["caught"] == false).count();
+        if self.json {
+            println!("{}", serde_json::json!({ "mutations": rows }));
+        }
+        Ok(missed == 0)
+    }
+}
+
+fn show_log(settings: Settings) -> bool {
+    let mut world = World::new(settings);
+    world.run();
+    for line in &world.log {
+        println!("{line}");
+    }
+    if let Some(violation) = &world.judge.violation {
+        println!("✗ {violation}");
+    }
+    world.judge.violation.is_none()
+}
+
+fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
+    let total = |figure: fn(&Outcome) -> u64| outcomes.iter().map(figure).sum::<u64>();
+    eprintln!(
+        "{} runs, {} violations; {} crashes, {} reboots, {} pauses, {} partitions, {} outages and \
+         {} expired sessions; {} grants in {} events; {:.1} s",
+        summary.runs,
+        summary.violations,
+        total(|outcome| outcome.faults.crashes),
+        total(|outcome| outcome.faults.reboots),
+        total(|outcome| outcome.faults.pauses),
+        total(|outcome| outcome.faults.partitions),
+        total(|outcome| outcome.faults.outages),
+        total(|outcome| outcome.faults.expiries),
+        total(|outcome| outcome.installs),
+        total(|outcome| outcome.events),
+        begun.elapsed().as_secs_f64(),
+    );
+    let gap = outcomes.iter().map(|outcome| outcome.commit_gap_ms).max();
+    eprintln!(
+        "utilisation p01 {:?}, convergence p99 {:?} ticks, Jain p01 {:?}, longest gap between \
+         commits {gap:?} ms",
+        summary.utilisation_p01, summary.convergence_ticks_p99, summary.jain_p01,
+    );
+}

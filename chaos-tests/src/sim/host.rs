@@ -1,0 +1,187 @@
+//! A host: its kernel, which outlives its daemon, and the daemon around the protocol's core.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use weir_coord_core::{
+    campaign::Campaign,
+    commit::FleetCommit,
+    follower::{Command, Follower, Grant},
+    leader::Leader,
+    record::{MemberRecord, TermRecord},
+};
+use weir_model::{
+    Amount, Incarnation, LimitId, Nanos, NodeId, Policy, Term,
+    message::{FromNode, LimitReport, Position},
+};
+
+use super::{
+    kernel::{Clock, Kernel},
+    limits::POLICY,
+};
+
+/// A host.
+#[derive(Debug)]
+pub struct Host {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its boot clock.
+    pub clock: Clock,
+    /// Its buckets.
+    pub kernel: Kernel,
+    /// What its disk says: whether the roster had it when it last looked.
+    pub is_member: bool,
+    /// What is sent to it, and what it admits, in tokens since it was made, by limit.
+    pub counters: Vec<Counters>,
+    /// Its daemon, while it runs.
+    pub daemon: Option<Daemon>,
+    /// Whether the host has power.
+    pub is_powered: bool,
+    /// How many daemons it has had: what was meant for an earlier one is not for this one.
+    pub epoch: u64,
+    /// The daemon does nothing until then.
+    pub paused_until: Nanos,
+    /// The term that the lease in the kernel is of, by limit.
+    pub lease_terms: BTreeMap<LimitId, Term>,
+    /// The furthest register that any of its daemons took.
+    pub recorded: Position,
+    /// The latest proposal that this life took and the highest term it promised, with its number.
+    pub seen: (Incarnation, Position, Term),
+}
+
+/// What one limit counts on one host, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// What arrived.
+    pub offered: u64,
+    /// What passed.
+    pub admitted: u64,
+    /// What arrived, exactly.
+    pub owed: f64,
+    /// What was admitted and offered before this tick.
+    pub before: (u64, u64),
+}
+
+/// A daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// When it started, by the host's clock.
+    pub started: Nanos,
+    /// Its session, if it has one.
+    pub session: Option<u64>,
+    /// Which life the session is.
+    pub incarnation: Option<Incarnation>,
+    /// The protocol's view of this host.
+    pub follower: Option<Follower>,
+    /// The leader, if it is here.
+    pub leader: Option<Leader<FleetCommit>>,
+    /// Whether and when to lead.
+    pub campaign: Campaign,
+    /// What `term` holds, as far as it is known here.
+    pub term: Option<TermRecord>,
+    /// The members, as far as they are known here.
+    pub roster: Vec<MemberRecord>,
+    /// What it wants `term` to be, from the decision to take over to its end.
+    pub bid: Option<Bid>,
+    /// No other bid before this.
+    pub retry_at: Nanos,
+    /// The highest term that anybody refused with.
+    pub at_least: Term,
+    /// What it was about to do when it was paused, to whom it answers.
+    pub stalled: VecDeque<(Command, usize)>,
+    /// A watch has fired and is on its way.
+    pub is_watching: bool,
+}
+
+/// A take-over under way.
+#[derive(Clone, Debug)]
+pub struct Bid {
+    /// Whose candidacy goes with it.
+    pub instead_of: Option<NodeId>,
+    /// The voters, if they are to be others.
+    pub voters: Option<Vec<NodeId>>,
+    /// What was written, if it is not known whether it was.
+    pub written: Option<TermRecord>,
+}
+
+impl Host {
+    /// A host that has never run a daemon.
+    #[must_use]
+    pub fn new(id: NodeId, clock: Clock, limits: usize) -> Self {
+        Self {
+            id,
+            clock,
+            kernel: Kernel::default(),
+            is_member: false,
+            counters: vec![Counters::default(); limits],
+            daemon: None,
+            is_powered: true,
+            epoch: 0,
+            paused_until: Nanos::ZERO,
+            lease_terms: BTreeMap::new(),
+            recorded: Position::default(),
+            seen: (Incarnation(0), Position::default(), Term(0)),
+        }
+    }
+
+    /// Loses what is not on disk.
+    pub fn lose_power(&mut self, policy: &Policy, now: Nanos) {
+        self.kernel = Kernel::new(self.kernel.fault);
+        self.lease_terms.clear();
+        for counters in &mut self.counters {
+            *counters = Counters::default();
+        }
+        let local = self.clock.at(now);
+        self.prepare_kernel(policy, local);
+    }
+
+    /// Makes the buckets that are not there yet.
+    pub fn prepare_kernel(&mut self, policy: &Policy, local: Nanos) {
+        for limit in &policy.limits {
+            if self.kernel.grant(limit.id).is_none() {
+                self.kernel
+                    .install(Grant::floor(limit.id, Amount::ZERO), local);
+            }
+        }
+        if self.is_member {
+            self.ensure_floors(policy, local);
+        }
+    }
+
+    /// Gives a limit that holds nothing its floor, which the roster reserves.
+    pub fn ensure_floors(&mut self, policy: &Policy, local: Nanos) {
+        for limit in &policy.limits {
+            let holds_nothing = self
+                .kernel
+                .grant(limit.id)
+                .is_none_or(|grant| grant.amount == Amount::ZERO && grant.floor == Amount::ZERO);
+            if holds_nothing && limit.floor != Amount::ZERO {
+                self.kernel.install(Grant::floor(limit.id, limit.floor), local);
+            }
+        }
+        let held: Vec<Grant> = self.kernel.grants().collect();
+        let follower = self
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.follower.as_mut());
+        if let Some(follower) = follower {
+            follower.set_policy(POLICY, held);
+        }
+    }
+
+    /// The report of this tick.
+    #[must_use]
+    pub fn report(&self, policy: &Policy, local: Nanos) -> Option<FromNode> {
+        let follower = self.daemon.as_ref()?.follower.as_ref()?;
+        let counted = policy.limits.iter().zip(&self.counters);
+        let counted: Vec<LimitReport> = counted
+            .map(|(limit, counters)| LimitReport {
+                limit: limit.id,
+                offered: counters.offered,
+                admitted: counters.admitted,
+                dropped: counters.offered - counters.admitted,
+                ..LimitReport::default()
+            })
+            .collect();
+        Some(FromNode::Report(follower.report(local, &counted)))
+    }
+}

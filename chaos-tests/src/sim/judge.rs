@@ -1,0 +1,264 @@
+//! The oracle: it looks at what kernels hold and admit, in every step, and shares nothing with the
+//! protocol but the names of what it looks at.
+
+use std::{collections::BTreeMap, fmt};
+
+use weir_coord_core::{rules::Mutation, timing::DRIFT_PER_MILLE};
+use weir_model::{Amount, Generation, Nanos, Policy, Term, message::Position};
+
+use super::{
+    figures::Figures,
+    mutation::Broken,
+    world::{STEP, Settings, TIMING, World},
+};
+
+/// A promise that is broken, or an invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub what: &'static str,
+    /// When, since the run began, in milliseconds.
+    pub at_ms: u64,
+    /// What was found.
+    pub details: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} ms: {}", self.what, self.at_ms, self.details)
+    }
+}
+
+/// The receiver's bucket of one limit: `d = max(0, d − R(1+ρ)·Δt) + n`, and `d ≤ B` always.
+#[derive(Clone, Copy, Debug)]
+struct Receiver {
+    rate: f64,
+    burst: f64,
+    level: f64,
+    arrived: f64,
+}
+
+/// What the oracle knows.
+#[derive(Debug)]
+pub struct Judge {
+    /// The first violation: a run ends with it.
+    pub violation: Option<Violation>,
+    /// Steps so far.
+    pub steps: u64,
+    /// What is to be reported.
+    pub figures: Figures,
+    receivers: Vec<Receiver>,
+    leaders: BTreeMap<Term, (usize, u64)>,
+    /// When a majority had promised each term.
+    begun: BTreeMap<Term, Nanos>,
+    committed: BTreeMap<Term, Generation>,
+}
+
+impl Judge {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(policy: &Policy, settings: &Settings) -> Self {
+        let receivers = policy.limits.iter().map(|limit| {
+            let unit = f64::from(1_u32 << limit.scale.fraction_bits);
+            Receiver {
+                rate: limit.budget.rate.0 as f64 / unit,
+                burst: limit.budget.burst.0 as f64 / unit,
+                level: 0.0,
+                arrived: 0.0,
+            }
+        });
+        Self {
+            violation: None,
+            steps: 0,
+            figures: Figures::new(settings),
+            receivers: receivers.collect(),
+            leaders: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            committed: BTreeMap::new(),
+        }
+    }
+
+    /// What one limit of one host has had in this step.
+    pub fn count(&mut self, limit: usize, host: usize, offered: u64, admitted: u64) {
+        self.receivers[limit].arrived += admitted as f64;
+        if limit == 0 {
+            self.figures.count(host, offered, admitted);
+        }
+    }
+
+    /// I0: one leader process a term.
+    pub fn leads(&mut self, term: Term, host: usize, epoch: u64, broken: Option<Broken>) {
+        let known = *self.leaders.entry(term).or_insert((host, epoch));
+        if known != (host, epoch) && !Broken::breaks(broken, Mutation::TermReused) {
+            let details = format!("term {term} is led by {known:?} and {:?}", (host, epoch));
+            self.blame("I0", details);
+        }
+    }
+
+    /// A majority has promised.
+    pub fn begins(&mut self, term: Term, now: Nanos) {
+        self.begun.entry(term).or_insert(now);
+    }
+
+    fn blame(&mut self, what: &'static str, details: String) {
+        if self.violation.is_none() {
+            let at_ms = self.steps * STEP.as_millis() as u64;
+            self.violation = Some(Violation {
+                what,
+                at_ms,
+                details,
+            });
+        }
+    }
+}
+
+impl World {
+    /// After a step: promise 1 as the receiver sees it, I1, I3, I4 and I6.
+    pub fn judge_step(&mut self) {
+        self.judge.steps += 1;
+        let drain = STEP.as_secs_f64() * (1.0 + f64::from(DRIFT_PER_MILLE) / 1_000.0);
+        for (number, limit) in self.policy.limits.iter().enumerate() {
+            let receiver = &mut self.judge.receivers[number];
+            receiver.level = (receiver.level - receiver.rate * drain).max(0.0) + receiver.arrived;
+            receiver.arrived = 0.0;
+            let (level, burst) = (receiver.level, receiver.burst);
+            if level > burst + 1e-6 {
+                let details = format!("{}: {level:.1} in the bucket of {burst}", limit.name);
+                self.judge.blame("promise 1", details);
+            }
+        }
+        self.judge_effective();
+        self.judge_leaders();
+        self.judge_figures();
+    }
+
+    /// I1: what all kernels may spend is at most the budget.
+    pub(super) fn judge_effective(&mut self) {
+        for limit in &self.policy.limits {
+            let mut total = Amount::ZERO;
+            for host in self.hosts.iter().filter(|host| host.is_powered) {
+                let local = host.clock.at(self.now);
+                if let Some(grant) = host.kernel.grant(limit.id) {
+                    total = total.saturating_add(grant.effective(local));
+                }
+            }
+            if !total.fits(limit.budget) {
+                let details = format!(
+                    "{}: kernels hold {total:?} of {:?}",
+                    limit.name, limit.budget
+                );
+                self.judge.blame("I1", details);
+            }
+        }
+    }
+
+    /// The same, after a grant was installed.
+    pub(super) fn judge_installed(&mut self) {
+        // Between two steps only installations can raise the sum.
+        self.judge.figures.installs += 1;
+        self.judge_effective();
+    }
+
+    /// I4: the book of the newest leader adds up. I3: it covers what kernels hold. I6: older leases
+    /// have ended.
+    fn judge_leaders(&mut self) {
+        // A leader of an older term knows nothing of what was granted since.
+        let newest = if self.settings.by_zookeeper {
+            Some(self.zookeeper.term.term)
+        } else {
+            self.judge.begun.keys().next_back().copied()
+        };
+        let mut leaders = self
+            .hosts
+            .iter()
+            .filter_map(|host| host.daemon.as_ref()?.leader.as_ref())
+            .filter(|leader| !leader.is_preparing());
+        let Some(leader) = leaders.find(|leader| Some(leader.term()) == newest) else {
+            return;
+        };
+        let mut found = None;
+        if let Some(limit) = leader.over_budget().next() {
+            found = Some(("I4", format!("the book of {limit} adds up to too much")));
+        }
+        let term = leader.term();
+        let begun = self.judge.begun.get(&term).copied();
+        for host in &self.hosts {
+            let local = host.clock.at(self.now);
+            for limit in &self.policy.limits {
+                let Some(grant) = host.kernel.grant(limit.id) else {
+                    continue;
+                };
+                let effective = grant.effective(local);
+                let booked = leader.envelope(host.id, limit.id);
+                if !effective.fits(booked) {
+                    let details = format!(
+                        "{} on {}: {effective:?}, and the book of {term} has {booked:?}",
+                        limit.name, host.id
+                    );
+                    found = Some(("I3", details));
+                }
+                let lease_term = host.lease_terms.get(&limit.id).copied().unwrap_or(term);
+                let is_leased = local < grant.expires && grant.amount != grant.floor;
+                let outlives = begun.is_some_and(|begun| self.now - begun > TIMING.wait());
+                if is_leased && lease_term < term && outlives {
+                    let details = format!("{} on {}: a lease of {lease_term}", limit.name, host.id);
+                    found = Some(("I6", details));
+                }
+            }
+        }
+        if let Some((what, details)) = found {
+            self.judge.blame(what, details);
+        }
+    }
+
+    /// I2: committed means that a majority has seen it.
+    pub(super) fn judge_commit(&mut self, host: usize, term: Term, committed: Generation) {
+        if self.settings.by_zookeeper || committed == Generation(0) {
+            return;
+        }
+        let known = self.judge.committed.entry(term).or_default();
+        if *known >= committed {
+            return;
+        }
+        *known = committed;
+        self.judge.figures.commit(self.now);
+        let record = self.hosts[host].daemon.as_ref().and_then(|daemon| daemon.term.as_ref());
+        let Some(voters) = record
+            .filter(|record| record.term == term)
+            .map(|record| record.voters.clone())
+        else {
+            return;
+        };
+        let position = Position {
+            term,
+            generation: committed,
+        };
+        let recorded = voters
+            .iter()
+            .filter(|voter| self.hosts[self.places[voter]].recorded >= position)
+            .count();
+        if recorded <= voters.len() / 2 {
+            let details = format!("{position:?} is with {recorded} of {} voters", voters.len());
+            self.judge.blame("I2", details);
+        }
+    }
+
+    /// I5: promised and seen never go back within a life.
+    pub(super) fn judge_follower(&mut self, host: usize) {
+        let place = &mut self.hosts[host];
+        let Some(follower) = place.daemon.as_ref().and_then(|daemon| daemon.follower.as_ref())
+        else {
+            return;
+        };
+        let now = (
+            follower.incarnation(),
+            follower.seen(),
+            follower.promised(),
+        );
+        let before = std::mem::replace(&mut place.seen, now);
+        if before.0 == now.0 && (before.1 > now.1 || before.2 > now.2) {
+            let details = format!("host {host}: {before:?}, then {now:?}");
+            self.judge.blame("I5", details);
+        }
+    }
+}
