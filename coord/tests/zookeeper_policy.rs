@@ -78,7 +78,7 @@ async fn only_the_leader_of_the_term_in_force_publishes() {
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
     let published = new.keeper.publish("never".to_owned(), NONE).await;
     assert_eq!(published, Err(PolicyError::NotLeader));
-    new.until_event(Event::NotStanding).await;
+    new.until_not_standing().await;
     new.take_over(0).await;
     let published = old.keeper.publish("late".to_owned(), NONE).await;
     assert_eq!(published, Err(PolicyError::NotLeader));

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use weir_chaos::{
     interrupt::Interrupt,
-    sim::{Broken, Outcome, Settings, Summary, World, play, play_all},
+    sim::{Broken, Outcome, Pattern, Settings, Summary, World, play, play_all},
 };
 
 /// What goes wrong.
@@ -38,6 +38,9 @@ pub(crate) struct Sim {
     /// Commit by conditional writes to ZooKeeper, and not by a majority of voters
     #[arg(long)]
     by_zookeeper: bool,
+    /// Policies stay as they are, whatever else goes wrong
+    #[arg(long)]
+    one_policy: bool,
     /// Break this rule on purpose; `list` lists them
     #[arg(long)]
     broken: Option<String>,
@@ -85,6 +88,7 @@ impl Sim {
     fn settings(&self, broken: Option<Broken>) -> Settings {
         Settings {
             faults: self.faults == FaultChoice::All,
+            policies: self.faults == FaultChoice::All && !self.one_policy,
             by_zookeeper: self.by_zookeeper,
             broken,
             logs: self.log,
@@ -117,6 +121,9 @@ impl Sim {
         );
         if self.by_zookeeper {
             command.push_str(" --by-zookeeper");
+        }
+        if self.one_policy {
+            command.push_str(" --one-policy");
         }
         if let Some(broken) = &self.broken {
             command.push_str(" --broken ");
@@ -189,6 +196,14 @@ fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
         total(|outcome| outcome.events),
         begun.elapsed().as_secs_f64(),
     );
+    for pattern in Pattern::ALL {
+        let of_pattern = outcomes.iter().filter(|outcome| outcome.pattern == pattern);
+        let figures = of_pattern.filter_map(|outcome| outcome.utilisation);
+        let worst = figures.fold(f64::INFINITY, f64::min);
+        if worst.is_finite() {
+            eprintln!("  {:<8} worst utilisation {worst:.4}", format!("{pattern:?}"));
+        }
+    }
     let gap = outcomes.iter().map(|outcome| outcome.commit_gap_ms).max();
     eprintln!(
         "utilisation p01 {:?}, convergence p99 {:?} ticks, Jain p01 {:?}, longest gap between \

@@ -11,13 +11,12 @@ use weir_coord_core::{
     rules::Mutation,
 };
 use weir_model::{
-    Nanos, NodeId, Term,
+    Nanos, NodeId, PolicyVersion, Term,
     message::{FromNode, Position, ToNode},
 };
 
 use super::{
     host::{Bid, Daemon},
-    limits::POLICY,
     mutation::Broken,
     world::{Event, Message, TIMING, World},
     zookeeper::{Answer, Ask},
@@ -41,10 +40,9 @@ impl World {
             return;
         }
         let local = self.local(host);
-        let policy = self.policy.clone();
         let place = &mut self.hosts[host];
         place.epoch += 1;
-        place.prepare_kernel(&policy, local);
+        place.prepare_kernel(&self.policies, local);
         place.daemon = Some(Daemon {
             started: local,
             session: None,
@@ -178,6 +176,8 @@ impl World {
         let roster = self.zookeeper.roster.clone();
         let place = self.zookeeper.place(node);
         let local = self.local(host);
+        let policy = self.zookeeper.policy;
+        self.enforce(host, policy);
         let Some(daemon) = self.daemon(host) else {
             return;
         };
@@ -195,12 +195,32 @@ impl World {
         self.lead(host, Input::Members(roster));
         if is_member && !self.hosts[host].is_member {
             self.hosts[host].is_member = true;
-            let policy = self.policy.clone();
-            self.hosts[host].ensure_floors(&policy, local);
+            self.hosts[host].ensure_floors(&self.policies, local);
+        }
+    }
+
+    /// A host takes up a policy, in its kernel first.
+    fn enforce(&mut self, host: usize, version: PolicyVersion) {
+        if version <= self.hosts[host].policy {
+            return;
+        }
+        let local = self.local(host);
+        self.note(|| format!("{host}: policy {version}"));
+        let place = &mut self.hosts[host];
+        place.policy = version;
+        let held: Vec<Grant> = place.kernel.grants().collect();
+        if let Some(follower) = place.daemon.as_mut().and_then(|daemon| daemon.follower.as_mut()) {
+            follower.set_policy(version, held);
+        }
+        let policy = self.policies.of(version).clone();
+        self.lead(host, Input::Policy(version, policy));
+        if self.hosts[host].is_member {
+            self.hosts[host].ensure_floors(&self.policies, local);
         }
     }
 
     fn learn_term(&mut self, host: usize, record: TermRecord) {
+        let broken = self.settings.broken;
         let local = self.local(host);
         let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
@@ -211,7 +231,8 @@ impl World {
         }
         daemon.campaign.set_term(record.term, local);
         daemon.at_least = daemon.at_least.max(record.term);
-        if let Some(follower) = &mut daemon.follower {
+        let forgets = Broken::breaks(broken, Mutation::PromiseForgotten);
+        if let Some(follower) = daemon.follower.as_mut().filter(|_| !forgets) {
             follower.promise(record.term);
         }
         let is_deposed = daemon
@@ -233,7 +254,7 @@ impl World {
 
     pub(super) fn tick(&mut self, host: usize) {
         let local = self.local(host);
-        if let Some(report) = self.hosts[host].report(&self.policy, local) {
+        if let Some(report) = self.hosts[host].report(&self.policies, local) {
             self.send_up(host, report);
         }
         self.campaign(host, true);
@@ -417,7 +438,7 @@ impl World {
                     },
                 };
                 let held: Vec<Grant> = place.kernel.grants().collect();
-                daemon.follower = Some(Follower::new(birth, POLICY, held, rules));
+                daemon.follower = Some(Follower::new(birth, place.policy, held, rules));
             }
         }
         self.learn_term(host, record);
@@ -478,13 +499,14 @@ impl World {
         } else {
             FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), rules))
         };
+        let policy = self.hosts[host].policy;
         let mandate = Mandate {
             node: self.hosts[host].id,
             term: record.term,
             adopted: envelope,
             voter_sets: record.voter_sets(),
             members: roster,
-            policy: (POLICY, self.policy.clone()),
+            policy: (policy, self.policies.of(policy).clone()),
         };
         let epoch = self.hosts[host].epoch;
         self.judge.leads(record.term, host, epoch, self.settings.broken);
@@ -620,21 +642,21 @@ impl World {
             let daemon = self.daemon(to).expect("it runs");
             daemon.stalled.push_back((command, from));
         }
-        // A daemon may be stopped between any two steps.
-        if self.settings.faults && self.dice.one_in(400) {
-            let pause = self.dice.up_to_ms(4_000);
-            self.pause(to, pause);
-            let epoch = self.hosts[to].epoch;
-            return self.schedule(pause, Event::Resume { host: to, epoch });
-        }
         self.resume(to);
     }
 
-    /// Goes on with what was decided.
+    /// Goes on with what was decided. A daemon may be stopped between any two steps.
     pub(super) fn resume(&mut self, host: usize) {
         while let Some((command, reply_to)) =
             self.daemon(host).and_then(|daemon| daemon.stalled.pop_front())
         {
+            if self.settings.faults && self.dice.one_in(400 * self.faults.rarity) {
+                let pause = self.dice.up_to_ms(4_000);
+                self.daemon(host).expect("it runs").stalled.push_front((command, reply_to));
+                self.pause(host, pause);
+                let epoch = self.hosts[host].epoch;
+                return self.schedule(pause, Event::Resume { host, epoch });
+            }
             match command {
                 NodeCommand::Install {
                     grants,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use weir_model::Nanos;
+use weir_model::{Nanos, PolicyVersion};
 
 use super::{
     kernel::Clock,
@@ -51,6 +51,13 @@ impl World {
             self.faults.outages += 1;
             self.zookeeper.down_until = self.now + self.dice.up_to_ms(6_000);
         }
+        let is_new = self.settings.policies && self.dice.one_in(60 * rarity);
+        if is_new && self.zookeeper.policy < self.policies.last() {
+            let next = PolicyVersion(self.zookeeper.policy.0 + 1);
+            self.zookeeper.policy = next;
+            self.note(|| format!("policy {next} is in force"));
+            self.tell_watchers();
+        }
         if self.dice.one_in(30 * rarity) {
             let host = self.victim();
             let daemon = self.hosts[host].daemon.as_ref();
@@ -97,9 +104,8 @@ impl World {
             let shown = Nanos(self.dice.roll(5_000_000_000));
             let drift = self.dice.roll(1_001) as i64 - 500;
             let now = self.now;
-            let policy = self.policy.clone();
             self.hosts[host].clock = Clock::new(now, shown, drift);
-            self.hosts[host].lose_power(&policy, now);
+            self.hosts[host].lose_power(&self.policies, now);
             self.note(|| format!("{host}: the host reboots"));
         }
         let after = if self.dice.one_in(4) {
@@ -136,7 +142,8 @@ impl World {
             1 => (false, true),
             _ => (true, true),
         };
-        let until = self.now + self.dice.up_to_ms(6_000);
+        let most = if self.dice.one_in(3) { 15_000 } else { 4_000 };
+        let until = self.now + self.dice.up_to_ms(most);
         self.note(|| format!("cut off: {inside:?}, out {out}, into {into}"));
         self.network.cut(inside, out, into, until);
     }

@@ -10,13 +10,13 @@ use weir_coord_core::{
     record::{MemberRecord, TermRecord},
 };
 use weir_model::{
-    Amount, Incarnation, LimitId, Nanos, NodeId, Policy, Term,
+    Amount, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
     message::{FromNode, LimitReport, Position},
 };
 
 use super::{
     kernel::{Clock, Kernel},
-    limits::POLICY,
+    limits::Policies,
 };
 
 /// A host.
@@ -30,6 +30,8 @@ pub struct Host {
     pub kernel: Kernel,
     /// What its disk says: whether the roster had it when it last looked.
     pub is_member: bool,
+    /// What it enforces.
+    pub policy: PolicyVersion,
     /// What is sent to it, and what it admits, in tokens since it was made, by limit.
     pub counters: Vec<Counters>,
     /// Its daemon, while it runs.
@@ -112,6 +114,7 @@ impl Host {
             clock,
             kernel: Kernel::default(),
             is_member: false,
+            policy: PolicyVersion(1),
             counters: vec![Counters::default(); limits],
             daemon: None,
             is_powered: true,
@@ -124,32 +127,32 @@ impl Host {
     }
 
     /// Loses what is not on disk.
-    pub fn lose_power(&mut self, policy: &Policy, now: Nanos) {
+    pub fn lose_power(&mut self, policies: &Policies, now: Nanos) {
         self.kernel = Kernel::new(self.kernel.fault);
         self.lease_terms.clear();
         for counters in &mut self.counters {
             *counters = Counters::default();
         }
         let local = self.clock.at(now);
-        self.prepare_kernel(policy, local);
+        self.prepare_kernel(policies, local);
     }
 
     /// Makes the buckets that are not there yet.
-    pub fn prepare_kernel(&mut self, policy: &Policy, local: Nanos) {
-        for limit in &policy.limits {
+    pub fn prepare_kernel(&mut self, policies: &Policies, local: Nanos) {
+        for limit in &policies.of(self.policy).limits {
             if self.kernel.grant(limit.id).is_none() {
                 self.kernel
                     .install(Grant::floor(limit.id, Amount::ZERO), local);
             }
         }
         if self.is_member {
-            self.ensure_floors(policy, local);
+            self.ensure_floors(policies, local);
         }
     }
 
     /// Gives a limit that holds nothing its floor, which the roster reserves.
-    pub fn ensure_floors(&mut self, policy: &Policy, local: Nanos) {
-        for limit in &policy.limits {
+    pub fn ensure_floors(&mut self, policies: &Policies, local: Nanos) {
+        for limit in &policies.of(self.policy).limits {
             let holds_nothing = self
                 .kernel
                 .grant(limit.id)
@@ -164,15 +167,15 @@ impl Host {
             .as_mut()
             .and_then(|daemon| daemon.follower.as_mut());
         if let Some(follower) = follower {
-            follower.set_policy(POLICY, held);
+            follower.set_policy(self.policy, held);
         }
     }
 
     /// The report of this tick.
     #[must_use]
-    pub fn report(&self, policy: &Policy, local: Nanos) -> Option<FromNode> {
+    pub fn report(&self, policies: &Policies, local: Nanos) -> Option<FromNode> {
         let follower = self.daemon.as_ref()?.follower.as_ref()?;
-        let counted = policy.limits.iter().zip(&self.counters);
+        let counted = policies.of(self.policy).limits.iter().zip(&self.counters);
         let counted: Vec<LimitReport> = counted
             .map(|(limit, counters)| LimitReport {
                 limit: limit.id,

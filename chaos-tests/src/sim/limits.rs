@@ -5,8 +5,6 @@ use weir_model::{
     policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
 };
 
-/// The version of the policy.
-pub const POLICY: PolicyVersion = PolicyVersion(1);
 /// Of every limit.
 pub const SCALE: Scale = Scale { fraction_bits: 10 };
 
@@ -43,14 +41,40 @@ pub const fn amount(rate: u64, burst: u64) -> Amount {
     }
 }
 
+/// The policies that a fleet goes through: the same limits, with other floors.
+#[derive(Clone, Debug)]
+pub struct Policies(Vec<Policy>);
+
+/// Floors, in thousandths of the rate, all members together: up and down, more than once.
+const FLOORS_PER_MILLE: [u64; 6] = [10, 200, 30, 0, 120, 5];
+
+impl Policies {
+    /// For so many hosts.
+    #[must_use]
+    pub fn new(hosts: usize) -> Self {
+        Self(FLOORS_PER_MILLE.map(|floors| policy(hosts, floors)).into())
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn of(&self, version: PolicyVersion) -> &Policy {
+        &self.0[version.0 as usize - 1]
+    }
+
+    /// The last of them.
+    #[must_use]
+    pub fn last(&self) -> PolicyVersion {
+        PolicyVersion(self.0.len() as u64)
+    }
+}
+
 /// One limit with floors, one without that closes, and one that moves whole.
-#[must_use]
-pub fn policy(hosts: usize) -> Policy {
+fn policy(hosts: usize, floors_per_mille: u64) -> Policy {
     let members = (hosts as u64 + 8).next_power_of_two();
     let wide = 1_000 * hosts as u64;
     let floor = Amount {
-        rate: UnitsPerSecond((wide << SCALE.fraction_bits) / 100 / members),
-        burst: Units(1 << SCALE.fraction_bits),
+        rate: UnitsPerSecond((wide << SCALE.fraction_bits) * floors_per_mille / 1_000 / members),
+        burst: Units(if floors_per_mille == 0 { 0 } else { 1 << SCALE.fraction_bits }),
     };
     let closed = Limit {
         on_expiry: OnExpiry::Closed,

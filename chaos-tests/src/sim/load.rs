@@ -9,7 +9,7 @@ pub enum Pattern {
     Steady,
     /// A few hosts want most of it, and it moves every few seconds.
     Skewed,
-    /// It moves every tick.
+    /// A hump of traffic goes round the hosts, a little further every tick.
     Moving,
     /// A tenth of the budget, and ten times that, in turns of some seconds.
     Steps,
@@ -40,6 +40,8 @@ pub struct Load {
 
 /// Ticks between two moves of skewed and stepping traffic.
 const MOVE_TICKS: u64 = 50;
+/// Ticks in which moving traffic goes round once.
+const ROUND_TICKS: f64 = 200.0;
 /// What all hosts want together where it is more than the budget.
 const OVERLOAD: f64 = 1.5;
 
@@ -81,7 +83,7 @@ impl Load {
         match self.pattern {
             Pattern::Steady => {}
             Pattern::Skewed if tick.is_multiple_of(MOVE_TICKS) => self.skew(tick, dice),
-            Pattern::Moving => self.skew(tick, dice),
+            Pattern::Moving => self.go_round(tick),
             Pattern::Steps if tick.is_multiple_of(MOVE_TICKS) => {
                 let is_high = (tick / MOVE_TICKS).is_multiple_of(2);
                 let total = self.budget * if is_high { OVERLOAD } else { OVERLOAD / 10.0 };
@@ -99,6 +101,17 @@ impl Load {
                     };
                 }
             }
+        }
+    }
+
+    /// Hosts want between nothing and twice the mean, in a wave that moves on.
+    fn go_round(&mut self, tick: u64) {
+        let hosts = self.demands.len() as f64;
+        let each = self.budget * OVERLOAD / hosts;
+        let turns = tick as f64 / ROUND_TICKS;
+        for (host, demand) in self.demands.iter_mut().enumerate() {
+            let angle = std::f64::consts::TAU * (host as f64 / hosts - turns);
+            *demand = each * (1.0 + angle.cos());
         }
     }
 

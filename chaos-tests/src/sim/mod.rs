@@ -27,6 +27,7 @@ pub mod world;
 pub mod zookeeper;
 
 pub use judge::Violation;
+pub use load::Pattern;
 pub use mutation::Broken;
 pub use run::{Outcome, Summary, play, play_all};
 pub use world::{Settings, World};

@@ -8,7 +8,7 @@ use std::{
 
 use weir_coord_core::timing::Timing;
 use weir_model::{
-    Nanos, NodeId, Policy, Term,
+    Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{FromNode, ToNode},
 };
 
@@ -18,7 +18,7 @@ use super::{
     host::Host,
     judge::Judge,
     kernel::Clock,
-    limits,
+    limits::Policies,
     load::{Load, Pattern},
     mutation::Broken,
     network::Network,
@@ -46,6 +46,8 @@ pub struct Settings {
     pub ticks: u64,
     /// Whether anything goes wrong.
     pub faults: bool,
+    /// Whether policies change, with floors that go up and down.
+    pub policies: bool,
     /// The traffic; `None` for one that the seed chooses.
     pub pattern: Option<Pattern>,
     /// What is broken on purpose.
@@ -65,6 +67,7 @@ impl Settings {
             nodes,
             ticks,
             faults: false,
+            policies: false,
             pattern: None,
             broken: None,
             by_zookeeper: false,
@@ -77,6 +80,7 @@ impl Settings {
     pub const fn rough(seed: u64, nodes: usize, ticks: u64) -> Self {
         Self {
             faults: true,
+            policies: true,
             ..Self::calm(seed, nodes, ticks)
         }
     }
@@ -204,8 +208,10 @@ pub struct World {
     pub network: Network,
     /// What goes wrong, when.
     pub faults: Faults,
-    /// The limits.
+    /// The limits, whose budgets never change.
     pub policy: Policy,
+    /// What the fleet goes through.
+    pub policies: Policies,
     /// The traffic, by limit.
     pub loads: Vec<Load>,
     /// The oracle.
@@ -223,7 +229,8 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut dice = Dice::new(settings.seed);
-        let policy = limits::policy(settings.nodes);
+        let policies = Policies::new(settings.nodes);
+        let policy = policies.of(PolicyVersion(1)).clone();
         let now = Nanos(1_000_000_000_000);
         let kernel_fault = Broken::kernel(settings.broken);
         let hosts: Vec<Host> = (0..settings.nodes)
@@ -234,7 +241,7 @@ impl World {
                 let id = NodeId::from_u128(number as u128 + 1);
                 let mut host = Host::new(id, clock, policy.limits.len());
                 host.kernel.fault = kernel_fault;
-                host.prepare_kernel(&policy, clock.at(now));
+                host.prepare_kernel(&policies, clock.at(now));
                 host
             })
             .collect();
@@ -264,6 +271,7 @@ impl World {
             faults,
             judge: Judge::new(&policy, &settings),
             policy,
+            policies,
             loads,
             hosts,
             log: VecDeque::new(),

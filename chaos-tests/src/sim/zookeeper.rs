@@ -8,7 +8,7 @@ use weir_coord_core::{
     campaign::Place,
     record::{EnvelopeRecord, MemberRecord, TermRecord},
 };
-use weir_model::{Incarnation, Nanos, NodeId, Term};
+use weir_model::{Incarnation, Nanos, NodeId, PolicyVersion, Term};
 
 /// What a host asks for. Each is one atomic operation of the server.
 #[derive(Clone, Debug)]
@@ -87,6 +87,8 @@ pub struct ZooKeeper {
     /// The open sessions.
     pub sessions: BTreeMap<u64, Session>,
     transaction: u64,
+    /// The policy in force.
+    pub policy: PolicyVersion,
     /// Until when there is no quorum of servers.
     pub down_until: Nanos,
 }
@@ -103,6 +105,7 @@ impl ZooKeeper {
             queue: Vec::new(),
             sessions: BTreeMap::new(),
             transaction: 1,
+            policy: PolicyVersion(1),
             down_until: Nanos::ZERO,
         }
     }

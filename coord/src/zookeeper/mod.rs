@@ -37,7 +37,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use weir_coord_core::record::{EnvelopeRecord, LiveRecord, MemberRecord};
-use weir_model::{NodeId, PolicyVersion};
+use weir_model::{NodeId, PolicyVersion, Term};
 use zookeeper_client::Acls;
 
 pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
@@ -106,6 +106,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         link: link_seen.clone(),
         patience,
         outbox: outbox.clone(),
+        tenure: tenure_seen.clone(),
     };
     let policies = Policies {
         node,
@@ -176,6 +177,18 @@ impl Keeper {
     pub fn store(&self, envelope: EnvelopeRecord) -> Result<(), Busy> {
         self.leader
             .try_send(LeaderCommand::Store(envelope))
+            .map_err(|_| Busy)
+    }
+
+    /// Drops the former voters from `term`, once this node's term has committed. Nothing is
+    /// answered: it may fail, and then the next leader asks more voters than it would have to.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is done then.
+    pub fn drop_former(&self, term: Term) -> Result<(), Busy> {
+        self.leader
+            .try_send(LeaderCommand::DropFormer(term))
             .map_err(|_| Busy)
     }
 

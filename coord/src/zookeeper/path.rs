@@ -49,6 +49,12 @@ pub(super) fn sequence(name: &str) -> Option<i64> {
     digits.parse().ok()
 }
 
+/// Whose place in a queue it is.
+pub(super) fn owner(name: &str) -> Option<NodeId> {
+    let (owner, _) = name.rsplit_once(SEQUENCE)?;
+    owner.parse().ok().map(NodeId)
+}
+
 /// The children that are places in a queue, first come first; anything else is left out.
 pub(super) fn in_order(children: Vec<String>) -> Vec<String> {
     let mut places: Vec<(i64, String)> = children

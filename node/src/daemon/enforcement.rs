@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, info, warn};
 use weir_coord_core::{
     demand::{Meter, Rates},
-    follower::{Command, Follower, Grant},
+    follower::{Birth, Command, Follower, Grant},
+    rules::Rules,
 };
 use weir_model::{
     Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
@@ -80,13 +81,20 @@ impl Enforcement {
     }
 
     /// Rule 7, *restart*: a life begins with an incarnation, and with the term that was read after.
-    pub fn begin_life(&mut self, incarnation: Incarnation, term: Term) {
+    /// A daemon that starts abstains as a voter for a while; one that goes on has forgotten nothing.
+    pub fn begin_life(&mut self, incarnation: Incarnation, term: Term, abstention: Duration) {
         match &mut self.follower {
             Some(follower) => follower.begin_life(incarnation, term),
             None => {
                 let held = self.held();
                 let version = self.policy_version();
-                self.follower = Some(Follower::new(self.node, incarnation, term, version, held));
+                let birth = Birth {
+                    node: self.node,
+                    incarnation,
+                    term,
+                    abstains_until: dataplane::now() + abstention,
+                };
+                self.follower = Some(Follower::new(birth, version, held, Rules::ALL));
                 info!(%incarnation, %term, "registered");
             }
         }
@@ -291,7 +299,7 @@ impl Enforcement {
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
         let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
         if let Some(follower) = &mut self.follower {
-            follower.installed(&installed, acknowledge);
+            follower.installed(&installed, acknowledge, dataplane::now());
         }
         let remembered = self.memory.floors();
         let is_known = |grant: &Grant| {

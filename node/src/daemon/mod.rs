@@ -94,7 +94,7 @@ impl Daemon {
             daemon.enforcement.set_member(true);
             daemon
                 .enforcement
-                .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM);
+                .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM, Duration::ZERO);
         }
         daemon.policy_changed();
         daemon
@@ -147,7 +147,12 @@ impl Daemon {
                     fleet.hear(message, now);
                 }
             }
-            Happening::ToNode(message) => self.receive(message),
+            Happening::ToNode(message) => {
+                if let Coordination::Fleet(fleet) = &mut self.coordination {
+                    fleet.hear_leader(&message, now);
+                }
+                self.receive(message);
+            }
             Happening::Question(question) => self.answer(question),
             Happening::CheckAttachments => self.attachments.check()?,
         }
@@ -178,9 +183,11 @@ impl Daemon {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::BeginLife { incarnation, term } => {
-                self.enforcement.begin_life(incarnation, term);
-            }
+            Notice::BeginLife {
+                incarnation,
+                term,
+                abstention,
+            } => self.enforcement.begin_life(incarnation, term, abstention),
             Notice::Promise(term) => self.enforcement.promise(term),
             Notice::Member(is_member) => self.enforcement.set_member(is_member),
             Notice::Policy { version, document } => {

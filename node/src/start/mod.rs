@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tracing::{error, info, warn};
 use weir_abi::maps;
 use weir_coord::{
-    fleet::{Fleet, Host},
+    fleet::{CommitBy, Fleet, Host},
     grpc::{AttachService, Inbound, Streams},
     zookeeper,
 };
@@ -161,6 +161,7 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
                 node: config.node.id,
                 address: grpc.advertise.clone(),
                 timing: timing(config),
+                commit: CommitBy::Quorum,
             };
             let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
             let facts = facts(config, &grpc.advertise, &named.servers);
