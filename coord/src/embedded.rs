@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use weir_coord_core::{
-    commit::EmbeddedCommit,
+    commit::{EmbeddedCommit, StoreOutcome},
     leader::{Command, Input, Leader, Mandate},
     record::MemberRecord,
     timing::Timing,
@@ -42,6 +42,7 @@ impl Embedded {
                 node,
                 name: name.to_owned(),
                 weight: 1,
+                floors: Vec::new(),
             }],
             policy,
         };
@@ -58,9 +59,13 @@ impl Embedded {
         while let Some(command) = self.leader.poll_command() {
             match command {
                 Command::Send { message, .. } => self.messages.push_back(message),
-                // The backend stores nothing, the roster is fixed, and no other term exists.
+                // Nobody else could be given what is reserved.
+                Command::Admit(record) => {
+                    let (node, outcome) = (record.node, StoreOutcome::Committed);
+                    self.leader.handle(Input::Admitted { node, outcome }, now);
+                }
+                // The backend stores nothing, and no other term exists.
                 Command::Store(_)
-                | Command::Admit(_)
                 | Command::Activated
                 | Command::ChangeVoters(_)
                 | Command::StepDown(_) => {}

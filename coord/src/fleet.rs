@@ -541,6 +541,7 @@ impl Fleet {
             node,
             name: live.record.name.clone(),
             weight: live.record.weight.max(1),
+            floors: Vec::new(),
         })
     }
 }

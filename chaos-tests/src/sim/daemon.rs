@@ -345,10 +345,10 @@ impl World {
                     daemon.leader.as_ref().is_some_and(|leader| leader.term() == term)
                 };
                 if self.daemon(host).is_some_and(is_own) {
-                    let outcome = if is_written {
-                        StoreOutcome::Committed
-                    } else {
-                        StoreOutcome::Fenced
+                    let outcome = match is_written {
+                        Some(true) => StoreOutcome::Committed,
+                        Some(false) => StoreOutcome::Fenced,
+                        None => StoreOutcome::Unknown,
                     };
                     self.lead(host, Input::Admitted { node, outcome });
                 }
@@ -372,7 +372,7 @@ impl World {
             (Ask::ReadTerm | Ask::Inherit { .. } | Ask::WriteTerm { .. }, _) => {
                 self.bid_failed(host);
             }
-            (Ask::Admit(_, record), None) => {
+            (Ask::Admit(_, record, _), None) => {
                 let outcome = StoreOutcome::Unknown;
                 let node = record.node;
                 self.lead(host, Input::Admitted { node, outcome });
@@ -555,6 +555,7 @@ impl World {
                     node: report.node,
                     name: "host".into(),
                     weight: 1,
+                    floors: Vec::new(),
                 };
                 self.lead(host, Input::Join(record));
             }
@@ -593,7 +594,10 @@ impl World {
                 self.send(host, to, &Message::Down(Box::new(message)));
             }
             Command::Store(record) => self.ask(host, Ask::Store(record)),
-            Command::Admit(record) => self.ask(host, Ask::Admit(term, record)),
+            Command::Admit(record) => {
+                let version = self.zookeeper.member_version(record.node);
+                self.ask(host, Ask::Admit(term, record, version));
+            }
             Command::Activated => self.ask(host, Ask::DropFormer(term)),
             Command::ChangeVoters(voters) => {
                 self.note(|| format!("{host}: other voters: {voters:?}"));
@@ -692,6 +696,11 @@ impl World {
                 installed.push(*grant);
             }
         }
+        place.remember_floors();
+        let Some(follower) = place.daemon.as_mut().and_then(|daemon| daemon.follower.as_mut())
+        else {
+            return;
+        };
         let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
         follower.installed(&installed, acknowledge, local);
         let mut replies = Vec::new();

@@ -30,6 +30,8 @@ pub struct Host {
     pub kernel: Kernel,
     /// What its disk says: whether the roster had it when it last looked.
     pub is_member: bool,
+    /// What its disk remembers of its floors.
+    pub floors: BTreeMap<LimitId, Amount>,
     /// What it enforces.
     pub policy: PolicyVersion,
     /// What is sent to it, and what it admits, in tokens since it was made, by limit.
@@ -114,6 +116,7 @@ impl Host {
             clock,
             kernel: Kernel::default(),
             is_member: false,
+            floors: BTreeMap::new(),
             policy: PolicyVersion(1),
             counters: vec![Counters::default(); limits],
             daemon: None,
@@ -150,17 +153,29 @@ impl Host {
         }
     }
 
-    /// Gives a limit that holds nothing its floor, which the roster reserves.
+    /// Writes down which floors the kernel has.
+    pub fn remember_floors(&mut self) {
+        if self.is_member {
+            let grants = self.kernel.grants();
+            self.floors = grants.map(|grant| (grant.limit, grant.floor)).collect();
+        }
+    }
+
+    /// Gives a limit that holds nothing the floor that it had. A floor that is new, or larger,
+    /// comes with a commit.
     pub fn ensure_floors(&mut self, policies: &Policies, local: Nanos) {
         for limit in &policies.of(self.policy).limits {
             let holds_nothing = self
                 .kernel
                 .grant(limit.id)
                 .is_none_or(|grant| grant.amount == Amount::ZERO && grant.floor == Amount::ZERO);
-            if holds_nothing && limit.floor != Amount::ZERO {
-                self.kernel.install(Grant::floor(limit.id, limit.floor), local);
+            let floor = self.floors.get(&limit.id).copied().unwrap_or(Amount::ZERO);
+            let floor = floor.min(limit.floor);
+            if holds_nothing && floor != Amount::ZERO {
+                self.kernel.install(Grant::floor(limit.id, floor), local);
             }
         }
+        self.remember_floors();
         let held: Vec<Grant> = self.kernel.grants().collect();
         let follower = self
             .daemon

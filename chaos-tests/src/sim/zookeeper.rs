@@ -35,8 +35,9 @@ pub enum Ask {
     },
     /// Drop the former voters of a term that has committed.
     DropFormer(Term),
-    /// Write a member to the roster while the term is this one.
-    Admit(Term, MemberRecord),
+    /// Write a member to the roster while the term is this one, and the member's znode is at this
+    /// version, as it was read before; 0 if there was none.
+    Admit(Term, MemberRecord, u64),
     /// Write the envelope while the term is its own, after all that was written before.
     Store(EnvelopeRecord),
     /// Go to the end of the queue of candidates.
@@ -56,8 +57,8 @@ pub enum Answer {
     Written(bool, TermRecord),
     /// To [`Ask::Inherit`].
     Inherited(TermRecord, Vec<MemberRecord>, Option<EnvelopeRecord>),
-    /// To [`Ask::Admit`]: whether it was written.
-    Admitted(Term, NodeId, bool),
+    /// To [`Ask::Admit`]: whether it was written; `None` if another write came in between.
+    Admitted(Term, NodeId, Option<bool>),
     /// To [`Ask::Store`]: whether it was written; `None` if an older write came in between.
     Stored(EnvelopeRecord, Option<bool>),
     /// To an ask of no consequence.
@@ -81,6 +82,7 @@ pub struct ZooKeeper {
     version: u64,
     /// The `roster` znodes.
     pub roster: Vec<MemberRecord>,
+    member_versions: BTreeMap<NodeId, u64>,
     envelope: Option<EnvelopeRecord>,
     /// Candidacies in the order of their sequence numbers: sequence, owner, session.
     queue: Vec<(u64, NodeId, u64)>,
@@ -101,6 +103,7 @@ impl ZooKeeper {
             term: TermRecord::VACANT,
             version: 0,
             roster: Vec::new(),
+            member_versions: BTreeMap::new(),
             envelope: None,
             queue: Vec::new(),
             sessions: BTreeMap::new(),
@@ -108,6 +111,12 @@ impl ZooKeeper {
             policy: PolicyVersion(1),
             down_until: Nanos::ZERO,
         }
+    }
+
+    /// The version of a member's znode; 0 if there is none.
+    #[must_use]
+    pub fn member_version(&self, node: NodeId) -> u64 {
+        self.member_versions.get(&node).copied().unwrap_or(0)
     }
 
     /// Where a host's candidacy is.
@@ -185,15 +194,22 @@ impl ZooKeeper {
                 }
                 (Answer::Done, applies)
             }
-            Ask::Admit(term, record) => {
-                let is_own = self.term.term == term;
-                let known = |member: &MemberRecord| member.node == record.node;
-                let is_new = is_own && !self.roster.iter().any(known);
+            Ask::Admit(term, record, version) => {
                 let node = record.node;
-                if is_new {
+                let is_own = self.term.term == term;
+                let is_current = self.member_version(node) == version;
+                let outcome = match (is_own, is_current) {
+                    (false, _) => Some(false),
+                    (true, true) => Some(true),
+                    (true, false) => None,
+                };
+                let writes = outcome == Some(true);
+                if writes {
+                    self.roster.retain(|member| member.node != node);
                     self.roster.push(record);
+                    self.member_versions.insert(node, self.transaction);
                 }
-                (Answer::Admitted(term, node, is_own), is_new)
+                (Answer::Admitted(term, node, outcome), writes)
             }
             Ask::Store(record) => {
                 let is_newer = self.envelope.as_ref().is_none_or(|stored| {

@@ -81,6 +81,9 @@ impl Total {
 /// What one node may hold of one limit.
 #[derive(Clone, Debug, Default)]
 struct Holding {
+    /// The floor that the roster reserves, or is about to. Nobody else is given it before the
+    /// roster has given it up.
+    reserved: Amount,
     /// What the node acknowledged last, or was adopted with.
     settled: Entry,
     /// What was proposed since and is unanswered, oldest first.
@@ -142,10 +145,21 @@ impl Holding {
     }
 
     fn worked_out(&self) -> Bound {
-        self.all().fold(Bound::default(), |bound, entry| Bound {
+        let reserved = Bound {
+            envelope: self.reserved,
+            floor: self.reserved,
+        };
+        self.all().fold(reserved, |bound, entry| Bound {
             envelope: bound.envelope.max(entry.envelope()),
             floor: bound.floor.max(entry.floor),
         })
+    }
+
+    /// The largest floor that the node's kernel may have.
+    fn spendable_floor(&self) -> Amount {
+        self.all()
+            .map(|entry| entry.floor)
+            .fold(Amount::ZERO, Amount::max)
     }
 
     fn propose(&mut self, generation: Generation, entry: Entry) {
@@ -174,7 +188,7 @@ impl Holding {
     }
 
     fn expire(&mut self) {
-        self.settled = Entry::floor(self.bound.floor);
+        self.settled = Entry::floor(self.spendable_floor());
         self.unanswered.clear();
     }
 }
@@ -199,7 +213,8 @@ impl Book {
             .filter(|ledger| !ledger.is_in_force)
             .count();
         for _ in MAX_DORMANT..dormant {
-            let first = self.limits.iter().find(|(_, ledger)| !ledger.is_in_force);
+            let mut forgettable = self.limits.iter().filter(|(_, ledger)| !ledger.is_in_force);
+            let first = forgettable.next();
             if let Some(limit) = first.map(|(limit, _)| *limit) {
                 self.limits.remove(&limit);
             }
@@ -241,21 +256,53 @@ impl Book {
         }
     }
 
-    /// Reserves a node's floor of a limit, if that is more than what is already reserved.
-    pub fn reserve_floor(&mut self, node: NodeId, limit: LimitId, floor: Amount) {
-        if let Some(ledger) = self.limits.get_mut(&limit) {
-            ledger.change(node, self.next, |holding| {
-                holding.settled.floor = holding.settled.floor.max(floor);
-            });
+    /// The roster reserves this floor for a node, or is about to. A limit that is not known here
+    /// gets a page.
+    pub fn reserve(&mut self, node: NodeId, limit: LimitId, scale: Scale, floor: Amount) {
+        let next = self.next;
+        let ledger = self.ledger(limit, scale);
+        let floor = floor.rescaled_up(scale, ledger.scale);
+        ledger.change(node, next, |holding| holding.reserved = floor);
+    }
+
+    /// What is reserved for a node may be in its kernel, until it acknowledges something else.
+    pub fn assume_reserved(&mut self, node: NodeId) {
+        for ledger in self.limits.values_mut() {
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| {
+                    holding.settled.floor = holding.settled.floor.max(holding.reserved);
+                });
+            }
         }
     }
 
-    /// Whether the floors of a further node would still fit beside all that may be held.
+    /// What is reserved for a node, and the largest floor that its kernel may have.
     #[must_use]
-    pub fn has_room(&self, floors: &BTreeMap<LimitId, Amount>) -> bool {
-        floors
-            .iter()
-            .all(|(limit, floor)| floor.fits(self.free(*limit)))
+    pub fn floors(&self, node: NodeId, limit: LimitId) -> (Amount, Amount) {
+        self.limits
+            .get(&limit)
+            .and_then(|ledger| ledger.holdings.get(&node))
+            .map_or((Amount::ZERO, Amount::ZERO), |holding| {
+                (holding.reserved, holding.spendable_floor())
+            })
+    }
+
+    /// The limits of which something is reserved for a node, in force or not, and in which units.
+    pub fn reserved(&self, node: NodeId) -> impl Iterator<Item = (LimitId, Scale, Amount)> {
+        self.limits.iter().filter_map(move |(limit, ledger)| {
+            let reserved = ledger.holdings.get(&node)?.reserved;
+            (reserved != Amount::ZERO).then_some((*limit, ledger.scale, reserved))
+        })
+    }
+
+    /// Whether a node's floors may be these: what they are more than the node's envelope would
+    /// still fit beside all that may be held.
+    #[must_use]
+    pub fn has_room(&self, node: NodeId, floors: &BTreeMap<LimitId, Amount>) -> bool {
+        floors.iter().all(|(limit, floor)| {
+            let more = floor.saturating_sub(self.envelope(node, *limit));
+            more.fits(self.free(*limit))
+        })
     }
 
     /// Writes down that `entry` is proposed to `node`.
@@ -425,6 +472,7 @@ impl Ledger {
         }
         self.total = Total::default();
         for holding in self.holdings.values_mut() {
+            holding.reserved = holding.reserved.rescaled_up(from, scale);
             holding.settled = holding.settled.rescaled(from, scale);
             for (_, entry) in &mut holding.unanswered {
                 *entry = entry.rescaled(from, scale);

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
-use weir_model::{NodeId, Term};
+use weir_model::{Amount, Limit, LimitId, NodeId, Scale, Term};
 pub use weir_model::register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate};
 
 /// `term`: the fence. Only ever changed by a conditional write, and its number only grows.
@@ -34,6 +34,34 @@ pub struct MemberRecord {
     pub name: String,
     /// Its weight in a max-min division, at least 1.
     pub weight: u32,
+    /// The floors that are reserved for it, at most one a limit. What it may spend without a lease
+    /// has to last longer than any voter's memory, so it is written here before it may be spent.
+    #[serde(default)]
+    pub floors: Vec<ReservedFloor>,
+}
+
+/// A floor in a [`MemberRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedFloor {
+    /// Of which limit.
+    pub limit: LimitId,
+    /// The units of `amount`.
+    pub scale: Scale,
+    /// How much.
+    pub amount: Amount,
+}
+
+impl MemberRecord {
+    /// What is reserved of a limit, in its units, rounded down; nothing if it is not mentioned.
+    #[must_use]
+    pub fn floor(&self, limit: &Limit) -> Amount {
+        self.floors
+            .iter()
+            .find(|floor| floor.limit == limit.id)
+            .map_or(Amount::ZERO, |floor| {
+                floor.amount.rescaled_down(floor.scale, limit.scale)
+            })
+    }
 }
 
 /// `live/<uuid>`: a hint that a daemon is running, never a proof.

@@ -24,8 +24,12 @@ pub enum Mutation {
     WaitFromTerm,
     /// Rule 6: only the newest voter set is asked.
     FormerVotersForgotten,
-    /// Rule 3: floors are not in the register.
+    /// Rule 3: floors are left out of the register, and those of the roster are not read.
     FloorsUnrecorded,
+    /// Rule 10: a floor may be spent before the roster has it.
+    FloorBeforeRoster,
+    /// Rule 10: a floor that was given up is given to others while the roster still has it.
+    FloorGivenAwayEarly,
     /// Rule 5: a lease runs from the receipt of its commit.
     AnchorAtReceipt,
     /// Rule 5: a lease runs from the acknowledgement of its proposal.
@@ -54,7 +58,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -71,6 +75,8 @@ impl Mutation {
         Self::WaitFromTerm,
         Self::FormerVotersForgotten,
         Self::FloorsUnrecorded,
+        Self::FloorBeforeRoster,
+        Self::FloorGivenAwayEarly,
         Self::RenewAtPropose,
         Self::AcknowledgeBeforeInstall,
         Self::TermReused,

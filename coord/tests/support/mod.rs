@@ -66,6 +66,7 @@ pub fn member(number: u128) -> MemberRecord {
         node: id(number),
         name: format!("edge-{number}"),
         weight: 1,
+        floors: Vec::new(),
     }
 }
 

@@ -174,10 +174,9 @@ impl Enforcement {
         true
     }
 
-    /// Gives a limit that holds nothing yet its floor, which the roster reserves for this member.
-    ///
-    /// A limit that is new to this node gets the document's. One that it had keeps what it had, if
-    /// that is less: a floor that a policy raises comes with a commit, when there is room for it.
+    /// Gives a limit that holds nothing the floor that it had, if the document's is not less: the
+    /// roster reserves it for this member. A floor that is new, or that a policy raises, comes with
+    /// a commit, when there is room for it and the roster has it.
     fn ensure_floors(&mut self) {
         let grants: Vec<Grant> = self
             .strict_limits()
@@ -194,7 +193,8 @@ impl Enforcement {
 
     fn reserved_floor(&self, limit: &Limit) -> Amount {
         match self.memory.floors().get(&limit.id) {
-            None => limit.floor,
+            // One that is new, or larger, comes with a commit: the roster has to reserve it first.
+            None => Amount::ZERO,
             Some(floor) if floor.cost == limit.cost => floor
                 .amount
                 .rescaled_down(floor.scale, limit.scale)

@@ -82,6 +82,7 @@ impl View<'_> {
             node: self.facts.node,
             name: self.facts.name.clone(),
             weight: 1,
+            floors: Vec::new(),
         };
         LeaderView {
             term: Term(0),

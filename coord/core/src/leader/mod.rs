@@ -497,19 +497,11 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
-        let known: Vec<LimitId> = coordinated(&self.policy).map(|limit| limit.id).collect();
         self.policy_version = version;
         self.policy = policy;
         // Nodes begin a limit whose units have changed with an empty bucket and no grant.
         self.renewal_forced = true;
         self.book.set_limits(coordinated(&self.policy));
-        // A limit that nobody had is safe to reserve for everybody: validation made sure that the
-        // floors of all members fit. Floors that a policy raises wait for room, see `step`.
-        for limit in coordinated(&self.policy).filter(|limit| !known.contains(&limit.id)) {
-            for node in self.members.keys().chain(self.joining.keys()) {
-                self.book.reserve_floor(*node, limit.id, limit.floor);
-            }
-        }
         for member in self.members.values_mut() {
             member
                 .meters

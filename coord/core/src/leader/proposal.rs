@@ -34,16 +34,21 @@ impl<B: CommitBackend> Leader<B> {
                         .meters
                         .get(&limit.id)
                         .map_or(limit.floor.rate, |meter| meter.rates().demand),
+                    reserved: if self.rules.breaks(Mutation::FloorBeforeRoster) {
+                        limit.floor
+                    } else {
+                        member.record.floor(limit)
+                    },
                 })
                 .collect();
-            // Those who wait to join need their floors: leave room.
+            // Those who wait for floors need room.
             let mut roomy = limit.clone();
-            for _ in self
-                .joining
-                .values()
-                .filter(|joining| joining.stage == Stage::Waiting)
-            {
-                roomy.budget = roomy.budget.saturating_sub(limit.floor);
+            for (node, joining) in &self.joining {
+                if joining.stage == Stage::Waiting {
+                    let held = self.book.envelope(*node, limit.id);
+                    let more = joining.record.floor(limit).saturating_sub(held);
+                    roomy.budget = roomy.budget.saturating_sub(more);
+                }
             }
             let targets = targets(&roomy, &participants, &self.book);
             let entries = step(limit, &participants, &targets, &self.book);

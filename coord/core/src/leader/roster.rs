@@ -1,28 +1,41 @@
-//! Rule 10, *members*, as far as joining goes.
+//! Rule 10, *members*: who may spend without a lease, and how much.
 //!
-//! The others shrink until the newcomer's floors fit beside all that may be held, then its floors
-//! are in the book, then a proposal commits whose register has them, then the roster is written,
-//! and then it may use them. A newcomer that used a floor before there was room would spend what
-//! another node still holds. One that used it before a majority knows of the room that was made
-//! would spend what a new leader, which adopts an older register, lets another node have again.
+//! Leases end by themselves; floors do not. So a floor is in the roster before it may be spent, and
+//! nobody else is given it before the roster has given it up. To join, or to have a larger floor:
+//!
+//! 1. the others shrink until it fits beside all that may be held;
+//! 2. it is reserved in the book;
+//! 3. a proposal commits whose register has it;
+//! 4. the roster is written;
+//! 5. proposals may have it as a floor.
+//!
+//! To have a smaller one: proposals have the smaller one, the node acknowledges, the roster is
+//! written, and then the book gives the difference away.
+//!
+//! A newcomer that used a floor before there was room would spend what another node still holds.
+//! One that used it before a majority knows of the room that was made would spend what a new
+//! leader, which adopts an older register, lets another node have again. And one whose floor is
+//! known to voters only would spend on when they have forgotten it.
 
-use weir_model::{Generation, Nanos, NodeId};
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use weir_model::{Amount, Generation, LimitId, Nanos, NodeId, Scale};
 
 use super::{Command, Leader, StepDown, coordinated, member::Member};
 use crate::{
     commit::{CommitBackend, StoreOutcome},
-    record::MemberRecord,
+    record::{MemberRecord, ReservedFloor},
     rules::Mutation,
 };
-use alloc::vec::Vec;
 
-/// A node that is to become a member.
+/// A node that is to become a member, or a member whose floors are to be others.
 #[derive(Debug)]
 pub(super) struct Joining {
+    /// What the roster is to hold.
     pub(super) record: MemberRecord,
     pub(super) stage: Stage,
-    /// When it last asked.
-    pub(super) asked: Nanos,
+    /// When it last asked; `None` for a member, which need not.
+    pub(super) asked: Option<Nanos>,
 }
 
 /// How far a node has come towards membership.
@@ -39,19 +52,22 @@ pub(super) enum Stage {
 }
 
 impl<B: CommitBackend> Leader<B> {
-    /// Takes the next step with each node that waits to join.
+    /// Takes the next step with each node that waits.
     pub(super) fn admit(&mut self) {
+        self.review_floors();
         for (node, joining) in &mut self.joining {
-            let floors = coordinated(&self.policy)
-                .map(|limit| (limit.id, limit.floor))
-                .collect();
-            let has_room =
-                self.book.has_room(&floors) || self.rules.breaks(Mutation::AdmitWithoutRoom);
-            if joining.stage == Stage::Waiting && has_room {
-                for (limit, floor) in floors {
-                    self.book.reserve_floor(*node, limit, floor);
+            if joining.stage == Stage::Waiting {
+                let floors: BTreeMap<LimitId, Amount> = coordinated(&self.policy)
+                    .map(|limit| (limit.id, joining.record.floor(limit)))
+                    .collect();
+                let skips = self.rules.breaks(Mutation::AdmitWithoutRoom);
+                if self.book.has_room(*node, &floors) || skips {
+                    for floor in &joining.record.floors {
+                        self.book
+                            .reserve(*node, floor.limit, floor.scale, floor.amount);
+                    }
+                    joining.stage = Stage::Reserved;
                 }
-                joining.stage = Stage::Reserved;
             }
             let is_known = match joining.stage {
                 Stage::Proposed(generation) => self.committed >= generation,
@@ -64,6 +80,68 @@ impl<B: CommitBackend> Leader<B> {
                     .push_back(Command::Admit(joining.record.clone()));
             }
         }
+    }
+
+    /// Compares what the roster reserves with what the policy wants, for each member, and for those
+    /// that wait, as the policy may have changed meanwhile.
+    fn review_floors(&mut self) {
+        let members = self.members.iter().map(|(node, member)| (*node, &member.record));
+        let due: Vec<(NodeId, MemberRecord, Stage)> = members
+            .filter(|(node, _)| !self.joining.contains_key(node))
+            .filter_map(|(node, record)| {
+                let (floors, stage) = self.due_floors(node)?;
+                let record = MemberRecord {
+                    floors,
+                    ..record.clone()
+                };
+                Some((node, record, stage))
+            })
+            .collect();
+        for (node, record, stage) in due {
+            if stage == Stage::Asked && self.rules.breaks(Mutation::FloorGivenAwayEarly) {
+                self.reserve_exactly(node, &record.floors);
+            }
+            if stage == Stage::Asked {
+                self.commands.push_back(Command::Admit(record.clone()));
+            }
+            let joining = Joining {
+                record,
+                stage,
+                asked: None,
+            };
+            self.joining.insert(node, joining);
+        }
+        for (node, joining) in &mut self.joining {
+            if joining.stage == Stage::Waiting {
+                let wanted = coordinated(&self.policy).map(|limit| (limit.id, limit.scale, limit.floor));
+                joining.record.floors = merged(self.book.reserved(*node), wanted);
+            }
+        }
+    }
+
+    /// The floors that a member ought to have in the roster, if they are others: larger ones go the
+    /// long way, smaller ones only have to be written.
+    fn due_floors(&self, node: NodeId) -> Option<(Vec<ReservedFloor>, Stage)> {
+        let wanted = coordinated(&self.policy).map(|limit| (limit.id, limit.scale, limit.floor));
+        let is_larger = coordinated(&self.policy)
+            .any(|limit| !limit.floor.fits(self.book.floors(node, limit.id).0));
+        if is_larger {
+            return Some((merged(self.book.reserved(node), wanted), Stage::Waiting));
+        }
+        let is_smaller = coordinated(&self.policy).any(|limit| {
+            let (reserved, spendable) = self.book.floors(node, limit.id);
+            reserved != limit.floor && spendable.fits(limit.floor)
+        });
+        is_smaller.then(|| {
+            let least = self.book.reserved(node).map(|(limit, scale, reserved)| {
+                let (_, spendable) = self.book.floors(node, limit);
+                let wanted = self.policy.limit(limit).map(|limit| limit.floor);
+                // A limit that is not in force keeps what it had: it may come back.
+                let least = wanted.map_or(reserved, |wanted| wanted.max(spendable).min(reserved));
+                (limit, scale, least)
+            });
+            (merged(least, core::iter::empty()), Stage::Asked)
+        })
     }
 
     /// Whether floors are reserved that no register has yet.
@@ -88,12 +166,12 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         if let Some(joining) = self.joining.get_mut(&record.node) {
-            joining.asked = now;
+            joining.asked = Some(now);
         } else if !self.is_full() {
             let joining = Joining {
                 record,
                 stage: Stage::Waiting,
-                asked: now,
+                asked: Some(now),
             };
             self.joining.insert(joining.record.node, joining);
         }
@@ -109,45 +187,90 @@ impl<B: CommitBackend> Leader<B> {
     /// Whether there are as many members as the policy has floors for.
     fn is_full(&self) -> bool {
         let places = usize::try_from(self.policy.fleet.max_members).unwrap_or(usize::MAX);
-        self.members.len() + self.joining.len() >= places
+        let newcomers = self.joining.keys();
+        let newcomers = newcomers.filter(|node| !self.members.contains_key(node));
+        self.members.len() + newcomers.count() >= places
     }
 
     /// Makes no more room for newcomers that have gone away while they waited.
     pub(super) fn forget_the_unheard(&mut self, now: Nanos) {
         let stale = self.timing.stale();
-        self.joining
-            .retain(|_, joining| joining.stage != Stage::Waiting || now - joining.asked <= stale);
+        self.joining.retain(|_, joining| {
+            let is_stale = joining.asked.is_some_and(|asked| now - asked > stale);
+            joining.stage != Stage::Waiting || !is_stale
+        });
     }
 
     pub(super) fn admitted(&mut self, node: NodeId, outcome: StoreOutcome) {
         match outcome {
             StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
             StoreOutcome::Unknown => {
-                // The roster may have it, so the floor stays reserved; ask again next tick.
+                // The roster may have it, so the floors stay reserved; ask again next tick.
                 if let Some(joining) = self.joining.get_mut(&node) {
-                    joining.stage = Stage::Reserved;
+                    joining.stage = Stage::Proposed(Generation(0));
                 }
             }
             StoreOutcome::Committed => {
                 if let Some(joining) = self.joining.remove(&node) {
+                    self.reserve_exactly(node, &joining.record.floors);
                     self.members
                         .entry(node)
+                        .and_modify(|member| member.record = joining.record.clone())
                         .or_insert_with(|| Member::new(joining.record));
                 }
             }
         }
     }
 
-    pub(super) fn set_members(&mut self, records: Vec<MemberRecord>) {
-        for record in records {
-            for limit in coordinated(&self.policy) {
-                self.book.reserve_floor(record.node, limit.id, limit.floor);
-            }
-            self.joining.remove(&record.node);
-            self.members
-                .entry(record.node)
-                .and_modify(|member| member.record = record.clone())
-                .or_insert_with(|| Member::new(record));
+    /// The roster has these floors now, and no others.
+    fn reserve_exactly(&mut self, node: NodeId, floors: &[ReservedFloor]) {
+        let before: Vec<(LimitId, Scale, Amount)> = self.book.reserved(node).collect();
+        for (limit, scale, _) in before {
+            self.book.reserve(node, limit, scale, Amount::ZERO);
+        }
+        for floor in floors {
+            self.book
+                .reserve(node, floor.limit, floor.scale, floor.amount);
         }
     }
+
+    /// The roster. What it reserves counts for members that are new here; of the others this leader
+    /// knows better, for it alone writes the roster.
+    pub(super) fn set_members(&mut self, records: Vec<MemberRecord>) {
+        for mut record in records {
+            if let Some(member) = self.members.get_mut(&record.node) {
+                record.floors = core::mem::take(&mut member.record.floors);
+                member.record = record;
+            } else if !self.joining.contains_key(&record.node) {
+                if !self.rules.breaks(Mutation::FloorsUnrecorded) {
+                    self.reserve_exactly(record.node, &record.floors);
+                    self.book.assume_reserved(record.node);
+                }
+                self.members.insert(record.node, Member::new(record));
+            }
+        }
+    }
+}
+
+/// The larger of what is reserved and what is wanted, of each limit.
+fn merged(
+    reserved: impl Iterator<Item = (LimitId, Scale, Amount)>,
+    wanted: impl Iterator<Item = (LimitId, Scale, Amount)>,
+) -> Vec<ReservedFloor> {
+    let mut floors: BTreeMap<LimitId, ReservedFloor> = BTreeMap::new();
+    // The book has a limit that is in force in the units of the policy.
+    for (limit, scale, amount) in reserved.chain(wanted) {
+        if amount == Amount::ZERO {
+            continue;
+        }
+        floors
+            .entry(limit)
+            .and_modify(|floor| floor.amount = floor.amount.max(amount))
+            .or_insert(ReservedFloor {
+                limit,
+                scale,
+                amount,
+            });
+    }
+    floors.into_values().collect()
 }
