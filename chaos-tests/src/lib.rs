@@ -7,6 +7,7 @@
 //! - [`sim`] plays whole fleets of the protocol's core on one virtual clock;
 //! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
 
+pub mod bench;
 pub mod clock;
 pub mod command;
 pub mod demo;

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use weir_model::file::quantity;
@@ -56,11 +56,24 @@ pub(crate) enum Command {
     #[command(after_help = "Example: weir --address http://edge-1:7946 status")]
     Status,
     /// Every limit, summed over the fleet.
-    #[command(after_help = "Example: weir limits --json | jq '.limits[].admitted'")]
-    Limits,
+    #[command(
+        after_help = "Examples:\n  weir limits --json | jq '.limits[].admitted'\n  \
+                      weir limits --top 3                the heaviest sources of each\n\n\
+                      Sources are those that the answering node itself sees, estimated from sampled \
+                      packets of the last 10 to 20 seconds. Of more than 256 limits with \
+                      traffic, those with the most are followed."
+    )]
+    Limits(Limits),
     /// Every limit on every node: share, floor, traffic, lease left.
     #[command(after_help = "Example: weir nodes")]
     Nodes,
+    /// Why a source is, or is not, being dropped by the answering node.
+    #[command(after_help = "Examples:\n  weir explain 198.51.100.7\n  \
+                      weir --address http://edge-1:7946 explain 2001:db8::7\n\n\
+                      Any node answers for itself: ask the one that the source's packets reach. Rates \
+                      are estimates from sampled packets. Management traffic passes before any limit \
+                      is looked at.")]
+    Explain(Explain),
     /// Enforce a limits file on this host alone, without ZooKeeper, until interrupted.
     #[command(after_help = "Example: sudo weir run --iface eth0 limits.toml")]
     Run(Run),
@@ -84,6 +97,26 @@ pub(crate) struct Apply {
     /// Refuse unless this version is in force; 0 if no policy is yet.
     #[arg(long, value_name = "VERSION")]
     pub(crate) expected_version: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Limits {
+    /// Below each limit its N heaviest sources, as the answering node sees them.
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        default_missing_value = "5",
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
+    pub(crate) top: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The source's IPv4 or IPv6 address.
+    #[arg(value_name = "ADDRESS")]
+    pub(crate) source: IpAddr,
 }
 
 #[derive(Args, Debug)]

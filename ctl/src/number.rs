@@ -20,6 +20,23 @@ pub(crate) fn short(number: f64) -> String {
     format!("{value:.digits$}{prefix}")
 }
 
+/// The same, of each key if there are keys: `500/key`.
+pub(crate) fn for_each(number: f64, key: bool) -> String {
+    let number = short(number);
+    if key { format!("{number}/key") } else { number }
+}
+
+/// An estimate that is known to lie between two numbers: `~30.0k`, or `~10.0k..30.0k` if they are
+/// apart.
+pub(crate) fn about(least: f64, most: f64) -> String {
+    let [from, to] = [short(least), short(most)];
+    if most - least <= 0.05 * most {
+        format!("~{to}")
+    } else {
+        format!("~{from}..{to}")
+    }
+}
+
 /// `80 ms`, `2.5 s`, `3 min`, `2 h`, `5 days`.
 pub(crate) fn span(milliseconds: u64) -> String {
     let seconds = Duration::from_millis(milliseconds).as_secs();
@@ -55,6 +72,20 @@ mod tests {
         ] {
             assert_eq!(short(number), expected, "{number}");
         }
+    }
+
+    #[test]
+    fn estimates_say_how_sure_they_are() {
+        for (least, most, expected) in [
+            (0.0, 0.0, "~0"),
+            (29_000.0, 30_000.0, "~30.0k"),
+            (10_000.0, 30_000.0, "~10.0k..30.0k"),
+            (0.0, 4.0, "~0..4"),
+        ] {
+            assert_eq!(about(least, most), expected);
+        }
+        assert_eq!(for_each(500.0, true), "500/key");
+        assert_eq!(for_each(500.0, false), "500");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What commands print with `--json`: the daemon's replies, in the names that scripts rely on.
 
+use std::fmt;
+
 use serde::Serialize;
 use weir_proto::admin::v1;
 
@@ -22,6 +24,28 @@ impl Node {
             name: node.name,
             address: node.address,
         }
+    }
+}
+
+/// What the keys of a keyed limit are: source prefixes of these lengths.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Key {
+    pub(crate) source_v4: u32,
+    pub(crate) source_v6: u32,
+}
+
+impl From<v1::Key> for Key {
+    fn from(key: v1::Key) -> Self {
+        Self {
+            source_v4: key.source_v4,
+            source_v6: key.source_v6,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v4/{} v6/{}", self.source_v4, self.source_v6)
     }
 }
 
@@ -61,11 +85,14 @@ pub(crate) struct LimitStatus {
     pub(crate) name: String,
     pub(crate) promise: &'static str,
     pub(crate) unit: &'static str,
+    /// For a keyed limit; `budget` is then for each key.
+    pub(crate) per: Option<Key>,
     pub(crate) budget: f64,
     pub(crate) promise_kept: bool,
     /// The names of nodes.
     pub(crate) pending: Vec<String>,
     pub(crate) nodes_on_floor: u32,
+    pub(crate) nodes_failing_open: u32,
     pub(crate) offered_rate: f64,
     pub(crate) admitted_rate: f64,
 }
@@ -107,10 +134,12 @@ impl From<v1::LimitStatus> for LimitStatus {
         Self {
             promise: promise(limit.promise()),
             unit: unit(limit.unit()),
+            per: limit.per.map(Into::into),
             budget: limit.budget,
             promise_kept: limit.promise_kept,
             pending: limit.pending.into_iter().map(|node| node.name).collect(),
             nodes_on_floor: limit.nodes_on_floor,
+            nodes_failing_open: limit.nodes_failing_open,
             offered_rate: limit.offered_rate,
             admitted_rate: limit.admitted_rate,
             name: limit.name,
@@ -122,6 +151,9 @@ impl From<v1::LimitStatus> for LimitStatus {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Limits {
     pub(crate) limits: Vec<Limit>,
+    /// Whose sources are in `top`, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) top_of: Option<Node>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -130,20 +162,60 @@ pub(crate) struct Limit {
     pub(crate) promise: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) unit: &'static str,
+    /// For a keyed limit; `rate` and `burst` are then for each key.
+    pub(crate) per: Option<Key>,
     pub(crate) rate: f64,
     pub(crate) burst: f64,
     pub(crate) offered: f64,
     pub(crate) admitted: f64,
     pub(crate) dropped: f64,
     pub(crate) nodes: u32,
+    #[serde(flatten)]
+    pub(crate) top: Option<Top>,
 }
 
-impl From<v1::LimitsReply> for Limits {
-    fn from(reply: v1::LimitsReply) -> Self {
+/// The heaviest sources of a limit.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Top {
+    pub(crate) top: Vec<HeavySource>,
+    /// For how long packets have been sampled, at most as long as they are remembered.
+    pub(crate) top_seconds: f64,
+    /// The limit's sources are not followed: others have more traffic.
+    pub(crate) top_left_out: bool,
+}
+
+/// Estimates, in tokens per second.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct HeavySource {
+    /// A prefix.
+    pub(crate) source: String,
+    /// At least what arrived.
+    pub(crate) offered: f64,
+    /// At most what was dropped.
+    pub(crate) dropped: f64,
+    /// By how much the former may be too large, and the latter too small.
+    pub(crate) error: f64,
+}
+
+impl From<v1::HeavySource> for HeavySource {
+    fn from(source: v1::HeavySource) -> Self {
+        Self {
+            source: source.source,
+            offered: source.offered,
+            dropped: source.dropped,
+            error: source.error,
+        }
+    }
+}
+
+impl Limits {
+    /// The reply; `has_top` says whether sources were asked for.
+    pub(crate) fn of(reply: v1::LimitsReply, has_top: bool) -> Self {
         let limit = |row: v1::LimitRow| Limit {
             promise: promise(row.promise()),
             mode: mode(row.mode()),
             unit: unit(row.unit()),
+            per: row.per.map(Into::into),
             name: row.name,
             rate: row.rate,
             burst: row.burst,
@@ -151,9 +223,140 @@ impl From<v1::LimitsReply> for Limits {
             admitted: row.admitted,
             dropped: row.dropped,
             nodes: row.nodes,
+            top: has_top.then(|| Top {
+                top: row.top.into_iter().map(Into::into).collect(),
+                top_seconds: row.top_seconds,
+                top_left_out: row.top_left_out,
+            }),
         };
         Self {
             limits: reply.limits.into_iter().map(limit).collect(),
+            top_of: has_top.then(|| Node::of(reply.node)),
+        }
+    }
+}
+
+/// `weir explain`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Explained {
+    pub(crate) node: Node,
+    pub(crate) address: String,
+    pub(crate) policy_version: u64,
+    pub(crate) limits: Vec<ExplainedLimit>,
+    /// Latest first.
+    pub(crate) drops: Vec<Dropped>,
+    /// How far back drops are remembered.
+    pub(crate) drops_since_ms: u64,
+    pub(crate) sampled_one_in: u32,
+    pub(crate) samples_lost: u64,
+}
+
+/// What one limit means for the source. Rates are tokens per second.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExplainedLimit {
+    pub(crate) name: String,
+    pub(crate) promise: &'static str,
+    pub(crate) mode: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) per: Option<Key>,
+    /// Whether it can apply to the source.
+    pub(crate) applies: bool,
+    /// Why it can't.
+    pub(crate) exempt: Option<String>,
+    /// The prefix that the source is counted under.
+    pub(crate) source: String,
+    /// Of a key on this host, or of this host.
+    pub(crate) rate: f64,
+    pub(crate) burst: f64,
+    pub(crate) unspent: Option<f64>,
+    pub(crate) lease_left_ms: Option<u64>,
+    /// What holds since the lease has run out: `floor`, `closed` or `open`.
+    pub(crate) expired: Option<&'static str>,
+    pub(crate) offered: Option<f64>,
+    pub(crate) dropped: Option<f64>,
+    pub(crate) error: Option<f64>,
+    pub(crate) seconds: f64,
+}
+
+/// A packet that was dropped and looked at.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Dropped {
+    pub(crate) ago_ms: u64,
+    /// Empty if the limit is no longer in force.
+    pub(crate) limit: String,
+    pub(crate) reason: String,
+    /// Tokens that were missing.
+    pub(crate) over: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) passes_in_ms: Option<f64>,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    pub(crate) protocol: u32,
+    pub(crate) port: u32,
+    pub(crate) bytes: u32,
+    pub(crate) weight: u32,
+}
+
+impl From<v1::ExplainReply> for Explained {
+    fn from(reply: v1::ExplainReply) -> Self {
+        Self {
+            node: Node::of(reply.node),
+            address: reply.address,
+            policy_version: reply.policy_version,
+            limits: reply.limits.into_iter().map(Into::into).collect(),
+            drops: reply.drops.into_iter().map(Into::into).collect(),
+            drops_since_ms: reply.drops_since_ms,
+            sampled_one_in: reply.sampled_one_in,
+            samples_lost: reply.samples_lost,
+        }
+    }
+}
+
+impl From<v1::ExplainedLimit> for ExplainedLimit {
+    fn from(limit: v1::ExplainedLimit) -> Self {
+        let traffic = limit.traffic.as_ref();
+        Self {
+            promise: promise(limit.promise()),
+            mode: mode(limit.mode()),
+            unit: unit(limit.unit()),
+            per: limit.per.map(Into::into),
+            expired: match limit.expired() {
+                v1::Expiry::Unspecified => None,
+                v1::Expiry::Floor => Some("floor"),
+                v1::Expiry::Closed => Some("closed"),
+                v1::Expiry::Open => Some("open"),
+            },
+            offered: traffic.map(|traffic| traffic.offered),
+            dropped: traffic.map(|traffic| traffic.dropped),
+            error: traffic.map(|traffic| traffic.error),
+            applies: limit.exempt.is_empty(),
+            exempt: (!limit.exempt.is_empty()).then_some(limit.exempt),
+            name: limit.name,
+            source: limit.source,
+            rate: limit.rate,
+            burst: limit.burst,
+            unspent: limit.unspent,
+            lease_left_ms: limit.lease_left_ms,
+            seconds: limit.traffic_seconds,
+        }
+    }
+}
+
+impl From<v1::SampledDrop> for Dropped {
+    fn from(dropped: v1::SampledDrop) -> Self {
+        Self {
+            unit: unit(dropped.unit()),
+            ago_ms: dropped.ago_ms,
+            limit: dropped.limit,
+            reason: dropped.reason,
+            over: dropped.over,
+            passes_in_ms: dropped.passes_in_ms,
+            source: dropped.source,
+            destination: dropped.destination,
+            protocol: dropped.protocol,
+            port: dropped.port,
+            bytes: dropped.bytes,
+            weight: dropped.weight,
         }
     }
 }
@@ -178,6 +381,8 @@ pub(crate) struct NodeLimits {
 pub(crate) struct NodeLimit {
     pub(crate) limit: String,
     pub(crate) unit: &'static str,
+    /// For a keyed limit; `rate`, `share` and `floor` are then for each key.
+    pub(crate) per: Option<Key>,
     /// The fleet's budget.
     pub(crate) rate: f64,
     /// What this node may admit now.
@@ -208,6 +413,7 @@ impl From<v1::NodeLimit> for NodeLimit {
     fn from(row: v1::NodeLimit) -> Self {
         Self {
             unit: unit(row.unit()),
+            per: row.per.map(Into::into),
             limit: row.limit,
             rate: row.rate,
             share: row.share,

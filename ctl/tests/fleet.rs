@@ -109,8 +109,9 @@ fn status_as_json_has_the_names_that_scripts_rely_on() {
     assert_eq!(
         status["limits"],
         json!([{
-            "name": "flood", "promise": "strict", "unit": "packets", "budget": 30_000.0,
-            "promise_kept": true, "pending": ["host3"], "nodes_on_floor": 1,
+            "name": "flood", "promise": "strict", "unit": "packets", "per": null,
+            "budget": 30_000.0, "promise_kept": true, "pending": ["host3"], "nodes_on_floor": 1,
+            "nodes_failing_open": 0,
             "offered_rate": 90_000.0, "admitted_rate": 29_700.0,
         }])
     );
@@ -130,7 +131,7 @@ flood  strict   enforce  30.0k    90.0k     29.7k    60.3k  packets/s  3.00k    
         json_of(&daemon, &["limits"], 0),
         json!({"limits": [{
             "name": "flood", "promise": "strict", "mode": "enforce", "unit": "packets",
-            "rate": 30_000.0, "burst": 3_000.0, "offered": 90_000.0, "admitted": 29_700.0,
+            "per": null, "rate": 30_000.0, "burst": 3_000.0, "offered": 90_000.0, "admitted": 29_700.0,
             "dropped": 60_300.0, "nodes": 3,
         }]})
     );
@@ -155,8 +156,8 @@ host3 (gone)    flood   4.69    0.0 %   4.69        0         0        0  packet
     assert_eq!(
         nodes["nodes"][0]["limits"],
         json!([{
-            "limit": "flood", "unit": "packets", "rate": 30_000.0, "share": 29_700.0,
-            "floor": 4.6875, "offered": 90_000.0, "admitted": 29_700.0, "dropped": 60_300.0,
+            "limit": "flood", "unit": "packets", "per": null, "rate": 30_000.0,
+            "share": 29_700.0, "floor": 4.6875, "offered": 90_000.0, "admitted": 29_700.0, "dropped": 60_300.0,
             "lease_left_ms": 1_900, "on_floor": false,
         }])
     );

@@ -6,7 +6,7 @@ mod kernel_support;
 
 use std::{fs, path::Path};
 
-use kernel_support::{TestHost, Wire, amount, ip, limit, policy, stingy, udp, wait_for};
+use kernel_support::{TestHost, Wire, amount, ip, limit, policy, stingy, udp, upgrade, wait_for};
 use weir_model::{LimitId, Nanos, PolicyVersion};
 use weir_node::dataplane::{
     self, AttachMode, GrantRequest, InstallOutcome, LoadError, LoadOptions,
@@ -271,9 +271,11 @@ fn a_pinned_map_of_another_shape_is_refused() {
     TestHost::run(|host| {
         let options = host.options(&[]);
         drop(host.load(&options).unwrap());
-        let map = options.bpffs.join(format!("weir/test/v{}/SIDE", weir_abi::LAYOUT_VERSION));
+        let layout =
+            upgrade::Build::own(options.sizes.limit_slots, options.sizes.key_slots).layout();
+        let layout = options.bpffs.join("weir/test").join(layout);
+        let (map, other) = (layout.join("SIDE"), layout.join("POLICIES"));
         fs::remove_file(&map).unwrap();
-        let other = options.bpffs.join(format!("weir/test/v{}/POLICIES", weir_abi::LAYOUT_VERSION));
         let output = std::process::Command::new("bpftool")
             .args([
                 "map",

@@ -136,7 +136,7 @@ fn apply(host: &Host, document: &str) -> u64 {
 /// What the only limit drops, in packets per second.
 fn dropped(host: &Host) -> f64 {
     ask(&host.path("node.sock"), async |mut client| {
-        let reply = client.limits(LimitsRequest {}).await.unwrap();
+        let reply = client.limits(LimitsRequest::default()).await.unwrap();
         reply.into_inner().limits[0].dropped
     })
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use weir_model::{
     Cost, NodeId,
-    policy::{Mode, Promise},
+    policy::{Key, Mode, Promise},
 };
 
 use crate::error::{WireError, node_id};
@@ -45,6 +45,15 @@ impl From<Cost> for v1::Unit {
             Cost::Packets => Self::Packets,
             Cost::Bits => Self::Bits,
             Cost::Connections => Self::Connections,
+        }
+    }
+}
+
+impl From<Key> for v1::Key {
+    fn from(key: Key) -> Self {
+        Self {
+            source_v4: key.source_v4.into(),
+            source_v6: key.source_v6.into(),
         }
     }
 }

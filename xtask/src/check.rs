@@ -14,13 +14,15 @@ use crate::{output, programs, setup, shell, tidy};
 /// How much is checked.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out what takes whole fleets: scenario and demonstration
+    /// Leave out what takes whole fleets: scenario, demonstration, benchmark
     #[arg(long)]
     quick: bool,
 }
 
 /// Seconds of the demonstration's short form.
 const DEMO_SECONDS: &str = "16";
+/// A window of the benchmark's short form: that figures come out is checked, and nothing of them.
+const BENCH_WINDOW_MS: &str = "20";
 
 /// What a step counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,13 +63,27 @@ const QUICK: [Step; 6] = [
     ("tests: units, properties, kernel, ZooKeeper", tests),
 ];
 
-const FLEETS: [Step; 2] = [
+const FLEETS: [Step; 3] = [
     ("scenario: leader killed under flood", || {
         lab(&["chaos", "--scenario", "leader-killed"])
     }),
     ("demonstration, short", || {
         lab(&["demo", "--seconds", DEMO_SECONDS])
     }),
+    (
+        "benchmark of the data plane: every variant sees and drops its frames",
+        || {
+            lab(&[
+                "bench",
+                "data-plane",
+                "--quick",
+                "--pairs",
+                "1",
+                "--window",
+                BENCH_WINDOW_MS,
+            ])
+        },
+    ),
 ];
 
 /// Runs the steps. The last line on standard output is `N passed, N failed`.

@@ -49,6 +49,11 @@ enum Chore {
     /// Example: cargo xtask chaos --scenario leader-killed --json
     #[command(disable_help_flag = true)]
     Chaos(PassedOn),
+    /// Measure the data plane against its floor and its rivals
+    ///
+    /// Example: cargo xtask bench data-plane --quick
+    #[command(disable_help_flag = true)]
+    Bench(PassedOn),
     /// Run every check; the last line is `N passed, N failed`
     ///
     /// Example: cargo xtask test --quick
@@ -85,6 +90,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Demo(passed_on) => programs::become_lab("demo", &passed_on.arguments),
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
+        Chore::Bench(passed_on) => programs::become_lab("bench", &passed_on.arguments),
         Chore::Test(options) => check::run(&options),
         Chore::Tidy => tidy::run(),
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{output, shell};
 
 /// Debian packages, and what they are for.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -30,6 +30,9 @@ const PACKAGES: [(&str, &str); 10] = [
     ("default-jre-headless", "runs ZooKeeper"),
     ("iproute2", "network namespaces"),
     ("util-linux", "enters network namespaces"),
+    ("ethtool", "network interfaces of the benchmark"),
+    ("nftables", "a rival in the benchmark"),
+    ("iptables", "a rival in the benchmark"),
 ];
 
 const LINKER: &str = "bpf-linker";

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod chaos;
 mod demo;
 mod fleet;
@@ -35,6 +36,11 @@ enum Command {
     ///
     /// Example: sim --faults all --nodes 50 --seeds 100 --ticks 600
     Sim(sim::Sim),
+    /// Measure what things cost
+    ///
+    /// Example: bench data-plane --quick
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 impl Arguments {
@@ -45,6 +51,7 @@ impl Arguments {
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
             Command::Sim(sim) => sim.run(interrupt),
+            Command::Bench(bench) => bench.run(interrupt),
         }
     }
 }

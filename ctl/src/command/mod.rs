@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod explain;
 mod limits;
 mod nodes;
 mod run;
@@ -26,8 +27,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(arguments) => check::run(&arguments.file, cli.json),
         Command::Apply(arguments) => apply::run(&cli, arguments),
         Command::Status => status::run(&cli),
-        Command::Limits => limits::run(&cli),
+        Command::Limits(arguments) => limits::run(&cli, arguments),
         Command::Nodes => nodes::run(&cli),
+        Command::Explain(arguments) => explain::run(&cli, arguments),
         Command::Run(arguments) => Err(run::run(&cli, arguments)),
     }
 }

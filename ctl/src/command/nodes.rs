@@ -8,7 +8,7 @@ use super::{ask, print_json};
 use crate::{
     cli::Cli,
     client::ClientError,
-    number::{short, span},
+    number::{for_each, short, span},
     table::{Align, Cell, Table, Tone, output_has_colour},
     view::{NodeLimit, NodeLimits, Nodes},
 };
@@ -52,9 +52,9 @@ fn table(nodes: &Nodes, has_colour: bool) -> Table {
             table.row([
                 name(node),
                 limit.limit.clone().into(),
-                short(limit.share).into(),
+                for_each(limit.share, limit.per.is_some()).into(),
                 part(limit.share, limit.rate).into(),
-                short(limit.floor).into(),
+                for_each(limit.floor, limit.per.is_some()).into(),
                 short(limit.offered).into(),
                 short(limit.admitted).into(),
                 short(limit.dropped).into(),

@@ -9,7 +9,7 @@ use crate::{
     FAILED,
     cli::Cli,
     client::ClientError,
-    number::{short, span},
+    number::{for_each, short, span},
     table::{Align, Cell, Table, Tone, output_has_colour},
     view::{LimitStatus, Member, Status},
 };
@@ -155,13 +155,20 @@ fn limits(limits: &[LimitStatus], has_colour: bool) -> Table {
                 true => Cell::new("kept", Tone::Good),
                 false => Cell::new("BROKEN", Tone::Bad),
             },
-            short(limit.budget).into(),
+            for_each(limit.budget, limit.per.is_some()).into(),
             short(limit.offered_rate).into(),
             short(limit.admitted_rate).into(),
             format!("{}/s", limit.unit).into(),
-            limit.nodes_on_floor.to_string().into(),
+            on_floor(limit),
             limit.pending.join(", ").into(),
         ]);
     }
     table
+}
+
+fn on_floor(limit: &LimitStatus) -> Cell {
+    match limit.nodes_failing_open {
+        0 => limit.nodes_on_floor.to_string().into(),
+        open => Cell::new(format!("{open} OPEN"), Tone::Bad),
+    }
 }

@@ -1,5 +1,8 @@
 //! A made-up daemon: an Admin service on a unix socket of its own, with replies to order.
 
+// Not every test uses all of it.
+#![allow(dead_code)]
+
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
@@ -27,10 +30,14 @@ pub(crate) struct Replies {
     pub(crate) limits: v1::LimitsReply,
     pub(crate) nodes: v1::NodesReply,
     pub(crate) apply: v1::ApplyReply,
+    pub(crate) explain: v1::ExplainReply,
     /// Instead of any of them.
     pub(crate) refusal: Option<Status>,
     /// The last request to apply.
     pub(crate) applied: Option<v1::ApplyRequest>,
+    /// The last that was asked for heaviest sources, and for a source.
+    pub(crate) asked_top: u32,
+    pub(crate) asked_source: String,
 }
 
 /// A running daemon; it ends with this.
@@ -87,6 +94,10 @@ impl Daemon {
 
     pub(crate) fn reply(&self, change: impl FnOnce(&mut Replies)) {
         change(&mut self.replies.lock().expect("no test panicked in here"));
+    }
+
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Replies) -> T) -> T {
+        at(&self.replies.lock().expect("no test panicked in here"))
     }
 
     pub(crate) fn applied(&self) -> Option<v1::ApplyRequest> {
@@ -159,9 +170,22 @@ impl Admin for Service {
 
     async fn limits(
         &self,
-        _request: Request<v1::LimitsRequest>,
+        request: Request<v1::LimitsRequest>,
     ) -> Result<Response<v1::LimitsReply>, Status> {
-        self.answer(|replies| replies.limits.clone())
+        self.answer(|replies| {
+            replies.asked_top = request.into_inner().top;
+            replies.limits.clone()
+        })
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainReply>, Status> {
+        self.answer(|replies| {
+            replies.asked_source = request.into_inner().address;
+            replies.explain.clone()
+        })
     }
 
     async fn nodes(
@@ -199,7 +223,13 @@ impl Replies {
                     admitted: 29_700.0,
                     dropped: 60_300.0,
                     nodes: 3,
+                    ..v1::LimitRow::default()
                 }],
+                node: host1.clone(),
+            },
+            explain: v1::ExplainReply {
+                node: host1.clone(),
+                ..v1::ExplainReply::default()
             },
             nodes: nodes(host1, host2, host3),
             apply: v1::ApplyReply {
@@ -220,6 +250,8 @@ impl Replies {
             },
             refusal: None,
             applied: None,
+            asked_top: 0,
+            asked_source: String::new(),
         }
     }
 }
@@ -262,6 +294,8 @@ fn status(
             nodes_on_floor: 1,
             offered_rate: 90_000.0,
             admitted_rate: 29_700.0,
+            per: None,
+            nodes_failing_open: 0,
         }],
         daemon_version: "0.1.0".to_owned(),
     }
@@ -283,6 +317,7 @@ fn nodes(
         dropped: 60_300.0,
         lease_left_ms: Some(1_900),
         on_floor: false,
+        per: None,
     };
     let idle = v1::NodeLimit {
         share: 4.6875,

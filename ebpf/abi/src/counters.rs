@@ -24,7 +24,8 @@ pub struct TokenTally {
     pub tokens: u64,
 }
 
-/// What became of the packets that a limit applied to. Each is counted once in one of `passed`,
+/// What became of the packets that a limit applied to, in words of which there are only ever more,
+/// at the end: layouts inherit them from each other. Each is counted once in one of `passed`,
 /// `over_limit`, `closed`, `contended` and `refused_elsewhere`: what was offered is their sum.
 ///
 /// What a flood changes lies together, in the first 64 bytes.
@@ -54,6 +55,9 @@ pub struct LimitCounters {
     pub closed: TokenTally,
     /// Zero.
     pub reserved: u64,
+    /// What only another layout has.
+    #[cfg(feature = "other-layout")]
+    pub other: [u64; 8],
 }
 
 // SAFETY: u64 throughout.
@@ -69,8 +73,12 @@ pub struct Totals {
     pub events_lost: u64,
     /// Zero.
     pub reserved: u64,
-    /// By [`Reason`], counted when the verdict is known. Last, for it grows.
+    /// By [`Reason`], counted when the verdict is known. Last, for it grows: as in
+    /// [`LimitCounters`], layouts inherit the words from each other.
     pub by_reason: [Tally; Reason::COUNT],
+    /// What only another layout has.
+    #[cfg(feature = "other-layout")]
+    pub other: [u64; 2],
 }
 
 // SAFETY: u64 throughout.
@@ -174,7 +182,14 @@ impl Reason {
 }
 
 const _: () = {
-    assert!(size_of::<LimitCounters>() == 192);
+    assert!(
+        size_of::<LimitCounters>()
+            == if cfg!(feature = "other-layout") {
+                256
+            } else {
+                192
+            }
+    );
     assert!(core::mem::offset_of!(LimitCounters, contended) == 64);
     let mut index = 0;
     while index < Reason::COUNT {

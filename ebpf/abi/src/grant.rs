@@ -52,6 +52,9 @@ pub struct LimitSlot {
     pub revision: u64,
     /// Zero.
     pub reserved: [u64; 5],
+    /// What only another layout has.
+    #[cfg(feature = "other-layout")]
+    pub other: [u64; 8],
     /// Two copies; `sequence & 1` is in force.
     pub grants: [Grant; 2],
     /// The position up to which entitlement is spent: the C of the design. Alone on its line.
@@ -63,12 +66,14 @@ pub struct LimitSlot {
 // SAFETY: u64 throughout; the asserts below leave no room for padding.
 unsafe impl Plain for LimitSlot {}
 
+/// Cache lines that only another layout has.
+const OTHER_LINES: usize = cfg!(feature = "other-layout") as usize;
 /// What CPUs pass between each other at a time.
 const CACHE_LINE: usize = 64;
 
 const _: () = {
     assert!(size_of::<Grant>() == CACHE_LINE);
-    assert!(size_of::<LimitSlot>() == 4 * CACHE_LINE);
-    assert!(core::mem::offset_of!(LimitSlot, grants) == CACHE_LINE);
-    assert!(core::mem::offset_of!(LimitSlot, level) == 3 * CACHE_LINE);
+    assert!(size_of::<LimitSlot>() == (4 + OTHER_LINES) * CACHE_LINE);
+    assert!(core::mem::offset_of!(LimitSlot, grants) == (1 + OTHER_LINES) * CACHE_LINE);
+    assert!(core::mem::offset_of!(LimitSlot, level) == (3 + OTHER_LINES) * CACHE_LINE);
 };

@@ -1,8 +1,12 @@
 //! What the kernel programs and the daemon have in common: the layouts of maps and requests.
 //!
 //! Everything here is `repr(C)` without padding, so that both compilers agree byte for byte; the
-//! sizes and offsets are asserted at compile time. A change of any layout, of a map's size, or of
-//! the meaning of a field is a new [`LAYOUT_VERSION`], because pinned maps outlive the daemon.
+//! sizes and offsets are asserted at compile time. A change of any layout, of a map's size that is
+//! no setting, or of the meaning of a field is a new [`LAYOUT_VERSION`], because pinned maps outlive
+//! the daemon, and another version takes over from them. For that some things stay as they are in
+//! every layout: requests, as long as [`REQUEST_VERSION`] does; what [`maps::SIDE`] means; lines of
+//! [`maps::KEYS`] and the seed (a table of other lines gets another name); and counters, which are
+//! words of which there are only ever more, at the end.
 #![no_std]
 
 mod counters;
@@ -21,7 +25,11 @@ pub use keys::KeyLine;
 pub use policy::{Cost, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, Service};
 
 /// The version of every layout of maps, part of the path under which they are pinned.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "other-layout") {
+    1_000_000
+} else {
+    2
+};
 
 /// The version of what user space hands to the programs that it runs. A daemon asks the program
 /// of another layout for its buckets, so this changes far less often than layouts do.

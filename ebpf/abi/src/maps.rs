@@ -17,6 +17,11 @@ pub const EVENTS: &str = "EVENTS";
 pub const SAMPLING: &str = "SAMPLING";
 /// `[Totals; 1]`, per CPU.
 pub const TOTALS: &str = "TOTALS";
+/// Slot → [`crate::LimitCounters`]: what layouts before this one counted. Only for user space, which
+/// adds it to what [`COUNTERS`] say; slots without an entry have none.
+pub const INHERITED_COUNTERS: &str = "INHERITED_COUNTERS";
+/// `[Totals; 1]`: the same for [`TOTALS`].
+pub const INHERITED_TOTALS: &str = "INHERITED_TOTALS";
 /// `[u64; 1]`: the policy in force is on side `word & 1`. One word, so a swap is atomic.
 pub const SIDE: &str = "SIDE";
 /// `[PolicyRecord; 2]`, by side.
@@ -46,7 +51,7 @@ pub const TEST_CLOCK_SWITCH: &str = "TEST_CLOCK_SWITCH";
 
 /// Maps that are pinned: they hold state, and a daemon that restarts adopts them. The allow-list
 /// is not among them, since it is frozen and comes anew with each load.
-pub const PINNED: [&str; 15] = [
+pub const PINNED: [&str; 17] = [
     LIMITS,
     COUNTERS,
     KEYS,
@@ -54,6 +59,8 @@ pub const PINNED: [&str; 15] = [
     EVENTS,
     SAMPLING,
     TOTALS,
+    INHERITED_COUNTERS,
+    INHERITED_TOTALS,
     SIDE,
     POLICIES,
     RULES,

@@ -71,8 +71,13 @@ pub enum BuildError {
 /// For a `build.rs`: builds the crate at `crate_dir` (relative to the manifest of the crate whose
 /// build script runs) into `OUT_DIR`. A failure is reported through cargo and ends the process.
 pub fn build_script(crate_dir: impl AsRef<Path>) {
+    build_script_with(crate_dir, &[]);
+}
+
+/// The same with some of the crate's features on.
+pub fn build_script_with(crate_dir: impl AsRef<Path>, features: &[&str]) {
     let out_dir = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
-    if let Err(error) = build(crate_dir.as_ref(), Path::new(&out_dir)) {
+    if let Err(error) = build(crate_dir.as_ref(), Path::new(&out_dir), features) {
         for line in error.to_string().lines() {
             println!("cargo::error={line}");
         }
@@ -87,7 +92,7 @@ pub fn build_script(crate_dir: impl AsRef<Path>) {
 ///
 /// If a tool is missing (the message names the command that installs it) or the crate does not
 /// compile.
-pub fn build(crate_dir: &Path, out_dir: &Path) -> Result<PathBuf, BuildError> {
+pub fn build(crate_dir: &Path, out_dir: &Path, features: &[&str]) -> Result<PathBuf, BuildError> {
     let crate_dir = file(crate_dir, Path::canonicalize)?;
     // Until the first success nothing better is known than the whole directory.
     inputs::watch(&crate_dir.join("src"));
@@ -97,7 +102,7 @@ pub fn build(crate_dir: &Path, out_dir: &Path) -> Result<PathBuf, BuildError> {
     // Named apart from the object, and inside OUT_DIR: the outer cargo holds a lock on its own
     // target directory for as long as this runs.
     let target_dir = out_dir.join("bpf-target");
-    compile(&crate_dir, &package, &target_dir)?;
+    compile(&crate_dir, &package, &target_dir, features)?;
 
     let built = target_dir.join(TARGET).join("release").join(&package);
     inputs::watch_all(&built.with_extension("d"), &crate_dir)?;
@@ -106,13 +111,19 @@ pub fn build(crate_dir: &Path, out_dir: &Path) -> Result<PathBuf, BuildError> {
     Ok(object)
 }
 
-fn compile(crate_dir: &Path, package: &str, target_dir: &Path) -> Result<(), BuildError> {
+fn compile(
+    crate_dir: &Path,
+    package: &str,
+    target_dir: &Path,
+    features: &[&str],
+) -> Result<(), BuildError> {
     let toolchain = Toolchain::find()?;
     let mut cargo = toolchain.cargo(package);
     cargo
         .current_dir(crate_dir)
         .args(["build", "--release", "--target", TARGET, "--target-dir"])
-        .arg(target_dir);
+        .arg(target_dir)
+        .args(features.iter().flat_map(|feature| ["--features", *feature]));
     let command = command_line(&cargo);
     let output = cargo.output().map_err(|source| BuildError::Start {
         command: command.clone(),

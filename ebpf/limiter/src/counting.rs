@@ -62,17 +62,27 @@ fn add(tally: &mut TokenTally, bytes: u32, tokens: u32) {
 #[inline(always)]
 pub(crate) fn sample<E: Environment>(environment: &E, reason: Reason, work: &mut Work) {
     let one_in = environment.sampling();
+    if one_in == 0 {
+        // Whoever asks again later asks for what comes then.
+        work.weight = 0;
+        work.unsent = 0;
+        return;
+    }
     work.weight = work.weight.wrapping_add(1);
     // From half of it to one and a half; `one_in` is a power of two.
     let distance = (one_in >> 1).wrapping_add(work.jitter & one_in.wrapping_sub(1));
-    if one_in == 0 || work.weight < distance {
+    if work.weight < distance {
         return;
     }
-    describe(work, reason);
     // The lowest bits of a clock that just jittered by a packet are chance enough.
     work.jitter = (work.now as u32).wrapping_mul(0x9e37_79b1) >> 8;
+    // The next event to find room stands for those that found none, too.
+    work.unsent = work.unsent.saturating_add(work.weight);
     work.weight = 0;
-    if !environment.emit(&work.event) {
+    describe(work, reason);
+    if environment.emit(&work.event) {
+        work.unsent = 0;
+    } else {
         environment.count_total(|totals| totals.events_lost += 1);
     }
 }
@@ -86,7 +96,7 @@ fn describe(work: &mut Work, reason: Reason) {
         at_ns: work.now,
         source: packet.source.words,
         destination: packet.destination.words,
-        weight: work.weight,
+        weight: work.unsent,
         bytes: packet.bytes,
         reason: reason as u8,
         family: packet.source.family as u8,

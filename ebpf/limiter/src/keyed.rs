@@ -25,6 +25,10 @@ use crate::{
 /// has fewer.
 const CROWDED: u32 = 6;
 
+/// What is freed counts as idle for so long already, 1.07 s: the clocks of two CPUs never differ by
+/// more, and to one that is behind a slot freed just now would look busy.
+const CLOCKS_APART_NS: u64 = 1 << 30;
+
 const TIME_MASK: u64 = (1 << KeyLine::TIME_BITS) - 1;
 const TAG_MASK: u64 = (1 << KeyLine::TAG_BITS) - 1;
 const SHARED: u64 = 1 << 63;
@@ -352,7 +356,7 @@ const fn count(bits: u32) -> u32 {
 /// `line` is valid, and everybody who accesses it does so through `M`.
 #[inline(always)]
 pub unsafe fn sweep<M: Memory>(line: *mut KeyLine, now: u64) -> u32 {
-    let free = now.wrapping_sub(1) & TIME_MASK;
+    let free = now.wrapping_sub(CLOCKS_APART_NS) & TIME_MASK;
     let mut busy = 0;
     let mut index = 0;
     while index < KeyLine::SLOTS {

@@ -22,7 +22,8 @@ pub struct Work {
     pub(crate) weight: u32,
     /// Chance that was drawn at the last event.
     pub(crate) jitter: u32,
-    pub(crate) reserved: u32,
+    /// Packets that no event could be sent for.
+    pub(crate) unsent: u32,
     matches: [Match; RULES_PER_SERVICE],
     /// Written when it is sent.
     pub(crate) event: Event,
@@ -109,7 +110,7 @@ impl Default for Work {
             count: 0,
             weight: 0,
             jitter: 0,
-            reserved: 0,
+            unsent: 0,
             matches: [Match::default(); RULES_PER_SERVICE],
             event: Event::default(),
         }

@@ -29,10 +29,10 @@ fn one_in_one_is_every_packet_and_none_is_none() {
     host.passed(&udp(53), 20_000);
     assert_eq!(host.events.borrow().len(), 0);
     assert_eq!(host.totals().events_lost, 0);
-    // The first one after that stands for all of them: nobody was told.
+    // The first one after that stands for itself: nobody asked for the others.
     host.sampling = 1;
     host.passed(&udp(53), 1);
-    assert_eq!(last(&host).weight, 20_001);
+    assert_eq!(last(&host).weight, 1);
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn a_full_ring_is_counted_and_forgets_nobody() {
     host.passed(&udp(53), 10);
     assert_eq!(host.events.borrow().len(), 3);
     assert_eq!(host.totals().events_lost, 7);
-    // What was lost is not made up for: each stands for itself.
+    // The next one to find room stands for what was lost, too.
     host.event_room = 4;
     host.passed(&udp(53), 1);
-    assert_eq!(last(&host).weight, 1);
+    assert_eq!(last(&host).weight, 8);
 }
 
 #[test]

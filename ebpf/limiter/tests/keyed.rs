@@ -9,7 +9,9 @@ use support::{
     frames::{from6, ports},
     from4,
     host::{START, Table},
-    ipv6, keyed, tcp, udp,
+    ipv6, keyed,
+    keys::tag_bits,
+    tcp, udp,
 };
 use weir_abi::{Cost, KeyLine, Protocol, Reason, Rule};
 use weir_limiter::SharedMemory;
@@ -284,6 +286,42 @@ fn a_full_table_throttles_newcomers_and_forgives_nobody() {
 }
 
 #[test]
+fn a_mark_ends_with_the_debt_that_it_stands_for() {
+    let mut host = crowded(keyed(MILLISECOND, 4));
+    for source in 0..16 {
+        host.passed(&by([10, 0, 0, source]), 1);
+    }
+    // Newcomers without a slot spend what others have left, and mark it.
+    let newcomers = (16..100).map(|source| host.passed(&by([10, 0, 0, source]), 1));
+    assert!(newcomers.sum::<usize>() > 16 * 2);
+    let pressure = host.counted(0).table_pressure;
+    assert_eq!(pressure, 84);
+    // At the very nanosecond at which everything has come in, without sweeping: half of the old
+    // ones are back, and what they owe is theirs alone.
+    host.now += 4 * MILLISECOND;
+    for source in (0..8).chain(100..108) {
+        assert_eq!(host.passed(&by([10, 0, 0, source]), 9), 4, "{source}");
+    }
+    assert_eq!(host.counted(0).table_pressure, pressure);
+}
+
+#[test]
+fn a_key_whose_tag_would_be_nobodys_has_a_bucket_too() {
+    let rule = keyed(MILLISECOND, 4);
+    let sources = (0..1_u32 << 18).map(|number| (0x0b00_0000 + number).to_be_bytes());
+    let untagged = sources.filter(|source| tag_bits(rule.key_seed, *source) == 0);
+    let mut found = 0;
+    for source in untagged {
+        found += 1;
+        let host = Host::new([(rule, 0)]);
+        assert_eq!(host.passed(&by(source), 9), 4);
+        assert_eq!(host.keys.sweep(host.now), 1);
+        assert_eq!(host.passed(&by(source), 9), 0);
+    }
+    assert!(found > 2, "{found}");
+}
+
+#[test]
 fn sweeping_frees_what_is_idle_and_keeps_what_is_owed() {
     let mut host = Host::new([(keyed(MILLISECOND, 4), 0)]);
     host.passed(&by([10, 0, 0, 1]), 4);
@@ -298,6 +336,21 @@ fn sweeping_frees_what_is_idle_and_keeps_what_is_owed() {
     host.now += 1;
     assert_eq!(host.keys.sweep(host.now), 0);
     assert_eq!(host.keys.sweep(host.now), 0);
+}
+
+#[test]
+fn what_one_cpu_swept_is_free_for_another_whose_clock_is_behind() {
+    let mut host = crowded(keyed(MILLISECOND, 4));
+    for source in 0..16 {
+        host.passed(&by([10, 0, 0, source]), 4);
+    }
+    host.now += 4 * MILLISECOND;
+    assert_eq!(host.keys.sweep(host.now), 0);
+    host.now -= MILLISECOND;
+    for source in 16..32 {
+        assert_eq!(host.passed(&by([10, 0, 0, source]), 9), 4, "{source}");
+    }
+    assert_eq!(host.counted(0).table_pressure, 0);
 }
 
 /// One packet each day on one key, and a burst of another now and then, around every place where

@@ -270,8 +270,9 @@ fn the_rate_of_a_key() {
         let mut rule = keyed(1, 1);
         rule.key_interval = interval;
         rule.key_shift = shift;
-        rule.key_burst_ns = (u128::from(burst) * u128::from(SECOND) * u128::from(rate.seconds)
-            / u128::from(rate.tokens)) as u64;
+        // What the three packets cost, each rounded up.
+        let of_one = (u128::from(cost) * u128::from(interval)).div_ceil(1 << shift);
+        rule.key_burst_ns = 3 * of_one as u64;
         assert!(rule.key_burst_ns <= KeyLine::MAX_DEBT_NS);
         if cost > 1 {
             rule.cost = Cost::Bits as u8;

@@ -170,16 +170,55 @@ fn a_slot_that_was_never_used_says_so() {
 }
 
 #[test]
-fn what_is_restored_is_never_more_than_its_burst() {
-    // Whatever the other program said.
+fn a_restored_slot_belongs_to_the_limit_that_it_was_restored_for() {
     let request = InstallRequest {
-        rate_multiplier: 0,
-        burst: 100,
+        limit: 9,
+        revision: 3,
         expires_ns: u64::MAX,
-        unspent: u64::MAX,
-        carried_burst: 100,
         ..REQUEST
     };
     let new = restored(&request, BEGIN);
-    assert_eq!(left(&new, BEGIN), 100);
+    let again = exported(&new, BEGIN);
+    assert_eq!((again.limit, again.revision), (9, 3));
+    // Nobody else's grant gets there.
+    assert_eq!(
+        new.grant(&Piece::default(), BEGIN),
+        InstallStatus::WrongLimit
+    );
+}
+
+#[test]
+fn what_is_restored_is_never_more_than_its_burst() {
+    // Whatever the other program said.
+    for unspent in [100, 101, 1 << 59, 1 << 62, u64::MAX - 1, u64::MAX] {
+        let request = InstallRequest {
+            rate_multiplier: 0,
+            burst: 100,
+            expires_ns: u64::MAX,
+            unspent,
+            carried_burst: 100,
+            ..REQUEST
+        };
+        let new = restored(&request, BEGIN);
+        assert_eq!(left(&new, BEGIN), 100, "{unspent}");
+    }
+}
+
+#[test]
+fn a_bucket_that_is_ahead_of_the_exporters_clock_has_nothing_left() {
+    let old = Limit::new(BEGIN);
+    let piece = Piece {
+        begins: BEGIN,
+        expires: u64::MAX,
+        rate: 1_000_000_000,
+        burst: 1_000,
+        ..Piece::default()
+    };
+    old.grant(&piece, BEGIN);
+    let now = BEGIN + 10_000;
+    assert!(old.offer(left(&old, now), now));
+    // Another CPU's clock says that it is half a microsecond earlier.
+    let request = exported(&old, now - 500);
+    assert_eq!(request.unspent, 0);
+    assert_eq!(left(&restored(&request, now - 500), now - 500), 0);
 }

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use weir_abi::{KeyLine, LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals, maps::*};
@@ -13,7 +13,7 @@ use weir_limiter::Work;
 /// It makes the kernel begin the values on a page, so that lines of slots and tables are cache
 /// lines.
 const PAGE_ALIGNED: usize = BPF_F_MMAPABLE as usize;
-const TRIE: usize = BPF_F_NO_PREALLOC as usize;
+const SPARSE: usize = BPF_F_NO_PREALLOC as usize;
 
 /// What a trie compares behind the prefix length of [`Key4`]: side and address.
 pub(crate) type Data4 = [u32; 2];
@@ -36,6 +36,11 @@ pub(crate) static EVENTS: RingBuf<(), { EVENT_RING_BYTES }> = RingBuf::new();
 pub(crate) static SAMPLING: Array<u64, 1> = Array::new();
 #[btf_map]
 pub(crate) static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
+/// For user space alone, like the next one.
+#[btf_map]
+static INHERITED_COUNTERS: HashMap<u32, LimitCounters, { DEFAULT_SLOTS }, SPARSE> = HashMap::new();
+#[btf_map]
+static INHERITED_TOTALS: Array<Totals, 1> = Array::new();
 /// Each CPU's notes about the packet that it is at.
 #[btf_map]
 pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
@@ -48,21 +53,21 @@ pub(crate) static RULES: Array<Rule, { 2 * DEFAULT_SLOTS }, PAGE_ALIGNED> = Arra
 #[btf_map]
 pub(crate) static SERVICES: Array<Service, { 2 * SERVICES_PER_SIDE }> = Array::new();
 #[btf_map]
-pub(crate) static DESTINATIONS4: LpmTrie<Data4, u32, { PREFIXES }, TRIE> = LpmTrie::new();
+pub(crate) static DESTINATIONS4: LpmTrie<Data4, u32, { PREFIXES }, SPARSE> = LpmTrie::new();
 #[btf_map]
-pub(crate) static DESTINATIONS6: LpmTrie<Data6, u32, { PREFIXES }, TRIE> = LpmTrie::new();
+pub(crate) static DESTINATIONS6: LpmTrie<Data6, u32, { PREFIXES }, SPARSE> = LpmTrie::new();
 // A value of eight bytes would not be aligned behind a key of 4 + 16: two words it is.
 #[btf_map]
-pub(crate) static SOURCES4: LpmTrie<Data4, [u32; 2], { PREFIXES }, TRIE> = LpmTrie::new();
+pub(crate) static SOURCES4: LpmTrie<Data4, [u32; 2], { PREFIXES }, SPARSE> = LpmTrie::new();
 #[btf_map]
-pub(crate) static SOURCES6: LpmTrie<Data6, [u32; 2], { PREFIXES }, TRIE> = LpmTrie::new();
+pub(crate) static SOURCES6: LpmTrie<Data6, [u32; 2], { PREFIXES }, SPARSE> = LpmTrie::new();
 #[btf_map]
 pub(crate) static MANAGEMENT_PORTS: Array<u32, { 2 * PORTS }> = Array::new();
 #[btf_map]
-pub(crate) static MANAGEMENT_SOURCES4: LpmTrie<Data4, u32, { MANAGEMENT_PREFIXES }, TRIE> =
+pub(crate) static MANAGEMENT_SOURCES4: LpmTrie<Data4, u32, { MANAGEMENT_PREFIXES }, SPARSE> =
     LpmTrie::new();
 #[btf_map]
-pub(crate) static MANAGEMENT_SOURCES6: LpmTrie<Data6, u32, { MANAGEMENT_PREFIXES }, TRIE> =
+pub(crate) static MANAGEMENT_SOURCES6: LpmTrie<Data6, u32, { MANAGEMENT_PREFIXES }, SPARSE> =
     LpmTrie::new();
 #[btf_map]
 pub(crate) static TEST_CLOCK: Array<u64, 1> = Array::new();

@@ -5,16 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
 use weir_coord_core::{
-    demand::{Meter, Rates},
+    demand::Rates,
     follower::{Birth, Command, Follower, Grant},
     rules::Rules,
 };
 use weir_model::{
     Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
-    message::{FromNode, LimitReport, Position, ToNode},
+    message::{FromNode, Position, ToNode},
 };
 
-use super::memory::{Floor, Memory};
+use super::{
+    memory::{Floor, Memory},
+    observation::Observation,
+    rates::OwnRates,
+};
 use crate::dataplane::{self, Dataplane, GrantRequest, InstallOutcome};
 
 /// What this host enforces.
@@ -26,7 +30,8 @@ pub struct Enforcement {
     is_member: bool,
     follower: Option<Follower>,
     wanted: Option<Wanted>,
-    meters: BTreeMap<LimitId, Meter>,
+    rates: OwnRates,
+    observation: Observation,
 }
 
 /// A policy that could not be enforced when it came.
@@ -50,7 +55,8 @@ impl Enforcement {
             policy: None,
             follower: None,
             wanted: None,
-            meters: BTreeMap::new(),
+            rates: OwnRates::new(),
+            observation: Observation::new(dataplane::now()),
         };
         if let Some((version, document)) = enforcement.memory.policy() {
             enforcement.adopt_policy(version, &document);
@@ -166,6 +172,8 @@ impl Enforcement {
             return false;
         }
         info!(%version, limits = policy.limits.len(), "policy in force");
+        self.rates.set_policy(&policy);
+        self.observation.set_policy(&policy);
         self.policy = Some((version, policy));
         self.read_back();
         if self.is_member {
@@ -312,57 +320,41 @@ impl Enforcement {
         }
     }
 
+    /// Looks at what was sampled since the last tick, and does what has to be done now and then.
+    pub fn look_around(&mut self) {
+        let policy = self.policy.as_ref().map(|(_, policy)| policy);
+        self.observation
+            .tick(&mut self.dataplane, policy, dataplane::now());
+    }
+
+    /// Nobody will look any more: no packet needs to be sampled.
+    pub fn stop_looking(&mut self) {
+        self.observation.stop(&mut self.dataplane);
+    }
+
+    /// What is known from sampled packets.
+    pub(super) const fn observation(&self) -> &Observation {
+        &self.observation
+    }
+
     /// This tick's report; `None` before the node has registered.
     pub fn report(&mut self) -> Option<FromNode> {
         let now = dataplane::now();
-        let counters = self.counters();
-        self.observe(now, &counters);
+        let counters = match &self.policy {
+            Some((_, policy)) => {
+                let count = |limit| self.dataplane.count(limit);
+                self.rates.read(policy, now, count)
+            }
+            None => Vec::new(),
+        };
         let follower = self.follower.as_ref()?;
         Some(FromNode::Report(follower.report(now, &counters)))
     }
 
-    /// Follows this host's own rates, for the time without a leader that would.
-    fn observe(&mut self, now: Nanos, counters: &[LimitReport]) {
-        let Some((_, policy)) = &self.policy else {
-            return;
-        };
-        self.meters
-            .retain(|limit, _| policy.limit(*limit).is_some());
-        for counted in counters {
-            if let Some(limit) = policy.limit(counted.limit) {
-                let meter = self.meters.entry(limit.id).or_default();
-                meter.observe(now, counted, limit.scale);
-            }
-        }
-    }
-
-    /// What this host counts of a limit, between its last two ticks.
+    /// What this host counts of a limit, between the two latest readings: the last two ticks for a
+    /// limit with a lease, some seconds at most for others.
     pub fn rates(&self, limit: LimitId) -> Rates {
-        self.meters
-            .get(&limit)
-            .map(Meter::rates)
-            .unwrap_or_default()
-    }
-
-    fn counters(&self) -> Vec<LimitReport> {
-        let counters = match self.dataplane.counters() {
-            Ok(counters) => counters,
-            Err(error) => {
-                error!(%error, "counters could not be read");
-                return Vec::new();
-            }
-        };
-        counters
-            .limits
-            .iter()
-            .map(|counted| LimitReport {
-                limit: counted.limit,
-                offered: counted.offered_tokens(),
-                admitted: counted.admitted_tokens(),
-                dropped: counted.dropped_tokens(),
-                ..LimitReport::default()
-            })
-            .collect()
+        self.rates.of(limit)
     }
 
     fn strict_limits(&self) -> impl Iterator<Item = &Limit> {
@@ -394,11 +386,5 @@ impl Enforcement {
                 Grant::floor(limit.id, limit.budget)
             }
         }
-    }
-
-    /// How much is left of the lease on a limit; `None` if what is held has no end.
-    pub fn lease_left(&self, limit: &Limit) -> Option<Duration> {
-        let held = self.held_of(limit);
-        (held.expires != Nanos::NEVER).then(|| held.expires - dataplane::now())
     }
 }

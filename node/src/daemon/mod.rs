@@ -4,8 +4,12 @@
 mod apply;
 mod coordination;
 mod enforcement;
+mod explain;
+mod exposition;
 mod memory;
 mod metrics;
+mod observation;
+mod rates;
 mod view;
 
 use std::time::{Duration, Instant};
@@ -36,7 +40,7 @@ use crate::{
     dataplane,
     serve::{Answer, Question},
 };
-use metrics::TickTimes;
+use metrics::{Snapshot, TickTimes};
 use view::View;
 
 /// A host alone needs no number for its lives: its leader ends with it.
@@ -119,7 +123,10 @@ impl Daemon {
         loop {
             let happening = tokio::select! {
                 biased;
-                () = &mut stop => return Ok(()),
+                () = &mut stop => {
+                    self.enforcement.stop_looking();
+                    return Ok(());
+                }
                 _ = ticks.tick() => Happening::Tick,
                 Some(event) = next_event(&mut inputs.events) => Happening::Event(event),
                 Some(message) = next_inbound(&mut inputs.inbound) => Happening::FromNode(message),
@@ -172,6 +179,7 @@ impl Daemon {
             self.coordination.send(report, now);
         }
         self.coordination.tick(now);
+        self.enforcement.look_around();
         self.ticks.observe(start.elapsed());
     }
 
@@ -220,8 +228,11 @@ impl Daemon {
             Question::Status(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().status()));
             }
-            Question::Limits(answer) => {
-                let _ = answer.send(self.as_known_here(self.view().limits()));
+            Question::Limits { top, answer } => {
+                let _ = answer.send(self.as_known_here(self.view().limits(top)));
+            }
+            Question::Explain(address, answer) => {
+                let _ = answer.send(self.view().explain(address));
             }
             Question::Nodes(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().nodes()));
@@ -230,7 +241,10 @@ impl Daemon {
                 let _ = answer.send(());
             }
             Question::Metrics(answer) => {
-                let _ = answer.send(metrics::text(&self.view(), &self.attachments, &self.ticks));
+                let snapshot = Snapshot::take(&self.view(), &self.attachments, &self.ticks);
+                tokio::task::spawn_blocking(|| {
+                    let _ = answer.send(snapshot.text());
+                });
             }
         }
     }

@@ -1,12 +1,16 @@
 //! What operators see: the daemon's state as replies of the admin service.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use weir_coord_core::{
+    follower::Grant,
     leader::{HeldView, MemberView, ShareView},
     record::MemberRecord,
 };
-use weir_model::{Limit, LimitId, Nanos, NodeId, Policy, Term, policy::Promise};
+use weir_model::{
+    Limit, LimitId, Nanos, NodeId, Policy, Term,
+    policy::{Mode, OnExpiry},
+};
 use weir_proto::admin::v1;
 
 use super::{
@@ -38,8 +42,14 @@ pub(super) struct View<'a> {
     pub(super) coordination: &'a Coordination,
 }
 
+/// Rows of pending members in a reply, summed over all limits: each takes up to 100 bytes. With more
+/// than that, each limit names fewer members, but one at least.
+const PENDING_ROWS_MAX: usize = 100_000;
+/// Sources of a limit that are told of, at most.
+const TOP_MAX: usize = 100;
+
 /// A lease that has no end: the node never had a grant, or the limit is local.
-fn is_endless(lease_left: Duration) -> bool {
+pub(super) fn is_endless(lease_left: Duration) -> bool {
     lease_left > Duration::from_secs(86_400)
 }
 
@@ -66,7 +76,12 @@ impl View<'_> {
     fn own(&self) -> LeaderView {
         let now = dataplane::now();
         let limits = self.policy().limits.iter().map(|limit| {
-            let held = self.enforcement.held_of(limit);
+            // What others hold follows from the policy, and reading it takes its time.
+            let held = if limit.is_leased() {
+                self.enforcement.held_of(limit)
+            } else {
+                Grant::floor(limit.id, limit.floor)
+            };
             ShareView {
                 limit: limit.id,
                 granted: held.amount,
@@ -115,7 +130,7 @@ impl View<'_> {
         }
     }
 
-    fn this_node(&self) -> v1::Node {
+    pub(super) fn this_node(&self) -> v1::Node {
         v1::Node::new(
             self.facts.node,
             self.facts.name.clone(),
@@ -138,7 +153,9 @@ impl View<'_> {
     /// The same, given what this node knows if it leads.
     pub(super) fn status_with(&self, leader: Option<&LeaderView>) -> v1::StatusReply {
         let own = leader.is_none().then(|| self.own());
-        let counted = leader.or(own.as_ref());
+        let mut sums = self.sums(leader.or(own.as_ref()));
+        let pending = self.pending(leader);
+        let over_budget = leader.map_or(&[][..], |leader| &leader.over_budget);
         let fleet = self.coordination.fleet();
         let zookeeper = fleet.map(|fleet| {
             let connection = fleet.connection();
@@ -162,7 +179,14 @@ impl View<'_> {
                 .policy()
                 .limits
                 .iter()
-                .map(|limit| limit_status(limit, leader, sums(limit, counted), self))
+                .map(|limit| v1::LimitStatus {
+                    pending: pending.clone(),
+                    ..limit_status(
+                        limit,
+                        &sums.remove(&limit.id).unwrap_or_default(),
+                        over_budget.contains(&limit.id),
+                    )
+                })
                 .collect(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -269,16 +293,46 @@ impl View<'_> {
             .count()
     }
 
-    /// Every limit, summed over the fleet; over this node alone unless it leads.
-    pub(super) fn limits(&self) -> v1::LimitsReply {
+    /// Members that do not enforce this node's policy yet, as far as a leader knows.
+    fn pending(&self, leader: Option<&LeaderView>) -> Vec<v1::Node> {
+        let version = self.enforcement.policy_version();
+        let most = (PENDING_ROWS_MAX / self.policy().limits.len().max(1)).max(1);
+        leader
+            .into_iter()
+            .flat_map(|leader| &leader.members)
+            .filter(|member| member.policy != Some(version))
+            .map(|member| self.node_of(member))
+            .take(most)
+            .collect()
+    }
+
+    /// What the members count and hold of each limit, added up.
+    fn sums(&self, known: Option<&LeaderView>) -> HashMap<LimitId, Sums> {
+        let mut sums: HashMap<LimitId, Sums> = HashMap::new();
+        let members = known.into_iter().flat_map(|known| &known.members);
+        for member in members {
+            let Some(heard) = member.heard else { continue };
+            for share in &member.limits {
+                if let Some(limit) = self.policy().limit(share.limit) {
+                    sums.entry(limit.id).or_default().add(limit, share, heard);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Every limit, summed over the fleet; over this node alone unless it leads. With the heaviest
+    /// sources of each that this node sees, at most so many.
+    pub(super) fn limits(&self, top: usize) -> v1::LimitsReply {
         let leader = self.leader().unwrap_or_else(|| self.own());
+        let mut sums = self.sums(Some(&leader));
         let limits = self
             .policy()
             .limits
             .iter()
             .map(|limit| {
-                let sums = sums(limit, Some(&leader));
-                v1::LimitRow {
+                let sums = sums.remove(&limit.id).unwrap_or_default();
+                let row = v1::LimitRow {
                     name: limit.name.clone(),
                     promise: v1::Promise::from(limit.promise).into(),
                     mode: v1::Mode::from(limit.mode).into(),
@@ -289,10 +343,31 @@ impl View<'_> {
                     admitted: sums.admitted,
                     dropped: sums.dropped,
                     nodes: sums.nodes,
+                    per: limit.per.map(Into::into),
+                    ..v1::LimitRow::default()
+                };
+                match top {
+                    0 => row,
+                    top => self.with_top(limit, row, top.min(TOP_MAX)),
                 }
             })
             .collect();
-        v1::LimitsReply { limits }
+        v1::LimitsReply {
+            limits,
+            node: Some(self.this_node()),
+        }
+    }
+
+    fn with_top(&self, limit: &Limit, row: v1::LimitRow, top: usize) -> v1::LimitRow {
+        let now = dataplane::now();
+        let seen = self.enforcement.observation();
+        let top = seen.top(limit.id, top, now);
+        v1::LimitRow {
+            top_seconds: seen.span(limit.id, now).as_secs_f64(),
+            top_left_out: seen.is_left_out(limit.id),
+            top: top.into_iter().map(Into::into).collect(),
+            ..row
+        }
     }
 
     /// Every limit on every node; on this node alone unless it leads.
@@ -307,33 +382,35 @@ impl View<'_> {
                 node: Some(self.node_of(member)),
                 live: self.is_live(member.record.node, member.heard),
                 is_leader: is_leader && member.record.node == self.facts.node,
-                limits: self
-                    .policy()
-                    .limits
-                    .iter()
-                    .filter_map(|limit| self.node_limit(limit, member))
-                    .collect(),
+                limits: self.node_limits(member),
             })
             .collect();
         nodes.sort_by(|a, b| name_of(a.node.as_ref()).cmp(name_of(b.node.as_ref())));
         v1::NodesReply { nodes }
     }
 
-    fn node_limit(&self, limit: &Limit, member: &MemberView) -> Option<v1::NodeLimit> {
-        let share = member.limits.iter().find(|share| share.limit == limit.id)?;
-        let is_local = limit.promise == Promise::Local;
-        let left = share
-            .held
-            .lease_left
-            .saturating_sub(member.heard.unwrap_or_default());
+    fn node_limits(&self, member: &MemberView) -> Vec<v1::NodeLimit> {
+        let shares = member.limits.iter().map(|share| (share.limit, share));
+        let shares: HashMap<LimitId, &ShareView> = shares.collect();
+        let heard = member.heard.unwrap_or_default();
+        let limits = self.policy().limits.iter();
+        limits
+            .filter_map(|limit| Some(self.node_limit(limit, shares.get(&limit.id)?, heard)))
+            .collect()
+    }
+
+    fn node_limit(&self, limit: &Limit, share: &ShareView, heard: Duration) -> v1::NodeLimit {
+        let is_leased = limit.is_leased();
+        let left = share.held.lease_left.saturating_sub(heard);
         let on_floor = self.is_on_floor(share);
-        let held = if is_local {
-            limit.budget
-        } else {
+        // What may be spent of others follows from the policy.
+        let held = if is_leased {
             share.held.amount
+        } else {
+            limit.floor
         };
         let per_second = |rate| limit.scale.tokens_per_second(rate);
-        Some(v1::NodeLimit {
+        v1::NodeLimit {
             limit: limit.name.clone(),
             unit: v1::Unit::from(limit.cost).into(),
             rate: per_second(limit.budget.rate),
@@ -342,9 +419,10 @@ impl View<'_> {
             offered: per_second(share.rates.offered),
             admitted: per_second(share.rates.admitted),
             dropped: per_second(share.rates.dropped),
-            lease_left_ms: (!is_local && !is_endless(share.held.lease_left)).then(|| millis(left)),
+            lease_left_ms: (is_leased && !is_endless(share.held.lease_left)).then(|| millis(left)),
             on_floor,
-        })
+            per: limit.per.map(Into::into),
+        }
     }
 }
 
@@ -356,53 +434,46 @@ struct Sums {
     dropped: f64,
     nodes: u32,
     on_floor: u32,
+    failing_open: u32,
 }
 
-fn sums(limit: &Limit, leader: Option<&LeaderView>) -> Sums {
-    let mut sums = Sums::default();
-    let shares = leader
-        .into_iter()
-        .flat_map(|leader| &leader.members)
-        .filter(|member| member.heard.is_some())
-        .flat_map(|member| &member.limits)
-        .filter(|share| share.limit == limit.id);
-    for share in shares {
+impl Sums {
+    /// Adds what a member said so long ago.
+    fn add(&mut self, limit: &Limit, share: &ShareView, heard: Duration) {
         let per_second = |rate| limit.scale.tokens_per_second(rate);
-        sums.offered += per_second(share.rates.offered);
-        sums.admitted += per_second(share.rates.admitted);
-        sums.dropped += per_second(share.rates.dropped);
-        sums.nodes += 1;
-        let left = share.held.lease_left;
-        let floor = left.is_zero() || is_endless(left);
-        sums.on_floor += u32::from(limit.is_leased() && floor);
+        self.offered += per_second(share.rates.offered);
+        self.admitted += per_second(share.rates.admitted);
+        self.dropped += per_second(share.rates.dropped);
+        self.nodes += 1;
+        if limit.is_leased() {
+            let left = share.held.lease_left;
+            self.on_floor += u32::from(left.is_zero() || is_endless(left));
+            self.failing_open += u32::from(fails_open(limit, left.saturating_sub(heard)));
+        }
     }
-    sums
 }
 
-fn limit_status(
-    limit: &Limit,
-    leader: Option<&LeaderView>,
-    sums: Sums,
-    view: &View<'_>,
-) -> v1::LimitStatus {
-    let version = view.enforcement.policy_version();
-    let over = |id: LimitId| leader.is_some_and(|leader| leader.over_budget.contains(&id));
-    let pending = leader
-        .into_iter()
-        .flat_map(|leader| &leader.members)
-        .filter(|member| member.policy != Some(version))
-        .map(|member| view.node_of(member))
-        .collect();
+/// Whether a node on which so much is left of the lease lets everything pass.
+pub(super) fn fails_open(limit: &Limit, lease_left: Duration) -> bool {
+    limit.is_leased()
+        && limit.on_expiry == OnExpiry::Open
+        && limit.mode == Mode::Enforce
+        && lease_left.is_zero()
+}
+
+fn limit_status(limit: &Limit, sums: &Sums, is_over_budget: bool) -> v1::LimitStatus {
     v1::LimitStatus {
         name: limit.name.clone(),
         promise: v1::Promise::from(limit.promise).into(),
         unit: v1::Unit::from(limit.cost).into(),
         budget: limit.scale.tokens_per_second(limit.budget.rate),
-        promise_kept: !over(limit.id),
-        pending,
+        promise_kept: !is_over_budget && sums.failing_open == 0,
+        pending: Vec::new(),
         nodes_on_floor: sums.on_floor,
         offered_rate: sums.offered,
         admitted_rate: sums.admitted,
+        per: limit.per.map(Into::into),
+        nodes_failing_open: sums.failing_open,
     }
 }
 
@@ -410,6 +481,6 @@ fn name_of(node: Option<&v1::Node>) -> &str {
     node.map_or("", |node| node.name.as_str())
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

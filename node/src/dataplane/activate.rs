@@ -22,6 +22,15 @@ use super::{
     sys,
 };
 
+/// A policy that was written, and is not in force yet.
+pub(crate) struct Prepared {
+    generation: u64,
+    version: PolicyVersion,
+    limits: Vec<LimitId>,
+    /// One for each limit.
+    pub(crate) buckets: Vec<Bucket>,
+}
+
 impl Dataplane {
     /// Puts a policy in force. Buckets of limits that it has in common with the one before are
     /// carried over as they are; new ones start empty, without grant and floor. What
@@ -35,30 +44,56 @@ impl Dataplane {
         policy: &Policy,
         version: PolicyVersion,
     ) -> Result<(), DataplaneError> {
+        let prepared = self.prepare(policy, version)?;
+        self.grant_local(policy, &prepared.buckets)?;
+        self.put_in_force(prepared)
+    }
+
+    /// Writes a policy to the side that is not in force.
+    pub(crate) fn prepare(
+        &mut self,
+        policy: &Policy,
+        version: PolicyVersion,
+    ) -> Result<Prepared, DataplaneError> {
         let capacity = Capacity {
             slots: self.maps.slots(),
             key_seed: self.key_seed,
         };
         let tables = compile(policy, capacity)?;
         let buckets = self.create_buckets(&tables)?;
-        self.grant_local(policy, &buckets)?;
-
         let generation = self.generation.wrapping_add(1);
         let side = (generation & 1) as u32;
         self.clear(side)?;
         self.write(side, &tables, &buckets)?;
         self.write_record(side, policy, &tables, version)?;
+        let limits = tables.rules.iter().map(|(limit, _, _)| *limit);
+        Ok(Prepared {
+            generation,
+            version,
+            limits: limits.collect(),
+            buckets,
+        })
+    }
+
+    /// Packets decide by the other side from now on.
+    pub(crate) fn put_in_force(&mut self, prepared: Prepared) -> Result<(), DataplaneError> {
+        let Prepared {
+            generation,
+            version,
+            limits,
+            buckets,
+        } = prepared;
         self.maps
             .side
             .set(0, generation, 0)
             .map_err(map_error(maps::SIDE))?;
         self.generation = generation;
         self.version = version;
-        let active = tables.rules.iter().map(|(limit, _, _)| *limit);
-        self.slots.activate(active.zip(buckets).collect());
+        self.slots
+            .activate(limits.into_iter().zip(buckets).collect());
 
         sys::wait_for_packets();
-        self.clear(1 - side)
+        self.clear(1 - (generation & 1) as u32)
     }
 
     fn create_buckets(&mut self, tables: &Tables) -> Result<Vec<Bucket>, DataplaneError> {
@@ -139,6 +174,7 @@ impl Dataplane {
             what: "one counter for each CPU",
             source,
         })?;
+        self.inherited.forget(&mut self.maps, slot)?;
         self.maps.counters.set(slot, zero, 0).map_err(&error)
     }
 

@@ -145,13 +145,19 @@ fn keyed(limit: &Limit, table_seed: u64) -> Rule {
     };
     let pace = Pace::of(amount, limit.scale);
     let smallest = pace.cost_ns(limit.smallest_burst.0 >> limit.scale.fraction_bits);
+    // As much as the packets cost that it is to hold, each rounded up.
+    let tokens = amount.burst.0 >> limit.scale.fraction_bits;
+    let burst = match limit.cost {
+        policy::Cost::Packets | policy::Cost::Connections => tokens.saturating_mul(pace.cost_ns(1)),
+        policy::Cost::Bits => pace.cost_ns(tokens),
+    };
     let mask6 = u128::MAX.unbounded_shl(128 - u32::from(key.source_v6));
     let mask6 = mask6.to_be_bytes();
     Rule {
         keyed: 1,
         key_shift: pace.shift,
         key_interval: pace.interval,
-        key_burst_ns: pace.burst_ns.max(smallest).min(KeyLine::MAX_DEBT_NS),
+        key_burst_ns: burst.max(smallest).min(KeyLine::MAX_DEBT_NS),
         key_seed: weir_limiter::key_seed(table_seed, limit.id.0, u64::from(limit.revision.0)),
         key_mask4: u32::MAX
             .unbounded_shl(32 - u32::from(key.source_v4))
@@ -169,8 +175,6 @@ struct Pace {
     /// Nanoseconds a token times 2^`shift`, rounded up, so that no key is ever too fast.
     interval: u64,
     shift: u8,
-    /// Rounded down.
-    burst_ns: u64,
 }
 
 impl Pace {
@@ -192,7 +196,6 @@ impl Pace {
         Self {
             interval: saturated((token << shift).div_ceil(rate)),
             shift: shift as u8,
-            burst_ns: saturated(u128::from(amount.burst.0) * NANOS / rate),
         }
     }
 

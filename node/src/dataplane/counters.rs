@@ -1,7 +1,15 @@
 //! What the kernel counted, summed over CPUs. Everything is cumulative.
 
-use weir_abi::{LimitCounters, Reason, Tally, TokenTally, Totals};
+use std::collections::HashMap;
+
+use aya::maps::MapError;
+use weir_abi::{LimitCounters, Reason, Tally, TokenTally, Totals, maps};
 use weir_model::LimitId;
+
+use super::{
+    error::DataplaneError,
+    maps::{Maps, map_error},
+};
 
 /// All counters at one moment. Packets go on meanwhile, so that sums may be a packet or two apart
 /// until traffic stops.
@@ -101,6 +109,44 @@ const fn minus(whole: TokenTally, part: TokenTally) -> TokenTally {
     }
 }
 
+/// What layouts before this one counted: it does not change any more.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    totals: Totals,
+    limits: HashMap<u32, LimitCounters>,
+}
+
+impl Inherited {
+    pub(crate) fn read(kernel: &Maps) -> Result<Self, DataplaneError> {
+        let totals = kernel.inherited_totals.get(&0, 0);
+        let totals = totals.map_err(map_error(maps::INHERITED_TOTALS))?.0;
+        let limits = kernel.inherited_counters.iter();
+        let limits = limits.map(|entry| entry.map(|(slot, counters)| (slot, counters.0)));
+        let limits = limits.collect::<Result<_, MapError>>();
+        Ok(Self {
+            totals,
+            limits: limits.map_err(map_error(maps::INHERITED_COUNTERS))?,
+        })
+    }
+
+    pub(crate) const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub(crate) fn of(&self, slot: u32) -> Option<&LimitCounters> {
+        self.limits.get(&slot)
+    }
+
+    /// The slot becomes another limit's.
+    pub(crate) fn forget(&mut self, kernel: &mut Maps, slot: u32) -> Result<(), DataplaneError> {
+        if self.limits.remove(&slot).is_some() {
+            let removed = kernel.inherited_counters.remove(&slot);
+            removed.map_err(map_error(maps::INHERITED_COUNTERS))?;
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn sum_limit<'a>(cpus: impl Iterator<Item = &'a LimitCounters>) -> LimitCounters {
     cpus.fold(LimitCounters::default(), |sum, one| LimitCounters {
         passed: plus(sum.passed, one.passed),
@@ -112,7 +158,7 @@ pub(crate) fn sum_limit<'a>(cpus: impl Iterator<Item = &'a LimitCounters>) -> Li
         closed: plus(sum.closed, one.closed),
         table_pressure: sum.table_pressure + one.table_pressure,
         charged_in_vain: sum.charged_in_vain + one.charged_in_vain,
-        reserved: 0,
+        ..LimitCounters::default()
     })
 }
 

@@ -154,6 +154,56 @@ pub enum LoadError {
         /// The right one.
         expected: String,
     },
+    /// Pins of another version, or of other sizes, that cannot be taken over from.
+    #[error(
+        "the limits that are enforced here are pinned in {} and cannot be taken over ({reason}); \
+         they go on being enforced. Start the version that made them, or give them up with \
+         `weir-node --detach`",
+        path.display()
+    )]
+    CannotTakeOver {
+        /// The directory of the layout.
+        path: PathBuf,
+        /// What it lacks.
+        reason: String,
+    },
+    /// A policy is in force in maps of another layout, and this daemon does not remember it.
+    #[error(
+        "the policy that is in force here, pinned in {}, has to be compiled anew for this version's \
+         maps, and nothing is remembered of it; it goes on being enforced. Put the state directory \
+         back (`state_dir` of the node file), or give the policy up with `weir-node --detach`",
+        path.display()
+    )]
+    UnknownPolicy {
+        /// The directory of the layout.
+        path: PathBuf,
+    },
+    /// A policy that the maps of this version, or of these sizes, cannot hold.
+    #[error(
+        "the policy that is in force here, pinned in {}, cannot be enforced in this version's maps \
+         ({source}); it goes on being enforced there",
+        path.display()
+    )]
+    PolicyRefused {
+        /// The directory of the layout.
+        path: PathBuf,
+        /// Why.
+        source: DataplaneError,
+    },
+    /// The new program decides already, and a part of the old one's state is not handed over.
+    #[error(
+        "what {from} holds could be handed over to {to} in part only ({source}): limits whose bucket \
+         was not handed over admit nothing. Start weir-node again, which goes on from there; if \
+         that does not help, `weir-node --detach`"
+    )]
+    HalfTakenOver {
+        /// The layout that was in force.
+        from: String,
+        /// The one that is.
+        to: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The allow-list does not fit its maps.
     #[error("the management allow-list has {found} {what}, and at most {most} fit")]
     ManagementTooLarge {

@@ -1,6 +1,6 @@
 //! Having grants installed by the kernel.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use weir_abi::{
     InstallHeader, InstallRequest, InstallStatus, LimitSlot, Operation, bytes_of, from_bytes,
@@ -130,34 +130,38 @@ impl Dataplane {
             .collect()
     }
 
-    /// Runs the program on requests, as many at a time as fit, and returns them with their status.
+    /// Has the requests decided, and returns them with their status.
     pub(crate) fn run_install(
         &self,
         requests: &[InstallRequest],
     ) -> Result<Vec<InstallRequest>, DataplaneError> {
-        let mut decided = Vec::with_capacity(requests.len());
-        for batch in requests.chunks(InstallHeader::MAX_COUNT) {
-            let mut data = bytes_of(&InstallHeader::new(batch.len() as u32)).to_vec();
-            for request in batch {
-                data.extend_from_slice(bytes_of(request));
-            }
-            let count =
-                sys::test_run(self.programs.install.as_fd(), &mut data).map_err(|source| {
-                    DataplaneError::System {
-                        what: "test-run of the install program",
-                        source,
-                    }
-                })?;
-            if count as usize != batch.len() {
-                let what = format!("{count} of {} requests", batch.len());
-                return Err(not_decided(&what));
-            }
-            let answers =
-                data[size_of::<InstallHeader>()..].chunks_exact(size_of::<InstallRequest>());
-            decided.extend(answers.filter_map(from_bytes::<InstallRequest>));
-        }
-        Ok(decided)
+        run(self.programs.install.as_fd(), requests)
     }
+}
+
+/// Runs the program on requests, as many at a time as fit, and returns them with their status.
+pub(crate) fn run(
+    program: BorrowedFd<'_>,
+    requests: &[InstallRequest],
+) -> Result<Vec<InstallRequest>, DataplaneError> {
+    let mut decided = Vec::with_capacity(requests.len());
+    for batch in requests.chunks(InstallHeader::MAX_COUNT) {
+        let mut data = bytes_of(&InstallHeader::new(batch.len() as u32)).to_vec();
+        for request in batch {
+            data.extend_from_slice(bytes_of(request));
+        }
+        let count = sys::test_run(program, &mut data).map_err(|source| DataplaneError::System {
+            what: "test-run of the install program",
+            source,
+        })?;
+        if count as usize != batch.len() {
+            let what = format!("{count} of {} requests", batch.len());
+            return Err(not_decided(&what));
+        }
+        let answers = data[size_of::<InstallHeader>()..].chunks_exact(size_of::<InstallRequest>());
+        decided.extend(answers.filter_map(from_bytes::<InstallRequest>));
+    }
+    Ok(decided)
 }
 
 fn outcome(decided: &InstallRequest) -> Result<InstallOutcome, DataplaneError> {

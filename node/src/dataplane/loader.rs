@@ -5,25 +5,25 @@
 //! one, never by none. The allow-list is frozen in maps of its own, which come anew with each load.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    fs,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData},
-    programs::Xdp,
-};
-use weir_abi::{KeyLine, SweepRequest, bytes_of, maps};
+use tracing::warn;
+use weir_abi::{KeyLine, maps};
+use weir_model::{Policy, PolicyVersion};
 
 use super::{
     Dataplane, Programs,
     attach::attach,
     error::LoadError,
-    management::{self, ManagementEntry},
-    maps::{Maps, Tries, refused, typed},
-    pins::{PinDirectory, file_error, is_link},
+    handover::{self, Predecessor},
+    management::ManagementEntry,
+    maps::{Maps, refused},
+    object::Object,
+    pins::{PinDirectory, PinGroup, file_error},
     preflight, sys,
     undo::Undo,
 };
@@ -45,6 +45,9 @@ pub struct LoadOptions {
     pub clock: Clock,
     /// How much there is room for.
     pub sizes: Sizes,
+    /// The policy that is in force as far as anybody remembers. Needed if what is in the kernel has
+    /// another layout or other sizes, for then it is compiled anew; not looked at otherwise.
+    pub policy: Option<(Policy, PolicyVersion)>,
 }
 
 /// How much a data plane has room for.
@@ -68,12 +71,26 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    fn key_lines(self) -> u32 {
+    pub(crate) fn key_lines(self) -> u32 {
         self.key_slots / KeyLine::SLOTS as u32
     }
 }
 
 impl LoadOptions {
+    /// With the sizes that are pinned, if others were asked for and nobody remembers the policy,
+    /// which other sizes would need: rather the wrong size than no start.
+    fn fitted(&self, group: &PinGroup) -> Result<Self, LoadError> {
+        let mut fitted = self.clone();
+        if self.policy.is_none()
+            && !group.own(self.sizes).exists()
+            && let Some(pinned) = group.layouts()?.pop().and_then(|layout| layout.sizes())
+        {
+            warn!(?pinned, asked = ?self.sizes, "sizes stay as they are: no policy is remembered");
+            fitted.sizes = pinned;
+        }
+        Ok(fitted)
+    }
+
     /// The name of a group of interfaces: theirs, joined.
     #[must_use]
     pub fn group_of(interfaces: &[String]) -> String {
@@ -111,43 +128,154 @@ pub enum Clock {
     Test,
 }
 
-/// Loads the programs, or adopts those that are there, and attaches them.
+/// Loads the programs, or adopts those that are there, and attaches them. What is there in another
+/// layout of maps is taken over, with all that was spent and counted, while packets come in.
 ///
 /// # Errors
 ///
 /// [`LoadError`]; then nothing that this call did is left behind, and what was there before is.
+/// Except of [`LoadError::HalfTakenOver`], which says what is.
 pub fn load(options: &LoadOptions) -> Result<Dataplane, LoadError> {
     preflight::check()?;
-    let indexes = interface_indexes(&options.interfaces)?;
+    let interfaces = interface_indexes(&options.interfaces)?;
     let mut undo = Undo::default();
-    let pins = PinDirectory::lock(&options.bpffs, &options.group, &mut undo)?;
-
-    let mut object = load_object(&pins, options, &mut undo)?;
-    // Programs first: until then they refer to maps by descriptors, which the object has to keep.
-    let decide = load_program(&mut object, maps::XDP_PROGRAM)?;
-    let install = load_program(&mut object, maps::INSTALL_PROGRAM)?;
-    let sweep = load_program(&mut object, maps::SWEEP_PROGRAM)?;
-    write_management(&mut object, &options.management)?;
-    let test_clock = match options.clock {
-        Clock::Boot => None,
-        Clock::Test => Some(take::<Array<MapData, u64>>(&mut object, maps::TEST_CLOCK)?),
+    let group = PinGroup::lock(&options.bpffs, &options.group, &mut undo)?;
+    handover::resume(&group)?;
+    let options = &options.fitted(&group)?;
+    let own = group.own(options.sizes);
+    let loading = Loading {
+        options,
+        interfaces,
+        own: &own,
+        undo,
     };
-    prepare_keys(&pins, options.sizes, sweep.as_fd())?;
-    let maps = Maps::open(|name| pins.map(name))?;
-
-    for (name, index) in options.interfaces.iter().zip(indexes) {
-        attach(&pins, name, index, decide.as_fd(), options.mode, &mut undo)?;
-    }
-    let programs = Programs {
-        decide,
-        install,
-        sweep,
+    let mut dataplane = if own.exists() {
+        loading.adopt()?
+    } else if let Some(old) = group.layouts()?.pop() {
+        loading.take_over(&group, Predecessor::open(old)?)?
+    } else {
+        loading.begin(&group)?
     };
-    let dataplane = Dataplane::adopt(maps, programs, test_clock, pins)
-        .map_err(|source| refused("the pinned state", source))?;
-    undo.keep();
-    dataplane.pins.keep_links_of(&options.interfaces)?;
+    own.keep_links_of(&options.interfaces)?;
+    dataplane.lock = Some(group);
     Ok(dataplane)
+}
+
+/// A run of [`load`].
+struct Loading<'a> {
+    options: &'a LoadOptions,
+    interfaces: Vec<(String, u32)>,
+    own: &'a PinDirectory,
+    undo: Undo,
+}
+
+impl Loading<'_> {
+    /// Where nothing is.
+    fn begin(mut self, group: &PinGroup) -> Result<Dataplane, LoadError> {
+        let next = group.next();
+        let object = self.prepare(&next)?;
+        next.rename(self.own)?;
+        let own = self.own.clone();
+        self.undo.push(move || drop(own.remove_all()));
+        let dataplane = self.dataplane(self.own, object)?;
+        self.attach(&dataplane.programs)?;
+        self.undo.keep();
+        Ok(dataplane)
+    }
+
+    /// Where this layout is.
+    fn adopt(mut self) -> Result<Dataplane, LoadError> {
+        let object = Object::load(self.own, self.options, &mut self.undo)?;
+        object.sweep_new_table(self.own, self.options.sizes)?;
+        let dataplane = self.dataplane(self.own, object)?;
+        self.attach(&dataplane.programs)?;
+        // What is pinned until here does as well: it has the same maps.
+        pin_programs(self.own, &dataplane.programs)?;
+        self.undo.keep();
+        Ok(dataplane)
+    }
+
+    /// Where another layout is.
+    fn take_over(mut self, group: &PinGroup, old: Predecessor) -> Result<Dataplane, LoadError> {
+        let policy = match &self.options.policy {
+            None if old.has_policy() => {
+                return Err(LoadError::UnknownPolicy {
+                    path: old.path().to_owned(),
+                });
+            }
+            policy => policy.as_ref().filter(|_| old.has_policy()),
+        };
+        let next = group.next();
+        next.make(&mut self.undo)?;
+        let is_table_shared = old.share_keys(&next, self.options.sizes.key_slots)?;
+        let object = self.prepare(&next)?;
+        if !is_table_shared {
+            object.sweep_table(self.options.sizes)?;
+        }
+        let mut dataplane = self.dataplane(&next, object)?;
+        if let Some((policy, version)) = policy {
+            let held = dataplane.hold(policy, *version, is_table_shared);
+            held.map_err(|source| LoadError::PolicyRefused {
+                path: old.path().to_owned(),
+                source,
+            })?;
+        }
+        let handover = old.commit(group, self.own.clone())?;
+        let back = handover.clone();
+        self.undo.push(move || back.revert());
+        let plan = handover.plan()?;
+        let begin = Instant::now();
+        handover.move_links()?;
+        self.attach(&dataplane.programs)?;
+        self.undo.keep();
+        handover.finish(&plan, begin)?;
+        dataplane
+            .read_again()
+            .map_err(|source| refused("the pinned state", source))?;
+        Ok(dataplane)
+    }
+
+    /// All that a new layout has, in a directory that means nothing yet.
+    fn prepare(&mut self, next: &PinDirectory) -> Result<Object, LoadError> {
+        next.make(&mut self.undo)?;
+        let all = next.clone();
+        self.undo.push(move || drop(all.remove_all()));
+        let object = Object::load(next, self.options, &mut self.undo)?;
+        object.sweep_new_table(next, self.options.sizes)?;
+        pin_programs(next, object.programs())?;
+        Ok(object)
+    }
+
+    fn dataplane(&self, pins: &PinDirectory, object: Object) -> Result<Dataplane, LoadError> {
+        let maps = Maps::open(|name| pins.pin(name))?;
+        let (programs, test_clock) = object.into_parts();
+        Dataplane::adopt(maps, programs, test_clock)
+            .map_err(|source| refused("the pinned state", source))
+    }
+
+    fn attach(&mut self, programs: &Programs) -> Result<(), LoadError> {
+        for (name, index) in &self.interfaces {
+            let (decide, mode) = (programs.decide.as_fd(), self.options.mode);
+            attach(self.own, name, *index, decide, mode, &mut self.undo)?;
+        }
+        Ok(())
+    }
+}
+
+/// Pins what another version needs in order to take over: the program that decides, to go back to,
+/// and the one that says what buckets hold.
+fn pin_programs(pins: &PinDirectory, programs: &Programs) -> Result<(), LoadError> {
+    for (name, program) in [
+        (maps::XDP_PROGRAM, &programs.decide),
+        (maps::INSTALL_PROGRAM, &programs.install),
+    ] {
+        let (path, new) = (pins.pin(name), pins.pin(&format!("{name}-new")));
+        // A left-over of a run that was killed here.
+        let _ = fs::remove_file(&new);
+        let pinned = sys::pin(program.as_fd(), &new).and_then(|()| fs::rename(&new, &path));
+        pinned.map_err(|source| file_error(&path, source))?;
+    }
+    Ok(())
 }
 
 /// Takes the programs off all interfaces of a group and forgets its limits, buckets and grants.
@@ -157,180 +285,33 @@ pub fn load(options: &LoadOptions) -> Result<Dataplane, LoadError> {
 ///
 /// [`LoadError::AlreadyRunning`] while a daemon has them.
 pub fn detach(bpffs: &Path, group: &str) -> Result<Vec<String>, LoadError> {
-    let Some(pins) = PinDirectory::lock_existing(bpffs, group)? else {
+    let Some(group) = PinGroup::lock_existing(bpffs, group)? else {
         return Ok(Vec::new());
     };
     let mut interfaces = Vec::new();
-    // Links first: a program without maps does not exist, but one without pins would go on.
-    let mut entries = pins.entries()?;
-    entries.sort_by_key(|path| !is_link(path));
-    for path in entries {
-        if let (true, Ok(link)) = (is_link(&path), sys::open_pinned(&path))
-            && let Ok(info) = sys::info::<sys::LinkInfo>(link.as_fd())
-            && let Some(name) = interface_name(info.interface)
-        {
-            interfaces.push(name);
+    let directories = group.directories()?;
+    for directory in &directories {
+        for path in directory.links()? {
+            if let Ok(link) = sys::open_pinned(&path)
+                && let Ok(info) = sys::info::<sys::LinkInfo>(link.as_fd())
+                && let Some(name) = interface_name(info.interface)
+            {
+                interfaces.push(name);
+            }
         }
-        fs::remove_file(&path).map_err(|source| file_error(&path, source))?;
     }
-    pins.remove()?;
+    for directory in &directories {
+        directory.remove_all()?;
+    }
+    group.remove()?;
     Ok(interfaces)
 }
 
-fn load_object(
-    pins: &PinDirectory,
-    options: &LoadOptions,
-    undo: &mut Undo,
-) -> Result<Ebpf, LoadError> {
-    let switch = u32::from(options.clock == Clock::Test);
-    let key_line_mask = options.sizes.key_lines() - 1;
-    let mut loader = EbpfLoader::new();
-    loader.override_global(maps::TEST_CLOCK_SWITCH, &switch, true);
-    loader.override_global(maps::KEY_LINE_MASK, &key_line_mask, true);
-    for name in [maps::LIMITS, maps::COUNTERS, maps::RULES, maps::KEYS] {
-        let (_, _, entries) = shape(name, options.sizes);
-        loader.map_max_entries(name, entries);
-    }
-    for name in maps::PINNED {
-        let path = pins.map(name);
-        if !path.exists() {
-            let path = path.clone();
-            undo.push(move || drop(fs::remove_file(path)));
-        }
-        loader.map_pin_path(name, path);
-    }
-    let object = loader
-        .load(weir_object::OBJECT)
-        .map_err(|source| refused("the maps", source))?;
-    // Adopted maps are taken as they are by aya, whatever their shape.
-    for name in maps::PINNED {
-        check_shape(name, options.sizes, &pins.map(name))?;
-    }
-    Ok(object)
-}
-
-/// A pinned map must have the shape that this version's object would have made.
-fn check_shape(name: &str, sizes: Sizes, path: &Path) -> Result<(), LoadError> {
-    let pinned = sys::open_pinned(path).map_err(|source| file_error(path, source))?;
-    let found: sys::MapInfo =
-        sys::info(pinned.as_fd()).map_err(|source| file_error(path, source))?;
-    let (key, value, entries) = shape(name, sizes);
-    if (found.key_size, found.value_size, found.max_entries) == (key, value, entries) {
-        return Ok(());
-    }
-    Err(LoadError::OtherLayout {
-        path: path.to_owned(),
-        found: format!(
-            "{} entries of {} + {} bytes",
-            found.max_entries, found.key_size, found.value_size
-        ),
-        expected: format!("{entries} entries of {key} + {value} bytes"),
-    })
-}
-
-/// Sizes of key and value in bytes, and the number of entries.
-fn shape(name: &str, sizes: Sizes) -> (u32, u32, u32) {
-    use weir_abi::{LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals};
-    let index = size_of::<u32>();
-    let slots = sizes.limit_slots as usize;
-    let (key, value, entries) = match name {
-        maps::LIMITS => (index, size_of::<LimitSlot>(), slots),
-        maps::COUNTERS => (index, size_of::<LimitCounters>(), slots),
-        maps::KEYS => (index, size_of::<KeyLine>(), sizes.key_lines() as usize),
-        maps::KEY_SEED | maps::SAMPLING => (index, size_of::<u64>(), 1),
-        maps::EVENTS => (0, 0, maps::EVENT_RING_BYTES),
-        maps::TOTALS => (index, size_of::<Totals>(), 1),
-        maps::SIDE => (index, size_of::<u64>(), 1),
-        maps::POLICIES => (index, size_of::<PolicyRecord>(), 2),
-        maps::RULES => (index, size_of::<Rule>(), 2 * slots),
-        maps::SERVICES => (index, size_of::<Service>(), 2 * maps::SERVICES_PER_SIDE),
-        maps::DESTINATIONS4 => (size_of::<maps::Key4>(), size_of::<u32>(), maps::PREFIXES),
-        maps::DESTINATIONS6 => (size_of::<maps::Key6>(), size_of::<u32>(), maps::PREFIXES),
-        maps::SOURCES4 => (size_of::<maps::Key4>(), size_of::<u64>(), maps::PREFIXES),
-        maps::SOURCES6 => (size_of::<maps::Key6>(), size_of::<u64>(), maps::PREFIXES),
-        _ => (0, 0, 0),
-    };
-    (key as u32, value as u32, entries as u32)
-}
-
-/// A table of keys that is new gets its seed, and slots that are past whatever the clock shows.
-fn prepare_keys(pins: &PinDirectory, sizes: Sizes, sweep: BorrowedFd<'_>) -> Result<(), LoadError> {
-    let name = maps::KEY_SEED;
-    let fd = sys::open_pinned(&pins.map(name));
-    let fd = fd.map_err(|source| file_error(&pins.map(name), source))?;
-    let map = MapData::from_fd(fd).map_err(|source| refused(name, source))?;
-    let mut seed: Array<MapData, u64> = typed(name, Map::Array(map))?;
-    if seed.get(&0, 0).map_err(|source| refused(name, source))? != 0 {
-        return Ok(());
-    }
-    sweep_all(sweep, sizes).map_err(|source| refused(maps::KEYS, source))?;
-    let drawn = sys::random().map_err(|source| refused(name, source))?;
-    // The seed last: with it the table counts as prepared.
-    seed.set(0, drawn | 1, 0)
-        .map_err(|source| refused(name, source))?;
-    let fd = sys::open_pinned(&pins.map(name));
-    let fd = fd.map_err(|source| file_error(&pins.map(name), source))?;
-    sys::freeze(fd.as_fd()).map_err(|source| refused(name, source))
-}
-
-fn sweep_all(program: BorrowedFd<'_>, sizes: Sizes) -> io::Result<()> {
-    let most = SweepRequest::MAX_LINES;
-    for first_line in (0..sizes.key_lines()).step_by(most as usize) {
-        let request = SweepRequest::new(first_line, most);
-        sys::test_run(program, &mut bytes_of(&request).to_vec())?;
-    }
-    Ok(())
-}
-
-fn write_management(object: &mut Ebpf, entries: &[ManagementEntry]) -> Result<(), LoadError> {
-    const SOURCES: [&str; 2] = [maps::MANAGEMENT_SOURCES4, maps::MANAGEMENT_SOURCES6];
-    let freeze = |name: &str, object: &Ebpf| -> Result<OwnedFd, LoadError> {
-        let map = object.map(name).ok_or_else(|| absent(name))?;
-        let (Map::Array(data) | Map::LpmTrie(data)) = map else {
-            return Err(absent(name));
-        };
-        let fd = data.fd().as_fd().try_clone_to_owned();
-        fd.map_err(|source| refused(name, source))
-    };
-    // Descriptors to freeze by, before the maps move into their types.
-    let descriptors = [maps::MANAGEMENT_PORTS, SOURCES[0], SOURCES[1]]
-        .map(|name| freeze(name, object).map(|fd| (name, fd)));
-
-    let mut ports = take(object, maps::MANAGEMENT_PORTS)?;
-    let [v4, v6] = SOURCES.map(|name| object.take_map(name).ok_or_else(|| absent(name)));
-    let mut sources = Tries::new(SOURCES, v4?, v6?)?;
-    management::write(entries, &mut ports, &mut sources)?;
-    for descriptor in descriptors {
-        let (name, fd) = descriptor?;
-        sys::freeze(fd.as_fd()).map_err(|source| refused(name, source))?;
-    }
-    Ok(())
-}
-
-fn take<T>(object: &mut Ebpf, name: &str) -> Result<T, LoadError>
-where
-    T: TryFrom<Map, Error = aya::maps::MapError>,
-{
-    typed(name, object.take_map(name).ok_or_else(|| absent(name))?)
-}
-
-fn load_program(object: &mut Ebpf, name: &str) -> Result<OwnedFd, LoadError> {
-    let program = object.program_mut(name).ok_or_else(|| absent(name))?;
-    let program: &mut Xdp = program.try_into().map_err(|source| refused(name, source))?;
-    program.load().map_err(|source| refused(name, source))?;
-    let fd = program.fd().map_err(|source| refused(name, source))?;
-    fd.as_fd()
-        .try_clone_to_owned()
-        .map_err(|source| refused(name, source))
-}
-
-/// The embedded object is not what this daemon was built with: a defect.
-fn absent(name: &str) -> LoadError {
-    refused(name, io::Error::from(io::ErrorKind::NotFound))
-}
-
-fn interface_indexes(names: &[String]) -> Result<Vec<u32>, LoadError> {
-    names.iter().map(|name| interface_index(name)).collect()
+fn interface_indexes(names: &[String]) -> Result<Vec<(String, u32)>, LoadError> {
+    names
+        .iter()
+        .map(|name| Ok((name.clone(), interface_index(name)?)))
+        .collect()
 }
 
 fn interface_index(name: &str) -> Result<u32, LoadError> {

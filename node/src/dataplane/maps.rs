@@ -4,7 +4,7 @@ use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{
     Pod,
-    maps::{Array, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use weir_abi::{
     LimitCounters, LimitSlot, Plain, PolicyRecord, Rule, Service, Totals,
@@ -35,6 +35,8 @@ pub(crate) struct Maps {
     pub(crate) limits: Array<MapData, Raw<LimitSlot>>,
     pub(crate) counters: PerCpuArray<MapData, Raw<LimitCounters>>,
     pub(crate) totals: PerCpuArray<MapData, Raw<Totals>>,
+    pub(crate) inherited_counters: HashMap<MapData, u32, Raw<LimitCounters>>,
+    pub(crate) inherited_totals: Array<MapData, Raw<Totals>>,
     /// Read only too.
     pub(crate) key_seed: Array<MapData, u64>,
     /// Lines of the table of keys, which only the kernel reads and writes.
@@ -69,6 +71,8 @@ impl Maps {
             limits: typed(maps::LIMITS, self::open(&path(maps::LIMITS), true)?)?,
             counters: typed(maps::COUNTERS, open(maps::COUNTERS)?)?,
             totals: typed(maps::TOTALS, open(maps::TOTALS)?)?,
+            inherited_counters: typed(maps::INHERITED_COUNTERS, open(maps::INHERITED_COUNTERS)?)?,
+            inherited_totals: typed(maps::INHERITED_TOTALS, open(maps::INHERITED_TOTALS)?)?,
             key_seed: typed(maps::KEY_SEED, self::open(&path(maps::KEY_SEED), true)?)?,
             key_lines: entries(&path(maps::KEYS))?,
             events: typed(maps::EVENTS, open(maps::EVENTS)?)?,

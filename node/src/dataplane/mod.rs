@@ -11,13 +11,16 @@ mod compile;
 mod counters;
 mod error;
 mod events;
+mod handover;
 mod install;
 mod loader;
 mod management;
 mod maps;
 mod netlink;
+mod object;
 mod pins;
 mod preflight;
+mod raw;
 mod slots;
 mod sys;
 mod tidy;
@@ -26,8 +29,14 @@ mod undo;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::{Array, MapData};
+use weir_abi::Totals;
 use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
 
+#[doc(hidden)]
+pub use self::handover::{Step, kill_after};
+use self::{
+    counters::Inherited, maps::Maps, maps::map_error, pins::PinGroup, slots::Slots, tidy::Tidying,
+};
 pub use self::{
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
@@ -36,7 +45,6 @@ pub use self::{
     loader::{AttachMode, Clock, LoadOptions, Sizes, detach, load},
     management::ManagementEntry,
 };
-use self::{maps::Maps, maps::map_error, pins::PinDirectory, slots::Slots, tidy::Tidying};
 
 /// Looks whether this process and this kernel can do what [`load`] asks of them.
 ///
@@ -73,7 +81,9 @@ pub struct Dataplane {
     tidying: Tidying,
     /// Slots whose rules each side uses, if known.
     used: [Option<Vec<u32>>; 2],
-    pins: PinDirectory,
+    inherited: Inherited,
+    /// Held until this is dropped.
+    lock: Option<PinGroup>,
 }
 
 /// The programs, on descriptors.
@@ -112,30 +122,36 @@ impl Dataplane {
         maps: Maps,
         programs: Programs,
         test_clock: Option<Array<MapData, u64>>,
-        pins: PinDirectory,
     ) -> Result<Self, DataplaneError> {
-        use weir_abi::maps as names;
-        let generation = maps.side.get(&0, 0).map_err(map_error(names::SIDE))?;
-        let side = (generation & 1) as u32;
-        let record = maps
-            .policies
-            .get(&side, 0)
-            .map_err(map_error(names::POLICIES))?;
-        let slots = Slots::read(&maps, side)?;
         let key_seed = maps.key_seed.get(&0, 0);
-        Ok(Self {
+        let mut dataplane = Self {
             key_lines: maps.key_lines,
             tidying: Tidying::default(),
-            key_seed: key_seed.map_err(map_error(names::KEY_SEED))?,
+            key_seed: key_seed.map_err(map_error(weir_abi::maps::KEY_SEED))?,
             used: [None, None],
+            slots: Slots::default(),
             maps,
-            slots,
             programs,
             test_clock,
-            generation,
-            version: PolicyVersion(record.0.version),
-            pins,
-        })
+            generation: 0,
+            version: PolicyVersion(0),
+            inherited: Inherited::default(),
+            lock: None,
+        };
+        dataplane.read_again()?;
+        Ok(dataplane)
+    }
+
+    /// Takes up what somebody else has changed in the maps.
+    fn read_again(&mut self) -> Result<(), DataplaneError> {
+        use weir_abi::maps as names;
+        self.generation = self.maps.side.get(&0, 0).map_err(map_error(names::SIDE))?;
+        let side = (self.generation & 1) as u32;
+        let record = self.maps.policies.get(&side, 0);
+        self.version = PolicyVersion(record.map_err(map_error(names::POLICIES))?.0.version);
+        self.slots = Slots::read(&self.maps, side)?;
+        self.inherited = Inherited::read(&self.maps)?;
+        Ok(())
     }
 
     /// The version of the policy in force, also after a restart; 0 for none.
@@ -183,7 +199,12 @@ impl Dataplane {
         let of_cpus = of_cpus.map_err(map_error(weir_abi::maps::COUNTERS))?;
         Ok(LimitCount {
             limit,
-            counters: counters::sum_limit(of_cpus.iter().map(|one| &one.0)),
+            counters: counters::sum_limit(
+                of_cpus
+                    .iter()
+                    .map(|one| &one.0)
+                    .chain(self.inherited.of(slot)),
+            ),
         })
     }
 
@@ -193,21 +214,27 @@ impl Dataplane {
     ///
     /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
-        use weir_abi::maps as names;
-        let totals = self
-            .maps
-            .totals
-            .get(&0, 0)
-            .map_err(map_error(names::TOTALS))?;
+        let totals = self.totals()?;
         let limits = self
             .slots
             .active()
             .map(|(limit, bucket)| self.count_of(limit, bucket.slot))
             .collect::<Result<_, DataplaneError>>()?;
-        Ok(Counters {
-            totals: counters::sum_totals(totals.iter().map(|one| &one.0)),
-            limits,
-        })
+        Ok(Counters { totals, limits })
+    }
+
+    /// What was counted of all packets so far.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn totals(&self) -> Result<Totals, DataplaneError> {
+        let of_cpus = self.maps.totals.get(&0, 0);
+        let of_cpus = of_cpus.map_err(map_error(weir_abi::maps::TOTALS))?;
+        let of_cpus = of_cpus.iter().map(|one| &one.0);
+        Ok(counters::sum_totals(
+            of_cpus.chain([self.inherited.totals()]),
+        ))
     }
 
     /// The kernel programs' clock, if they were loaded with [`Clock::Test`].

@@ -1,5 +1,7 @@
-//! Where things are pinned: the BPF file system, the directory of one group of interfaces, and the
-//! lock on it.
+//! Where things are pinned: the BPF file system, the directory of one group of interfaces with the
+//! lock on it, and in there a directory for each layout of maps.
+//!
+//! There is one layout at a time, but for the moments of a handover (see [`super::handover`]).
 
 use std::{
     ffi::CString,
@@ -7,35 +9,41 @@ use std::{
     io,
     os::unix::{
         ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, MetadataExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, symlink},
     },
     path::{Path, PathBuf},
 };
 
 use weir_abi::LAYOUT_VERSION;
 
-use super::{error::LoadError, undo::Undo};
+use super::{error::LoadError, loader::Sizes, undo::Undo};
 
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: libc::__fsword_t = 0xcafe_4a11;
 
 const LINK_PREFIX: &str = "link-";
+/// Begins the names of layouts.
+const LAYOUT_PREFIX: &str = "v";
+/// A layout that is being prepared. Means nothing before it has got its own name.
+const NEXT: &str = "next";
+/// A layout that is being taken away.
+const FORMER: &str = "former";
+/// A symbolic link in a layout that is still taking over: it names the one that it takes over from.
+const PREDECESSOR: &str = "predecessor";
 
 /// The directory of one group of interfaces, locked for as long as this exists.
 #[derive(Debug)]
-pub(crate) struct PinDirectory {
+pub(crate) struct PinGroup {
     path: PathBuf,
     lock: File,
 }
 
-impl PinDirectory {
+impl PinGroup {
     /// Mounts bpffs if it is not, makes the directory if it is not there, and locks it.
     pub(crate) fn lock(bpffs: &Path, group: &str, undo: &mut Undo) -> Result<Self, LoadError> {
         mount(bpffs, undo)?;
-        let weir = bpffs.join("weir");
-        let of_group = weir.join(pin_name(group));
-        let path = of_group.join(format!("v{LAYOUT_VERSION}"));
-        for directory in [&weir, &of_group, &path] {
+        let path = path(bpffs, group);
+        for directory in [&bpffs.join(WEIR), &path] {
             make(directory, undo)?;
         }
         let lock = lock(&path)?;
@@ -52,7 +60,113 @@ impl PinDirectory {
         Ok(Some(Self { path, lock }))
     }
 
-    pub(crate) fn map(&self, name: &str) -> PathBuf {
+    /// The directory of this program's layout.
+    pub(crate) fn own(&self, sizes: Sizes) -> PinDirectory {
+        let Sizes {
+            limit_slots,
+            key_slots,
+        } = sizes;
+        self.named(&format!(
+            "{LAYOUT_PREFIX}{LAYOUT_VERSION}-{limit_slots}-{key_slots}"
+        ))
+    }
+
+    /// Where a layout is prepared.
+    pub(crate) fn next(&self) -> PinDirectory {
+        self.named(NEXT)
+    }
+
+    /// Where a layout is taken away.
+    pub(crate) fn former(&self) -> PinDirectory {
+        self.named(FORMER)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> PinDirectory {
+        PinDirectory {
+            path: self.path.join(name),
+        }
+    }
+
+    /// The layouts that are there, without those that are being prepared or taken away.
+    pub(crate) fn layouts(&self) -> Result<Vec<PinDirectory>, LoadError> {
+        let is_layout = |path: &Path| name(path).starts_with(LAYOUT_PREFIX) && path.is_dir();
+        let mut found = entries(&self.path)?;
+        found.retain(|path| is_layout(path));
+        found.sort_unstable();
+        Ok(found
+            .into_iter()
+            .map(|path| PinDirectory { path })
+            .collect())
+    }
+
+    /// All directories of the group.
+    pub(crate) fn directories(&self) -> Result<Vec<PinDirectory>, LoadError> {
+        let found = entries(&self.path)?;
+        Ok(found
+            .into_iter()
+            .map(|path| PinDirectory { path })
+            .collect())
+    }
+
+    /// Takes the directory away, which must be empty, and the one above it if that then is.
+    pub(crate) fn remove(self) -> Result<(), LoadError> {
+        fs::remove_dir(&self.path).map_err(|source| file_error(&self.path, source))?;
+        if let Some(weir) = self.path.parent() {
+            // Not empty: there is another group.
+            let _ = fs::remove_dir(weir);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PinGroup {
+    fn drop(&mut self) {
+        // Closing would do, but for a child that has been forked and not yet become another
+        // program: it has the descriptor, and the lock with it, a moment longer.
+        let _ = self.lock.unlock();
+    }
+}
+
+/// The directory of one layout of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinDirectory {
+    path: PathBuf,
+}
+
+impl PinDirectory {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the layout is called.
+    pub(crate) fn name(&self) -> String {
+        name(&self.path)
+    }
+
+    /// The sizes of a layout of this version; `None` of another version.
+    pub(crate) fn sizes(&self) -> Option<Sizes> {
+        let name = self.name();
+        let mut words = name.strip_prefix(LAYOUT_PREFIX)?.split('-');
+        let version = words.next()?.parse().ok();
+        let mut size = || words.next()?.parse().ok();
+        let sizes = Sizes {
+            limit_slots: size()?,
+            key_slots: size()?,
+        };
+        (version == Some(LAYOUT_VERSION)).then_some(sizes)
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Makes it.
+    pub(crate) fn make(&self, undo: &mut Undo) -> Result<(), LoadError> {
+        make(&self.path, undo)
+    }
+
+    /// Where a map or a program is pinned.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
@@ -61,11 +175,19 @@ impl PinDirectory {
             .join(format!("{LINK_PREFIX}{}", pin_name(interface)))
     }
 
+    /// Every link that is pinned here.
+    pub(crate) fn links(&self) -> Result<Vec<PathBuf>, LoadError> {
+        let mut links = entries(&self.path)?;
+        links.retain(|path| is_link(path));
+        links.sort_unstable();
+        Ok(links)
+    }
+
     /// Takes away the links of interfaces that are not among these, and with them the program.
     pub(crate) fn keep_links_of(&self, interfaces: &[String]) -> Result<(), LoadError> {
         let kept: Vec<PathBuf> = interfaces.iter().map(|name| self.link(name)).collect();
-        for path in self.entries()? {
-            if is_link(&path) && !kept.contains(&path) {
+        for path in self.links()? {
+            if !kept.contains(&path) {
                 fs::remove_file(&path).map_err(|source| file_error(&path, source))?;
             }
         }
@@ -83,49 +205,68 @@ impl PinDirectory {
         paths.filter(|path| Some(path.as_path()) != own).collect()
     }
 
-    /// Everything that is pinned here.
-    pub(crate) fn entries(&self) -> Result<Vec<PathBuf>, LoadError> {
-        let entries = fs::read_dir(&self.path).and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<io::Result<Vec<_>>>()
-        });
-        entries.map_err(|source| file_error(&self.path, source))
+    /// Gives it another name, all at once.
+    pub(crate) fn rename(&self, to: &Self) -> Result<(), LoadError> {
+        fs::rename(&self.path, &to.path).map_err(|source| file_error(&self.path, source))
     }
 
-    /// Takes the directory away, which must be empty, and those above it that then are.
-    pub(crate) fn remove(self) -> Result<(), LoadError> {
-        fs::remove_dir(&self.path).map_err(|source| file_error(&self.path, source))?;
-        for above in self.path.ancestors().skip(1).take(2) {
-            // Not empty: another group, or another version.
-            if fs::remove_dir(above).is_err() {
-                break;
-            }
+    /// Remembers whom this layout takes over from.
+    pub(crate) fn set_predecessor(&self, other: &Self) -> Result<(), LoadError> {
+        let path = self.path.join(PREDECESSOR);
+        symlink(other.name(), &path).map_err(|source| file_error(&path, source))
+    }
+
+    /// The name of the layout that this one has not finished to take over from.
+    pub(crate) fn predecessor(&self) -> Option<String> {
+        let target = fs::read_link(self.path.join(PREDECESSOR)).ok()?;
+        Some(name(&target))
+    }
+
+    /// It has taken over.
+    pub(crate) fn forget_predecessor(&self) -> Result<(), LoadError> {
+        let path = self.path.join(PREDECESSOR);
+        fs::remove_file(&path).map_err(|source| file_error(&path, source))
+    }
+
+    /// Takes it away with all that is pinned here, if it is there. Links first: a program without
+    /// maps does not exist, but one without pins would go on.
+    pub(crate) fn remove_all(&self) -> Result<(), LoadError> {
+        if !self.exists() {
+            return Ok(());
         }
-        Ok(())
-    }
-}
-
-impl Drop for PinDirectory {
-    fn drop(&mut self) {
-        // Closing would do, but for a child that has been forked and not yet become another
-        // program: it has the descriptor, and the lock with it, a moment longer.
-        let _ = self.lock.unlock();
+        let mut found = entries(&self.path)?;
+        found.sort_by_key(|path| !is_link(path));
+        for path in found {
+            fs::remove_file(&path).map_err(|source| file_error(&path, source))?;
+        }
+        fs::remove_dir(&self.path).map_err(|source| file_error(&self.path, source))
     }
 }
 
 /// Whether a pin is that of a link.
 pub(crate) fn is_link(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(LINK_PREFIX))
+    name(path).starts_with(LINK_PREFIX)
 }
 
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let entries = fs::read_dir(path).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    entries.map_err(|source| file_error(path, source))
+}
+
+const WEIR: &str = "weir";
+
 /// Where the pins of a group are.
-pub(crate) fn path(bpffs: &Path, group: &str) -> PathBuf {
-    bpffs
-        .join("weir")
-        .join(pin_name(group))
-        .join(format!("v{LAYOUT_VERSION}"))
+fn path(bpffs: &Path, group: &str) -> PathBuf {
+    bpffs.join(WEIR).join(pin_name(group))
 }
 
 /// bpffs reserves names with a dot, which VLAN interfaces have. No interface name has a tilde as a

@@ -15,6 +15,8 @@ use std::{
 use weir_abi::Plain;
 
 // Commands: `enum bpf_cmd` of linux/bpf.h.
+const BPF_MAP_LOOKUP_ELEM: c_long = 1;
+const BPF_MAP_UPDATE_ELEM: c_long = 2;
 const BPF_OBJ_PIN: c_long = 6;
 const BPF_OBJ_GET: c_long = 7;
 const BPF_PROG_TEST_RUN: c_long = 10;
@@ -65,6 +67,48 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         flags: 0,
     };
     bpf(BPF_OBJ_PIN, &attributes).map(drop)
+}
+
+#[repr(C)]
+struct ElementAttributes {
+    map: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl ElementAttributes {
+    fn new(map: BorrowedFd<'_>, key: &u32, value: u64) -> Self {
+        Self {
+            map: raw(map),
+            reserved: 0,
+            key: std::ptr::from_ref(key) as u64,
+            value,
+            flags: 0,
+        }
+    }
+}
+
+/// Reads the value of a key.
+///
+/// # Safety
+///
+/// The map's keys are four bytes, and `value` has room for one of its values; of a map that has
+/// one for each CPU, for all of them, each rounded up to eight bytes.
+pub(crate) unsafe fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u64]) -> io::Result<()> {
+    let attributes = ElementAttributes::new(map, &key, value.as_mut_ptr() as u64);
+    bpf(BPF_MAP_LOOKUP_ELEM, &attributes).map(drop)
+}
+
+/// Sets the value of a key.
+///
+/// # Safety
+///
+/// As of [`lookup`].
+pub(crate) unsafe fn update(map: BorrowedFd<'_>, key: u32, value: &[u64]) -> io::Result<()> {
+    let attributes = ElementAttributes::new(map, &key, value.as_ptr() as u64);
+    bpf(BPF_MAP_UPDATE_ELEM, &attributes).map(drop)
 }
 
 /// Makes a map unchangeable from user space for as long as it exists.

@@ -1,6 +1,9 @@
 //! The operator's service. What only the leader knows is asked of the leader.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, transport::Endpoint};
@@ -42,13 +45,18 @@ impl AdminService {
         question: impl FnOnce(oneshot::Sender<Answer<T>>) -> Question,
     ) -> Result<Answer<T>, Status> {
         let (answer, answered) = oneshot::channel();
-        let stopping = |_| Status::unavailable("this node is shutting down");
-        self.asker
-            .send(question(answer))
-            .await
-            .map_err(|_| stopping(()))?;
-        answered.await.map_err(|_| stopping(()))
+        self.send(question(answer)).await?;
+        answered.await.map_err(|_| stopping())
     }
+
+    async fn send(&self, question: Question) -> Result<(), Status> {
+        let sent = self.asker.send(question).await;
+        sent.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("this node is shutting down")
 }
 
 type Leader = AdminClient<tonic::transport::Channel>;
@@ -146,13 +154,28 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::LimitsRequest>,
     ) -> Result<Response<v1::LimitsReply>, Status> {
+        let top = request.get_ref().top.try_into().unwrap_or(usize::MAX);
         answer!(
             self,
             request,
-            Question::Limits,
+            |answer| Question::Limits { top, answer },
             limits,
-            v1::LimitsRequest {}
+            // Of sources each node tells what it sees itself.
+            v1::LimitsRequest { top: 0 }
         )
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainReply>, Status> {
+        let text = &request.get_ref().address;
+        let address = text.parse().map_err(|_| {
+            Status::invalid_argument(format!("{text:?} is not an IPv4 or IPv6 address"))
+        })?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Question::Explain(address, answer)).await?;
+        Ok(Response::new(answered.await.map_err(|_| stopping())?))
     }
 
     async fn nodes(
@@ -169,12 +192,43 @@ trait SeenFrom {
 }
 
 impl SeenFrom for v1::StatusReply {
-    fn seen_from(self, own: Self) -> Self {
+    /// What this node lets pass it knows better than a leader that it may not reach.
+    fn seen_from(mut self, own: Self) -> Self {
+        let failing = own
+            .limits
+            .iter()
+            .filter(|limit| limit.nodes_failing_open > 0);
+        let failing: HashSet<&str> = failing.map(|limit| limit.name.as_str()).collect();
+        for limit in &mut self.limits {
+            if failing.contains(limit.name.as_str()) {
+                limit.promise_kept = false;
+                limit.nodes_failing_open = limit.nodes_failing_open.max(1);
+            }
+        }
         Self {
             node: own.node,
             zookeeper: own.zookeeper,
             policy_version: own.policy_version,
             daemon_version: own.daemon_version,
+            ..self
+        }
+    }
+}
+
+impl SeenFrom for v1::LimitsReply {
+    /// A leader adds up limits, and sees its own sources.
+    fn seen_from(mut self, own: Self) -> Self {
+        let rows = own.limits.into_iter().map(|row| (row.name.clone(), row));
+        let mut rows: HashMap<String, v1::LimitRow> = rows.collect();
+        for row in &mut self.limits {
+            if let Some(own) = rows.remove(&row.name) {
+                row.top = own.top;
+                row.top_seconds = own.top_seconds;
+                row.top_left_out = own.top_left_out;
+            }
+        }
+        Self {
+            node: own.node,
             ..self
         }
     }
@@ -189,4 +243,48 @@ macro_rules! all_of_it {
         })*
     };
 }
-all_of_it!(v1::ApplyReply, v1::LimitsReply, v1::NodesReply);
+all_of_it!(v1::ApplyReply, v1::NodesReply);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_the_leaders_and_sources_this_nodes() {
+        let source = |text: &str| v1::HeavySource {
+            source: text.to_owned(),
+            ..v1::HeavySource::default()
+        };
+        let reply = |name: &str, offered, top| v1::LimitsReply {
+            limits: vec![v1::LimitRow {
+                name: name.to_owned(),
+                offered,
+                top: vec![source(top)],
+                top_seconds: offered,
+                ..v1::LimitRow::default()
+            }],
+            node: None,
+        };
+        let seen = reply("a", 300.0, "192.0.2.1/32").seen_from(reply("a", 20.0, "192.0.2.9/32"));
+        assert_eq!(seen.limits[0].offered, 300.0);
+        assert_eq!(seen.limits[0].top, [source("192.0.2.9/32")]);
+        assert_eq!(seen.limits[0].top_seconds, 20.0);
+    }
+
+    #[test]
+    fn what_fails_open_here_is_a_broken_promise_whatever_the_leader_says() {
+        let reply = |nodes_failing_open| v1::StatusReply {
+            limits: vec![v1::LimitStatus {
+                name: "a".to_owned(),
+                promise_kept: nodes_failing_open == 0,
+                nodes_failing_open,
+                ..v1::LimitStatus::default()
+            }],
+            ..v1::StatusReply::default()
+        };
+        let seen = reply(0).seen_from(reply(1)).limits.remove(0);
+        assert_eq!((seen.promise_kept, seen.nodes_failing_open), (false, 1));
+        assert!(reply(0).seen_from(reply(0)).limits[0].promise_kept);
+        assert!(!reply(2).seen_from(reply(0)).limits[0].promise_kept);
+    }
+}

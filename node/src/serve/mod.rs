@@ -4,6 +4,8 @@ pub mod admin;
 pub mod http;
 pub mod sockets;
 
+use std::net::IpAddr;
+
 use tokio::sync::{mpsc, oneshot};
 use weir_proto::admin::v1;
 
@@ -17,8 +19,15 @@ pub enum Question {
     Apply(v1::ApplyRequest, oneshot::Sender<Answer<v1::ApplyReply>>),
     /// The fleet at a glance.
     Status(oneshot::Sender<Answer<v1::StatusReply>>),
-    /// Every limit.
-    Limits(oneshot::Sender<Answer<v1::LimitsReply>>),
+    /// Every limit, each with its heaviest sources.
+    Limits {
+        /// At most so many; 0 for none.
+        top: usize,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Answer<v1::LimitsReply>>,
+    },
+    /// Why a source is, or is not, being dropped here.
+    Explain(IpAddr, oneshot::Sender<v1::ExplainReply>),
     /// Every node.
     Nodes(oneshot::Sender<Answer<v1::NodesReply>>),
     /// Everything, for Prometheus.

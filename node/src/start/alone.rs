@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::warn;
 use weir_coord_core::timing::Timing;
-use weir_model::{NodeId, PolicyVersion};
+use weir_model::{NodeId, PolicyVersion, file};
 use weir_proto::admin::v1;
 
 use super::{
@@ -71,6 +71,7 @@ pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
     user.acting(|| memory.set_policy(FIRST_VERSION, &how.document))?;
     let socket = sockets::unix(&how.admin_socket, &user)?;
     let unlink = sockets::Unlink::on_drop(&how.admin_socket);
+    let policy = file::parse(&how.document).ok();
     let options = LoadOptions {
         // Not the group of a daemon: its limits and grants are not to be tried with.
         group: format!("{ALONE}{}", how.interface),
@@ -79,7 +80,8 @@ pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
         mode: attach_mode(how.mode),
         management: management(&config::default_management(&[])),
         clock: Clock::Boot,
-        sizes: sizes(how.sizes, Some(&how.document)),
+        sizes: sizes(how.sizes, policy.as_ref()),
+        policy: policy.map(|policy| (policy, FIRST_VERSION)),
     };
     warn!(
         "SSH, BGP and BFD ports pass from any source: whoever forges one bypasses every limit; a \
@@ -163,7 +165,11 @@ async fn print(asker: Asker, json: bool) {
     loop {
         periods.tick().await;
         let (answer, answered) = oneshot::channel();
-        if asker.send(Question::Limits(answer)).await.is_err() {
+        if asker
+            .send(Question::Limits { top: 0, answer })
+            .await
+            .is_err()
+        {
             return;
         }
         let Ok(Answer::Here(reply)) = answered.await else {

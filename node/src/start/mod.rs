@@ -19,7 +19,7 @@ use weir_coord::{
     zookeeper,
 };
 use weir_coord_core::{record::LiveRecord, timing::Timing};
-use weir_model::file;
+use weir_model::{Policy, PolicyVersion, file};
 
 pub use alone::{Alone, alone};
 use prepared::Prepared;
@@ -76,7 +76,11 @@ pub fn detach(config: &NodeConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn load_options(config: &NodeConfig, remembered: Option<&str>) -> LoadOptions {
+/// `remembered`: the policy that was in force when the host last ran.
+fn load_options(config: &NodeConfig, remembered: Option<(PolicyVersion, String)>) -> LoadOptions {
+    // One that is not understood any more is reported when the daemon adopts it.
+    let policy =
+        remembered.and_then(|(version, document)| Some((file::parse(&document).ok()?, version)));
     LoadOptions {
         interfaces: config.interfaces.clone(),
         group: LoadOptions::group_of(&config.interfaces),
@@ -84,14 +88,14 @@ fn load_options(config: &NodeConfig, remembered: Option<&str>) -> LoadOptions {
         mode: attach_mode(config.xdp.mode),
         management: management(&config.management),
         clock: Clock::Boot,
-        sizes: sizes(config.xdp.sizes, remembered),
+        sizes: sizes(config.xdp.sizes, policy.as_ref().map(|(policy, _)| policy)),
+        policy,
     }
 }
 
-/// What is configured, with room for this limits document and another as large while one takes over
-/// from the other.
-fn sizes(configured: Sizes, document: Option<&str>) -> Sizes {
-    let policy = document.and_then(|document| file::parse(document).ok());
+/// What is configured, with room for this policy and another as large while one takes over from the
+/// other.
+fn sizes(configured: Sizes, policy: Option<&Policy>) -> Sizes {
     let limits = policy.map_or(0, |policy| policy.limits.len());
     let needed = u32::try_from(2 * limits).unwrap_or(u32::MAX);
     Sizes {

@@ -36,8 +36,7 @@ impl Prepared {
         let ensemble = ensemble_settings(config)?;
         let sockets = Sockets::bind(config, user)?;
         let unlink = sockets::Unlink::on_drop(&config.admin_socket);
-        let remembered = memory.policy().map(|(_, document)| document);
-        let dataplane = dataplane::load(&load_options(config, remembered.as_deref()))?;
+        let dataplane = dataplane::load(&load_options(config, memory.policy()))?;
         Ok(Self {
             memory,
             ensemble,

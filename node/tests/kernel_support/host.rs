@@ -8,14 +8,18 @@ use std::{
 };
 
 use weir_abi::{
-    Cost, Event, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, Operation,
-    PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
+    Cost, Event, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, OnExpiry,
+    Operation, PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
 };
 use weir_limiter::{
     Address, Environment, Family, Frame, KeyTable, LimitRef, SharedMemory, Work, decide,
     multiplier, sweep,
 };
-use weir_model::{Policy, policy, prefix::Prefix};
+use weir_model::{
+    Policy,
+    policy::{self, Fragments, Unparsed},
+    prefix::Prefix,
+};
 use weir_node::dataplane::{GrantRequest, InstallOutcome};
 
 pub struct HostKernel {
@@ -28,6 +32,9 @@ pub struct HostKernel {
     record: PolicyRecord,
     services: RefCell<Vec<&'static Service>>,
     keys: Keys,
+    /// One event for about so many packets of limits; 0 for none.
+    pub sampling: u32,
+    pub events: RefCell<Vec<Event>>,
     work: RefCell<Work>,
 }
 
@@ -69,6 +76,11 @@ impl HostKernel {
             .map(|_| UnsafeCell::default())
             .collect();
         let counters = vec![LimitCounters::default(); policy.limits.len()];
+        let record = PolicyRecord {
+            services: [PolicyRecord::SEARCH; 2],
+            unparsed_passes: u32::from(policy.fleet.unparsed == Unparsed::Pass),
+            ..PolicyRecord::default()
+        };
         let host = Self {
             now,
             policy,
@@ -76,12 +88,11 @@ impl HostKernel {
             slots,
             counters: counters.into(),
             totals: RefCell::default(),
-            record: PolicyRecord {
-                services: [PolicyRecord::SEARCH; 2],
-                ..PolicyRecord::default()
-            },
+            record,
             services: RefCell::default(),
             keys: Keys::new(now),
+            sampling: 0,
+            events: RefCell::default(),
             work: RefCell::default(),
         };
         for slot in 0..host.policy.limits.len() {
@@ -92,7 +103,11 @@ impl HostKernel {
     }
 
     pub fn decide(&self, frame: &[u8]) -> bool {
-        decide(self, &Bytes(frame)).passes()
+        self.reason(frame).passes()
+    }
+
+    pub fn reason(&self, frame: &[u8]) -> Reason {
+        decide(self, &Bytes(frame))
     }
 
     pub fn install(&self, grant: &GrantRequest) -> InstallOutcome {
@@ -144,10 +159,12 @@ impl HostKernel {
         let host = host_prefix(destination);
         let applies = |to: &[Prefix]| to.is_empty() || to.iter().any(|one| one.contains(host));
         let limits = self.policy.limits.iter().enumerate();
-        limits
+        let mut found: Vec<_> = limits
             .filter(|(_, limit)| applies(&limit.matches.to))
-            .map(|(index, _)| index as u32)
-            .collect()
+            .collect();
+        // Keyed limits are asked first.
+        found.sort_by_key(|(_, limit)| limit.per.is_none());
+        found.iter().map(|(index, _)| *index as u32).collect()
     }
 }
 
@@ -174,7 +191,16 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
         fraction_bits: limit.scale.fraction_bits,
         shadow: u8::from(limit.mode == policy::Mode::Shadow),
         port_ranges: limit.matches.ports.len() as u8,
-        ..Rule::default()
+        overhead_bytes: limit.overhead_bytes,
+        quic: u8::from(limit.quic),
+        fragments_only: u8::from(limit.matches.fragments == Fragments::Only),
+        tcp_flags: [limit.matches.tcp_flags.mask, limit.matches.tcp_flags.value],
+        on_expiry: match limit.on_expiry {
+            policy::OnExpiry::Floor => OnExpiry::Floor,
+            policy::OnExpiry::Closed => OnExpiry::Closed,
+            policy::OnExpiry::Open => OnExpiry::Open,
+        } as u8,
+        ..key(index, limit)
     };
     for (place, range) in rule.ports.iter_mut().zip(&limit.matches.ports) {
         *place = PortRange {
@@ -183,6 +209,41 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
         };
     }
     rule
+}
+
+/// What a keyed limit says of its keys. Nanoseconds of a token have 43 bits, rounded up; what a
+/// key may be ahead is what its burst costs, and pays for a frame of the largest size.
+fn key(index: usize, limit: &policy::Limit) -> Rule {
+    let (Some(key), Some(amount)) = (limit.per, limit.key_amount()) else {
+        return Rule::default();
+    };
+    let token = 1_000_000_000_u128 << limit.scale.fraction_bits;
+    let rate = u128::from(amount.rate.0);
+    let bits = u128::BITS - token.div_ceil(rate).leading_zeros();
+    let shift = 43_u32.saturating_sub(bits).min(32);
+    let interval = (token << shift).div_ceil(rate);
+    let cost = |tokens: u128| (tokens * interval).div_ceil(1 << shift);
+    let burst = u128::from(amount.burst.0 >> limit.scale.fraction_bits);
+    let burst = match limit.cost {
+        policy::Cost::Packets | policy::Cost::Connections => burst * cost(1),
+        policy::Cost::Bits => cost(burst),
+    };
+    let largest = u128::from(limit.smallest_burst.0 >> limit.scale.fraction_bits);
+    let largest = cost(largest);
+    let mask6 = !0_u128 << (128 - u32::from(key.source_v6));
+    let mask6 = mask6.to_be_bytes();
+    let word = |at: usize| u32::from_ne_bytes(mask6[at..at + 4].try_into().unwrap());
+    Rule {
+        keyed: 1,
+        key_shift: shift as u8,
+        key_interval: interval as u64,
+        key_burst_ns: burst.max(largest).min(u128::from(KeyLine::MAX_DEBT_NS)) as u64,
+        // The kernel's are a secret; any other will do that tells the limits apart.
+        key_seed: (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        key_mask4: (!0_u32 << (32 - u32::from(key.source_v4))).to_be(),
+        key_mask6: [word(0), word(4), word(8), word(12)],
+        ..Rule::default()
+    }
 }
 
 fn address(address: &Address) -> IpAddr {
@@ -220,10 +281,11 @@ impl Environment for HostKernel {
     }
 
     fn sampling(&self) -> u32 {
-        0
+        self.sampling
     }
 
-    fn emit(&self, _: &Event) -> bool {
+    fn emit(&self, event: &Event) -> bool {
+        self.events.borrow_mut().push(*event);
         true
     }
 

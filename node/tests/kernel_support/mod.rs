@@ -6,9 +6,10 @@
 
 pub mod frames;
 pub mod host;
+pub mod upgrade;
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::PathBuf,
     process::Command,
@@ -16,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use weir_model::{
     Amount, Cost, Limit, LimitId, Policy, Revision, Scale, Units, UnitsPerSecond,
     policy::{Match, Mode, OnExpiry, PortRange, Promise, Protocol},
@@ -76,6 +78,7 @@ impl TestHost {
             management: Vec::new(),
             clock: Clock::Boot,
             sizes: Sizes::default(),
+            policy: None,
         }
     }
 
@@ -225,6 +228,30 @@ impl Wire {
         };
         frame.truncate(usize::try_from(received).ok()?);
         Some(frame)
+    }
+
+    /// From now on frames come with the time at which they left the program behind the interface.
+    pub fn enable_timestamps(&self) {
+        let enabled = setsockopt(&self.socket, sockopt::ReceiveTimestampns, &true);
+        enabled.unwrap();
+    }
+
+    /// As [`Self::receive`], with nanoseconds of the wall clock.
+    pub fn receive_timed(&self) -> Option<(Vec<u8>, u64)> {
+        let mut frame = vec![0; 2_048];
+        let mut control = nix::cmsg_space!(libc::timespec);
+        let mut parts = [IoSliceMut::new(&mut frame)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let fd = self.socket.as_raw_fd();
+        let message = recvmsg::<()>(fd, &mut parts, Some(&mut control), flags).ok()?;
+        let time = message.cmsgs().unwrap().find_map(|part| match part {
+            ControlMessageOwned::ScmTimestampns(time) => Some(time),
+            _ => None,
+        })?;
+        let bytes = message.bytes;
+        frame.truncate(bytes);
+        let nanos = time.tv_sec() * 1_000_000_000 + time.tv_nsec();
+        Some((frame, nanos.cast_unsigned()))
     }
 
     /// How many frames there are by now.

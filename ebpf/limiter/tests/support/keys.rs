@@ -127,17 +127,26 @@ fn address(key: usize) -> [u8; 4] {
     (0x0a00_0000 + key as u32).to_be_bytes()
 }
 
-/// The keys that have the lines and the tag of another: the hash, written down a second time.
+/// What places a key, written down a second time: the hash of an IPv4 source.
+fn hash(seed: u64, source: [u8; 4]) -> u64 {
+    let mut hash = seed ^ u64::from(u32::from_ne_bytes(source));
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ hash >> 31
+}
+
+/// The bits that a source's tag is made of.
+pub fn tag_bits(seed: u64, source: [u8; 4]) -> u32 {
+    (hash(seed, source) >> (u64::BITS - KeyLine::TAG_BITS)) as u32
+}
+
+/// The keys that have the lines and the tag of another.
 pub fn colliding(keys: usize, slots: usize, seed: u64) -> BTreeSet<usize> {
     let mut places: BTreeMap<(u32, u32, u32), Vec<usize>> = BTreeMap::new();
+    let mask = (slots / KeyLine::SLOTS) as u32 - 1;
     for key in 0..keys {
-        let mut hash = seed ^ u64::from(u32::from_ne_bytes(address(key)));
-        hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^= hash >> 31;
-        let mask = (slots / KeyLine::SLOTS) as u32 - 1;
-        let tag = ((hash >> 49) as u32).max(1);
-        let first = hash as u32 & mask;
+        let tag = tag_bits(seed, address(key)).max(1);
+        let first = hash(seed, address(key)) as u32 & mask;
         let second = first ^ ((tag.wrapping_mul(0x9e37_79b1) | 1) & mask);
         let place = (first.min(second), first.max(second), tag);
         places.entry(place).or_default().push(key);

@@ -1,0 +1,218 @@
+//! `weir explain`.
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use weir_proto::admin::v1;
+
+use super::{ask, print_json};
+use crate::{
+    cli::{self, Cli},
+    client::ClientError,
+    number::{about, for_each, short, span},
+    table::{Align, Cell, Table, Tone, output_has_colour},
+    view::{Dropped, Explained, ExplainedLimit},
+};
+
+/// Prints what a node knows of a source.
+pub(super) fn run(cli: &Cli, arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
+    let address = arguments.source.to_string();
+    let reply = ask(cli, async |mut client| {
+        let reply = client.explain(v1::ExplainRequest { address }).await;
+        Ok(reply.map_err(ClientError::from)?.into_inner())
+    })?;
+    let explained = Explained::from(reply);
+    if cli.json {
+        print_json(&explained)?;
+    } else {
+        print!("{}", page(&explained, output_has_colour()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(explained: &Explained, has_colour: bool) -> String {
+    let mut page = String::new();
+    for line in verdict(explained) {
+        let _ = writeln!(page, "{line}");
+    }
+    if !explained.limits.is_empty() {
+        let _ = write!(page, "\n{}", limits(&explained.limits, has_colour));
+    }
+    let exempt: Vec<_> = explained
+        .limits
+        .iter()
+        .filter_map(|limit| Some((&limit.name, limit.exempt.as_ref()?)))
+        .collect();
+    if !exempt.is_empty() {
+        page += "\n";
+    }
+    for (name, why) in exempt {
+        let _ = writeln!(page, "{name} never applies to it: {why}");
+    }
+    if !explained.drops.is_empty() {
+        let _ = write!(page, "\n{}", drops(&explained.drops, has_colour));
+    }
+    page
+}
+
+/// First what is happening, then how that is known.
+fn verdict(explained: &Explained) -> Vec<String> {
+    let Explained { address, node, .. } = explained;
+    let node = &node.name;
+    if explained.limits.is_empty() {
+        return vec![format!("{address}: {node} enforces no limits")];
+    }
+    let culprits: Vec<String> = explained
+        .limits
+        .iter()
+        .filter(|limit| limit.dropped.is_some_and(|dropped| dropped > 0.0))
+        .map(culprit)
+        .collect();
+    let seen = |limit: &ExplainedLimit| limit.offered.unwrap_or(0.0) > limit.error.unwrap_or(0.0);
+    let first = if !culprits.is_empty() {
+        format!(
+            "{address} is being dropped at {node}: {}",
+            culprits.join(", ")
+        )
+    } else if !explained.drops.is_empty() {
+        format!("{address} was dropped at {node} before; not in the last seconds")
+    } else if explained.limits.iter().any(seen) {
+        format!("{address} passes at {node}: no drop of it was sampled")
+    } else {
+        format!("{address}: {node} sampled nothing of it that a limit applies to")
+    };
+    let sampled = match explained.sampled_one_in {
+        0 => String::from("no packets are looked at"),
+        1 => String::from("every packet is looked at"),
+        one_in => format!("about 1 packet in {one_in} is looked at"),
+    };
+    let second = format!(
+        "policy version {}; {sampled}; drops are remembered for {}",
+        explained.policy_version,
+        span(explained.drops_since_ms)
+    );
+    vec![first, second]
+}
+
+fn culprit(limit: &ExplainedLimit) -> String {
+    let [offered, dropped, error] =
+        [limit.offered, limit.dropped, limit.error].map(Option::unwrap_or_default);
+    format!(
+        "{} drops {} of {} {}/s",
+        limit.name,
+        about(dropped, (dropped + error).min(offered)),
+        about(offered - error, offered),
+        limit.unit
+    )
+}
+
+fn limits(limits: &[ExplainedLimit], has_colour: bool) -> Table {
+    let columns = [
+        ("LIMIT", Align::Left),
+        ("MODE", Align::Left),
+        ("COUNTED AS", Align::Left),
+        ("MAY SEND", Align::Right),
+        ("BURST", Align::Right),
+        ("UNSPENT", Align::Right),
+        ("LEASE LEFT", Align::Right),
+        ("OFFERED", Align::Right),
+        ("DROPPED", Align::Right),
+        ("UNIT", Align::Left),
+    ];
+    let mut table = Table::new(&columns, has_colour);
+    for limit in limits.iter().filter(|limit| limit.applies) {
+        let is_keyed = limit.per.is_some();
+        table.row([
+            limit.name.clone().into(),
+            limit.mode.into(),
+            if is_keyed {
+                limit.source.clone().into()
+            } else {
+                Cell::new("all together", Tone::Quiet)
+            },
+            for_each(limit.rate, is_keyed).into(),
+            for_each(limit.burst, is_keyed).into(),
+            limit
+                .unspent
+                .map_or_else(none, |unspent| short(unspent).into()),
+            lease(limit),
+            traffic(limit, |offered, _, error| (offered - error, offered)),
+            traffic(limit, |offered, dropped, error| {
+                (dropped, (dropped + error).min(offered))
+            }),
+            format!("{}/s", limit.unit).into(),
+        ]);
+    }
+    table
+}
+
+fn none() -> Cell {
+    Cell::new("-", Tone::Quiet)
+}
+
+fn lease(limit: &ExplainedLimit) -> Cell {
+    match (limit.expired, limit.lease_left_ms) {
+        (Some("open"), _) => Cell::new("over: OPEN", Tone::Bad),
+        (Some(expired), _) => Cell::new(format!("over: {expired}"), Tone::Bad),
+        (None, Some(left)) => span(left).into(),
+        (None, None) => none(),
+    }
+}
+
+fn traffic(limit: &ExplainedLimit, of: impl Fn(f64, f64, f64) -> (f64, f64)) -> Cell {
+    match (limit.offered, limit.dropped, limit.error) {
+        (Some(offered), Some(dropped), Some(error)) => {
+            let (least, most) = of(offered, dropped, error);
+            about(least, most).into()
+        }
+        _ => Cell::new("not followed", Tone::Quiet),
+    }
+}
+
+fn drops(drops: &[Dropped], has_colour: bool) -> Table {
+    let columns = [
+        ("DROPPED", Align::Left),
+        ("BY", Align::Left),
+        ("REASON", Align::Left),
+        ("OVER BY", Align::Right),
+        ("PASSES IN", Align::Right),
+        ("FROM", Align::Left),
+        ("TO", Align::Left),
+    ];
+    let mut table = Table::new(&columns, has_colour);
+    for dropped in drops {
+        table.row([
+            format!("{} ago", span(dropped.ago_ms)).into(),
+            match dropped.limit.as_str() {
+                "" => Cell::new("(no longer in force)", Tone::Quiet),
+                name => name.into(),
+            },
+            dropped.reason.as_str().into(),
+            if dropped.over > 0.0 {
+                format!("{} {}", short(dropped.over), dropped.unit).into()
+            } else {
+                none()
+            },
+            dropped
+                .passes_in_ms
+                .map_or_else(none, |ms| format!("{} ms", short(ms)).into()),
+            dropped.source.as_str().into(),
+            destination(dropped).into(),
+        ]);
+    }
+    table
+}
+
+fn destination(dropped: &Dropped) -> String {
+    let Dropped {
+        destination, port, ..
+    } = dropped;
+    let is_v6 = destination.contains(':');
+    match (dropped.protocol, is_v6) {
+        (6, false) => format!("{destination}:{port} tcp"),
+        (6, true) => format!("[{destination}]:{port} tcp"),
+        (17, false) => format!("{destination}:{port} udp"),
+        (17, true) => format!("[{destination}]:{port} udp"),
+        (1 | 58, _) => format!("{destination} icmp"),
+        (protocol, _) => format!("{destination} protocol {protocol}"),
+    }
+}

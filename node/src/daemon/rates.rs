@@ -1,0 +1,215 @@
+//! This host's own rates of every limit, read a little with each tick.
+//!
+//! To read all counters of a policy of 65,536 limits takes longer than a tick. So those that the
+//! protocol is about are read each tick, and of the others so many, each at most once a second;
+//! with more than ten times as many, less often.
+
+use std::{collections::BTreeMap, ops::Range, time::Duration};
+
+use weir_coord_core::demand::{Meter, Rates};
+use weir_model::{LimitId, Nanos, Policy, message::LimitReport};
+
+use super::observation::Recurring;
+use crate::dataplane::{DataplaneError, LimitCount};
+
+/// Limits without a lease whose counters are read in one tick, at most: some milliseconds.
+const LIMITS_PER_TICK: usize = 1_024;
+/// The pause from the beginning of one round through them to the next.
+const ROUND: Duration = Duration::from_secs(1);
+/// After so many rounds without traffic, a limit is not reported any more. Reports may be lost, and
+/// whoever missed the last would believe in the rate before it for ever.
+const QUIET_ROUNDS: u8 = 8;
+
+/// The rates, and whose turn it is.
+#[derive(Debug)]
+pub(super) struct OwnRates {
+    leased: Vec<LimitId>,
+    others: Vec<LimitId>,
+    turn: Turn,
+    meters: BTreeMap<LimitId, Own>,
+    reading_fails: Recurring,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    meter: Meter,
+    quiet_rounds: u8,
+}
+
+impl OwnRates {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self {
+            leased: Vec::new(),
+            others: Vec::new(),
+            turn: Turn::default(),
+            meters: BTreeMap::new(),
+            reading_fails: Recurring::new("counters could not be read"),
+        }
+    }
+
+    /// Another policy is in force.
+    pub(super) fn set_policy(&mut self, policy: &Policy) {
+        let (leased, others) = policy.limits.iter().partition(|limit| limit.is_leased());
+        let ids = |limits: Vec<&weir_model::Limit>| limits.iter().map(|limit| limit.id).collect();
+        self.leased = ids(leased);
+        self.others = ids(others);
+        self.turn = Turn::default();
+        self.meters
+            .retain(|limit, _| policy.limit(*limit).is_some());
+    }
+
+    /// The rates between the two latest readings.
+    pub(super) fn of(&self, limit: LimitId) -> Rates {
+        let own = self.meters.get(&limit);
+        own.map(|own| own.meter.rates()).unwrap_or_default()
+    }
+
+    /// Reads what is to be read in this tick, and returns what is to be reported: all limits with a
+    /// lease, and those of the others whose turn it is and that have traffic.
+    pub(super) fn read(
+        &mut self,
+        policy: &Policy,
+        now: Nanos,
+        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+    ) -> Vec<LimitReport> {
+        let turn = self.turn.next(self.others.len(), now);
+        let others = self.others[turn].iter().map(|limit| (*limit, false));
+        let leased = self.leased.iter().map(|limit| (*limit, true));
+        let mut reports = Vec::with_capacity(self.leased.len());
+        for (id, is_leased) in leased.chain(others) {
+            let counted = self.reading_fails.note(count(id)).flatten();
+            let (Some(counted), Some(limit)) = (counted, policy.limit(id)) else {
+                continue;
+            };
+            let report = LimitReport {
+                limit: id,
+                offered: counted.offered_tokens(),
+                admitted: counted.admitted_tokens(),
+                dropped: counted.dropped_tokens(),
+                ..LimitReport::default()
+            };
+            let own = self.meters.entry(id).or_default();
+            own.meter.observe(now, &report, limit.scale);
+            own.quiet_rounds = if own.meter.rates() == Rates::default() {
+                own.quiet_rounds.saturating_add(1)
+            } else {
+                0
+            };
+            if is_leased || own.quiet_rounds <= QUIET_ROUNDS {
+                reports.push(report);
+            }
+        }
+        reports
+    }
+}
+
+/// A round through a list, a part of it with each tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    next: usize,
+    began: Option<Nanos>,
+}
+
+impl Turn {
+    /// What is to be read now, of so many.
+    fn next(&mut self, length: usize, now: Nanos) -> Range<usize> {
+        let is_new = self.next >= length;
+        if is_new && self.began.is_some_and(|began| now - began < ROUND) {
+            return 0..0;
+        }
+        if is_new || self.began.is_none() {
+            self.began = Some(now);
+            self.next = 0;
+        }
+        let from = self.next;
+        self.next = length.min(from + LIMITS_PER_TICK);
+        from..self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use weir_abi::LimitCounters;
+
+    use super::*;
+
+    const TICK: u64 = 100_000_000;
+
+    fn counted(limit: LimitId, packets: u64) -> LimitCount {
+        let mut counters = LimitCounters::default();
+        counters.passed.tokens = packets;
+        LimitCount { limit, counters }
+    }
+
+    #[test]
+    fn a_round_takes_a_second_or_as_many_ticks_as_it_needs() {
+        let mut turn = Turn::default();
+        let turns: Vec<_> = (0..12)
+            .map(|tick| turn.next(1_500, Nanos(tick * TICK)))
+            .collect();
+        assert_eq!(turns[..2], [0..1_024, 1_024..1_500]);
+        assert!(turns[2..10].iter().all(Range::is_empty), "{turns:?}");
+        assert_eq!(turns[10..], [0..1_024, 1_024..1_500]);
+
+        let mut turn = Turn::default();
+        let read: usize = (0..64)
+            .map(|tick| turn.next(65_536, Nanos(tick * TICK)).len())
+            .sum();
+        assert_eq!(read, 65_536);
+        assert_eq!(turn.next(65_536, Nanos(64 * TICK)), 0..1_024, "and anew");
+        assert_eq!(Turn::default().next(0, Nanos(0)), 0..0);
+    }
+
+    const DOCUMENT: &str = "version = 1\n\
+        [[limit]]\nname = \"leased\"\nrate = \"100 packets/s\"\n\
+        [[limit]]\nname = \"local\"\nrate = \"100 packets/s\"\npromise = \"local\"\n";
+
+    #[test]
+    fn leased_limits_are_read_each_tick_and_others_once_a_second() {
+        let policy = weir_model::file::parse(DOCUMENT).unwrap();
+        let mut rates = OwnRates::new();
+        rates.set_policy(&policy);
+        let reads = RefCell::new(BTreeMap::<LimitId, usize>::new());
+        for tick in 0..30 {
+            rates.read(&policy, Nanos(tick * TICK), |limit| {
+                *reads.borrow_mut().entry(limit).or_default() += 1;
+                Ok(Some(counted(limit, tick * 100)))
+            });
+        }
+        let reads = reads.into_inner();
+        assert_eq!(reads[&LimitId::of("leased")], 30);
+        assert_eq!(reads[&LimitId::of("local")], 3);
+        for limit in &policy.limits {
+            let rate = rates.of(limit.id).offered;
+            let rate = limit.scale.tokens_per_second(rate);
+            assert!((rate - 1_000.0).abs() < 1.0, "{}: {rate}", limit.name);
+        }
+    }
+
+    #[test]
+    fn what_has_no_traffic_is_not_reported_for_ever() {
+        let policy = weir_model::file::parse(DOCUMENT).unwrap();
+        let mut rates = OwnRates::new();
+        rates.set_policy(&policy);
+        let local = LimitId::of("local");
+        let mut reported = Vec::new();
+        for second in 0..1_000_u64 {
+            // 50 packets in the first 20 s.
+            let packets = 50 * second.min(20);
+            let reports = rates.read(&policy, Nanos(second * 10 * TICK), |limit| {
+                Ok(Some(counted(limit, packets)))
+            });
+            assert_eq!(reports[0].limit, LimitId::of("leased"));
+            if reports.iter().any(|report| report.limit == local) {
+                reported.push(second);
+            }
+        }
+        assert!(reported.len() >= 20 + usize::from(QUIET_ROUNDS));
+        let last = *reported.last().unwrap();
+        assert!((20..900).contains(&last), "reported until {last} s");
+        assert_eq!(reported.len() as u64, last + 1, "without a gap");
+    }
+}
