@@ -193,7 +193,7 @@ impl Wire {
     /// veth delivers within the call or right after it.
     pub fn send(&self, frame: &[u8]) {
         while !self.try_send(frame) {
-            // The other end's ring is full: nothing was delivered.
+            // Nothing was delivered.
             std::thread::yield_now();
         }
     }
@@ -209,7 +209,9 @@ impl Wire {
             )
         };
         let error = io::Error::last_os_error();
-        let is_full = sent < 0 && error.raw_os_error() == Some(libc::ENOBUFS);
+        // Either queue may be the full one: the interface's, or the socket's own.
+        let full = [Some(libc::ENOBUFS), Some(libc::EAGAIN)];
+        let is_full = sent < 0 && full.contains(&error.raw_os_error());
         assert!(is_full || sent == frame.len() as isize, "{error}");
         !is_full
     }
