@@ -357,6 +357,13 @@ impl Enforcement {
         self.rates.of(limit)
     }
 
+    /// Whether all limits that are shared have a grant that lasts; `None` if none is shared.
+    pub fn has_grants(&self, now: Nanos) -> Option<bool> {
+        let mut held = self.follower.as_ref()?.held().peekable();
+        held.peek()?;
+        Some(held.all(|grant| now < grant.expires && grant.expires != Nanos::NEVER))
+    }
+
     fn strict_limits(&self) -> impl Iterator<Item = &Limit> {
         self.policy
             .iter()

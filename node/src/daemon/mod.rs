@@ -2,6 +2,7 @@
 //! operators' questions into calls of what it owns. Nothing here waits for a peer.
 
 mod apply;
+mod continuity;
 mod coordination;
 mod enforcement;
 mod explain;
@@ -40,6 +41,7 @@ use crate::{
     dataplane,
     serve::{Answer, Question},
 };
+use continuity::Continuity;
 use metrics::{Snapshot, TickTimes};
 use view::View;
 
@@ -55,6 +57,7 @@ pub struct Daemon {
     coordination: Coordination,
     attachments: Attachments,
     ticks: TickTimes,
+    continuity: Continuity,
 }
 
 /// What comes from outside.
@@ -87,12 +90,14 @@ impl Daemon {
         attachments: Attachments,
     ) -> Self {
         let ticks = TickTimes::default();
+        let continuity = Continuity::new(facts.tick);
         let mut daemon = Self {
             facts,
             enforcement,
             coordination,
             attachments,
             ticks,
+            continuity,
         };
         if matches!(daemon.coordination, Coordination::Embedded { .. }) {
             daemon.enforcement.set_member(true);
@@ -179,11 +184,15 @@ impl Daemon {
             self.coordination.send(report, now);
         }
         self.coordination.tick(now);
+        self.continuity.leased(self.enforcement.has_grants(now));
         self.enforcement.look_around();
         self.ticks.observe(start.elapsed());
     }
 
     fn receive(&mut self, message: ToNode) {
+        if let ToNode::Commit(commit) = &message {
+            self.continuity.committed(commit.position, dataplane::now());
+        }
         let coordination = &mut self.coordination;
         self.enforcement
             .receive(message, |reply| coordination.send(reply, dataplane::now()));
@@ -241,7 +250,11 @@ impl Daemon {
                 let _ = answer.send(());
             }
             Question::Metrics(answer) => {
-                let snapshot = Snapshot::take(&self.view(), &self.attachments, &self.ticks);
+                let snapshot = Snapshot::take(
+                    &self.view(),
+                    &self.attachments,
+                    (&self.ticks, self.continuity.counts()),
+                );
                 tokio::task::spawn_blocking(|| {
                     let _ = answer.send(snapshot.text());
                 });

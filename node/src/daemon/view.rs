@@ -30,6 +30,8 @@ pub struct Facts {
     pub address: String,
     /// The configured ZooKeeper servers; empty with the embedded coordinator.
     pub zookeeper_servers: String,
+    /// The period of report, reallocate, grant.
+    pub tick: Duration,
 }
 
 /// The daemon at one instant.

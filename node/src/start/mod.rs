@@ -198,6 +198,7 @@ fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
         name: config.node.name.clone(),
         address: address.to_owned(),
         zookeeper_servers: zookeeper_servers.to_owned(),
+        tick: config.timing.tick,
     }
 }
 
