@@ -37,7 +37,7 @@ pub struct Token {
 }
 
 /// From a node, each tick.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Report {
     /// Who reports.
     pub node: NodeId,
@@ -56,7 +56,7 @@ pub struct Report {
 }
 
 /// One limit in a [`Report`]. Counters are cumulative since the bucket was made, in whole tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LimitReport {
     /// Which limit.
     pub limit: LimitId,
@@ -74,7 +74,7 @@ pub struct LimitReport {
 
 /// From the leader: what this node is to hold. It may shrink at once; it grows, and its lease is
 /// renewed, with the [`Commit`] of the same position.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Propose {
     /// Where in the order.
     pub position: Position,
@@ -93,7 +93,7 @@ pub struct Propose {
 }
 
 /// One limit in a [`Propose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Which limit.
     pub limit: LimitId,
@@ -104,14 +104,14 @@ pub struct Row {
 }
 
 /// From the leader: the proposal at this position is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Commit {
     /// Which proposal.
     pub position: Position,
 }
 
 /// From a node: what became of a proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ack {
     /// Who.
     pub node: NodeId,
@@ -126,7 +126,7 @@ pub struct Ack {
 }
 
 /// From a new leader to a voter: refuse every older term, and say what the register holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prepare {
     /// The leader's term.
     pub term: Term,
@@ -135,7 +135,7 @@ pub struct Prepare {
 }
 
 /// From a voter: it refuses every term below this one from now on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Promise {
     /// Who.
     pub node: NodeId,
@@ -151,7 +151,7 @@ pub struct Promise {
 
 /// From a node: it has promised a newer term (or this term to another leader), or it enforces
 /// another policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refuse {
     /// Who.
     pub node: NodeId,
@@ -164,7 +164,7 @@ pub struct Refuse {
 }
 
 /// What goes up a node's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FromNode {
     /// Each tick.
     Report(Report),
@@ -177,7 +177,7 @@ pub enum FromNode {
 }
 
 /// What comes down a node's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ToNode {
     /// A new state to take.
     Propose(Propose),

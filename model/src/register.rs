@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The most that each node may be using, now or later, under this proposal and all before it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EnvelopeRecord {
     /// The term of the leader that made it.
     pub term: Term,
@@ -30,7 +30,7 @@ pub struct EnvelopeRecord {
 }
 
 /// One node of an [`EnvelopeRecord`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeEnvelope {
     /// Who.
     pub node: NodeId,
@@ -39,7 +39,7 @@ pub struct NodeEnvelope {
 }
 
 /// One limit of a [`NodeEnvelope`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LimitEnvelope {
     /// Which limit.
     pub limit: LimitId,
@@ -52,7 +52,7 @@ pub struct LimitEnvelope {
 }
 
 /// How the register changes with one proposal, beside which it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RegisterUpdate {
     /// The generation, of the same term, since which `nodes` holds all that has changed; `None` if
     /// it holds everything.

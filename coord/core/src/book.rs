@@ -35,7 +35,7 @@ const MAX_UNANSWERED: usize = 16;
 const MAX_DORMANT: usize = 4_096;
 
 /// What every node may hold of every limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Book {
     limits: BTreeMap<LimitId, Ledger>,
     leases: BTreeMap<NodeId, Nanos>,
@@ -47,7 +47,7 @@ pub struct Book {
 ///
 /// A limit that a policy drops keeps its page, and one that is adopted without being known gets
 /// one: nodes may hold it still, and a later policy may have it again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Ledger {
     is_in_force: bool,
     budget: Amount,
@@ -57,7 +57,7 @@ struct Ledger {
 }
 
 /// The sum of all envelopes of a limit, kept as they change.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 struct Total {
     rate: u128,
     burst: u128,
@@ -79,7 +79,7 @@ impl Total {
 }
 
 /// What one node may hold of one limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Holding {
     /// The floor that the roster reserves, or is about to. Nobody else is given it before the
     /// roster has given it up.
@@ -95,14 +95,14 @@ struct Holding {
 }
 
 /// What the register says of one node and limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Bound {
     envelope: Amount,
     floor: Amount,
 }
 
 /// An amount and the floor that goes with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The leased part. It ends with the lease.
     pub amount: Amount,

@@ -73,7 +73,7 @@ pub trait CommitBackend {
 }
 
 /// Commits when a majority of voters holds the register.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct QuorumCommit {
     voters: Vec<NodeId>,
     /// The latest register that each voter is known to hold.

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// What the kernel holds, or is to hold, of one limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Which limit.
     pub limit: LimitId,
@@ -76,7 +76,7 @@ impl Grant {
 }
 
 /// What a follower asks of its shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Install these in the kernel. If all are in force, and `acknowledge` names a position, then
     /// answer with [`Follower::installed`].
@@ -91,7 +91,7 @@ pub enum Command {
 }
 
 /// One life of a node, as the protocol sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Follower {
     node: NodeId,
     incarnation: Incarnation,
@@ -108,7 +108,7 @@ pub struct Follower {
 }
 
 /// The latest proposal, less its register.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Proposed {
     message: Propose,
     at: Nanos,

@@ -7,7 +7,7 @@ use weir_model::{Amount, Limit, LimitId, NodeId, Scale, Term};
 pub use weir_model::register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate};
 
 /// `term`: the fence. Only ever changed by a conditional write, and its number only grows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TermRecord {
     /// The term in force; 0 before the first leader.
     pub term: Term,
@@ -26,7 +26,7 @@ pub struct TermRecord {
 }
 
 /// `roster/<uuid>`: a member, whose floors are reserved until it is removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MemberRecord {
     /// Who.
     pub node: NodeId,
@@ -41,7 +41,7 @@ pub struct MemberRecord {
 }
 
 /// A floor in a [`MemberRecord`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ReservedFloor {
     /// Of which limit.
     pub limit: LimitId,

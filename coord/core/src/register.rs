@@ -14,12 +14,12 @@ use weir_model::{
 };
 
 /// A voter's copy.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Register {
     held: Option<Held>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Held {
     position: Position,
     lease: Duration,

@@ -5,7 +5,7 @@
 //! every question to it is answered `false` at compile time.
 
 /// One rule, broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutation {
     /// Rule 3: budget is given away before its holder has acknowledged giving it back.
     GrowBeforeShrink,
@@ -86,7 +86,7 @@ impl Mutation {
 }
 
 /// Which rules hold: all of them, but for at most one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     #[cfg(feature = "mutations")]
     broken: Option<Mutation>,

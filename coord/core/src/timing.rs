@@ -12,7 +12,7 @@ const RENEWALS_PER_LEASE: u32 = 10;
 
 /// The times of one fleet. All nodes of a fleet should agree on them; safety does not need it,
 /// since every proposal carries the lease that it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// The period of report, reallocate, grant. 10 ms to 10 s.
     pub tick: Duration,

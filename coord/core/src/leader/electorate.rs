@@ -8,12 +8,12 @@ use weir_model::{
 };
 
 /// The voters.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Electorate {
     voters: BTreeMap<NodeId, Voter>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Voter {
     heard: Option<(Token, Nanos)>,
     /// The latest register that it is known to have in this life.

@@ -8,7 +8,7 @@ use super::view::HeldView;
 use crate::{demand::Meter, record::MemberRecord};
 
 /// A member.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Member {
     pub(super) record: MemberRecord,
     pub(super) heard: Option<Heard>,
@@ -22,7 +22,7 @@ pub(super) struct Member {
 }
 
 /// The latest report.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Heard {
     pub(super) token: Token,
     pub(super) at: Nanos,

@@ -80,7 +80,7 @@ pub enum Input {
 }
 
 /// What a leader asks of its shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Send to a node, on its stream; drop it if there is none.
     Send {
@@ -103,7 +103,7 @@ pub enum Command {
 }
 
 /// Why a leader stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepDown {
     /// A node has promised this newer term.
     Refused(Term),
@@ -132,7 +132,7 @@ pub struct Mandate {
 }
 
 /// The leader of one term.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader<B> {
     node: NodeId,
     term: Term,

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A node that is to become a member, or a member whose floors are to be others.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Joining {
     /// What the roster is to hold.
     pub(super) record: MemberRecord,
@@ -39,7 +39,7 @@ pub(super) struct Joining {
 }
 
 /// How far a node has come towards membership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Stage {
     /// The others shrink until its floors fit.
     Waiting,

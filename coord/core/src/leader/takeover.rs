@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// What is known of the terms before, until this one may begin.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Succession {
     sets: Vec<Vec<NodeId>>,
     promised: BTreeSet<NodeId>,
@@ -75,7 +75,7 @@ fn position(record: &EnvelopeRecord) -> Position {
 }
 
 /// How voters that ought to be others are waited for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Reform {
     voters: Vec<NodeId>,
     since: Nanos,

@@ -97,7 +97,7 @@ pub struct ShareView {
 }
 
 /// A grant in a node's kernel, as the node reported it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub struct HeldView {
     /// What was in effect.
     pub amount: Amount,
