@@ -23,6 +23,7 @@ use weir_model::{
 
 use crate::{
     grpc::{Inquiry, LeaderLink, Streams},
+    trial::{Countdown, Due},
     zookeeper::{Event, Keeper, Live, Roster, TakeOver, TakeOverFailure},
 };
 
@@ -103,6 +104,7 @@ pub struct Fleet {
     retry: Retry,
     turned_away: bool,
     policy: (PolicyVersion, Policy),
+    trial: Option<Countdown>,
 }
 
 /// The pause after the first take-over that failed.
@@ -156,6 +158,7 @@ impl Fleet {
             retry: Retry::default(),
             turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
+            trial: None,
         }
     }
 
@@ -193,6 +196,28 @@ impl Fleet {
         }
         self.campaign(now);
         self.lead(Input::Tick, now);
+        self.attend_to_trial(now);
+    }
+
+    /// What the leader does about a change that waits to be confirmed.
+    fn attend_to_trial(&mut self, now: Nanos) {
+        if self.leader.is_none() || !self.connection.is_up {
+            return;
+        }
+        let Some(due) = self.trial.as_mut().and_then(|trial| trial.poll(now)) else {
+            return;
+        };
+        let keeper = self.keeper.clone();
+        // What came of it is seen in what the znodes hold; if nothing did, it is tried again.
+        tokio::spawn(async move {
+            let done = match due {
+                Due::RollBack(version) => keeper.expire(version).await,
+                Due::Note(trial) => keeper.note(trial).await,
+            };
+            if let Err(error) = done {
+                debug!(%error, ?due, "not done about a trial");
+            }
+        });
     }
 
     /// Says whether this node misses the leader, and tries to lead if that is worth trying.
@@ -274,6 +299,9 @@ impl Fleet {
             Event::Policy { version, document } => {
                 return Some(Notice::Policy { version, document });
             }
+            Event::Trial(trial) => {
+                self.trial = trial.map(|trial| Countdown::read(trial, self.trial, now));
+            }
             Event::Standing => {
                 self.campaign.set_place(Place::Lowest);
                 self.retry = Retry::default();
@@ -331,7 +359,12 @@ impl Fleet {
             if is_up {
                 info!("connected to ZooKeeper");
             } else {
-                warn!("ZooKeeper is out of reach; grants run out and floors remain");
+                match self.host.commit {
+                    CommitBy::Quorum => warn!("ZooKeeper is out of reach; ticks go on without it"),
+                    CommitBy::ZooKeeper => {
+                        warn!("ZooKeeper is out of reach; grants run out and floors remain");
+                    }
+                }
             }
         }
     }
@@ -576,6 +609,18 @@ impl Fleet {
     #[must_use]
     pub const fn connection(&self) -> Connection {
         self.connection
+    }
+
+    /// The change that waits to be confirmed.
+    #[must_use]
+    pub const fn trial(&self) -> Option<&Countdown> {
+        self.trial.as_ref()
+    }
+
+    /// What makes a leader's decisions last.
+    #[must_use]
+    pub const fn commit_by(&self) -> CommitBy {
+        self.host.commit
     }
 
     /// For changes of the policy, which the shell performs by itself.

@@ -6,7 +6,10 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
-use super::{Finding, Options, figure, quiet::Quiet};
+use super::{
+    Finding, Options, figure,
+    quiet::{self, Quiet},
+};
 use crate::{clock, fleet::Fleet, interrupt::Interrupt, progress::Progress};
 
 const HOSTS: usize = 3;
@@ -37,8 +40,7 @@ pub(super) fn run(
     let mut events = Vec::new();
     let mut falls = 0.0;
     progress.step("take-overs", || {
-        // A fleet begins with one voter, and cannot go on without it until there are more.
-        settle(fleet, interrupt)?;
+        quiet::settle(fleet, interrupt)?;
         for number in 0..options.events {
             // A killed leader's peers see their connections end; a stopped one's see nothing.
             let signal = if number % 2 == 0 {
@@ -97,7 +99,7 @@ fn one(fleet: &mut Fleet, signal: Signal, interrupt: &Interrupt) -> Result<(Even
     } else {
         fleet.resume(leader)?;
     }
-    settle(fleet, interrupt)?;
+    quiet::settle(fleet, interrupt)?;
     let event = Event {
         first_ms: gaps.iter().copied().fold(f64::INFINITY, f64::min),
         last_ms: gaps.iter().copied().fold(0.0, f64::max),
@@ -114,27 +116,6 @@ fn leader(fleet: &Fleet) -> Result<usize> {
             .is_ok_and(|leads| leads > 0.0)
     };
     hosts.find(leads).context("nobody leads")
-}
-
-/// Waits until every host leads or follows with grants, and until all may vote again.
-fn settle(fleet: &Fleet, interrupt: &Interrupt) -> Result<()> {
-    clock::wait_for("all hosts to have grants", PATIENCE, interrupt, || {
-        let is_well = |host| {
-            let status = fleet.operator.status(host);
-            let voters = fleet.metric(host, "weir_voters");
-            status.is_ok_and(|status| status.is_in_force() && status.leader.is_some())
-                && voters.is_ok_and(|voters| voters == HOSTS as f64)
-        };
-        (0..fleet.plan.hosts.len()).all(is_well).then_some(())
-    })?;
-    // A daemon that has started abstains as a voter for W.
-    clock::sleep_until(clock::this_bin() + millis(fleet.timing.wait_out()));
-    interrupt.check()?;
-    Ok(())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).expect("leases are shorter than 584 million years")
 }
 
 /// The gap of the first line that says that commits go on.

@@ -4,7 +4,10 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Finding, Options, quiet::Quiet};
+use super::{
+    Finding, Options,
+    quiet::{self, Quiet},
+};
 use crate::{clock, fleet::Fleet, interrupt::Interrupt, progress::Progress};
 
 const HOSTS: usize = 3;
@@ -22,6 +25,7 @@ pub(super) fn run(
 ) -> Result<Vec<Finding>> {
     let mut quiet = Quiet::build("ensemble", HOSTS, SERVERS, directory, interrupt, progress)?;
     let fleet = &mut quiet.fleet;
+    quiet::settle(fleet, interrupt)?;
     let change = progress.step("its leader", || {
         counted(fleet, |fleet| leader_changes(fleet, interrupt))
     })?;

@@ -7,6 +7,8 @@ use weir_coord_core::{
 };
 use weir_model::{Generation, Incarnation, NodeId, PolicyVersion, Term};
 
+use crate::trial::Trial;
+
 /// What happened. Of the events that describe a state only the latest of each kind is kept until
 /// it is read; answers are all delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub enum Event {
         /// Its text.
         document: String,
     },
+    /// The change that waits to be confirmed, if there is one. Kind: trial.
+    Trial(Option<Trial>),
     /// Own candidacy has become the lowest. Kind: standing.
     Standing,
     /// Own candidacy is not, or no longer, the lowest, or there is none. Kind: standing.
@@ -186,6 +190,7 @@ impl Event {
             Self::Members(_) => Kind::Members,
             Self::Live(_) => Kind::Live,
             Self::Policy { .. } => Kind::Policy,
+            Self::Trial(_) => Kind::Trial,
             Self::Standing | Self::NotStanding { .. } => Kind::Standing,
             Self::TakenOver { .. }
             | Self::TakeOverFailed { .. }
@@ -205,5 +210,6 @@ pub(super) enum Kind {
     Members,
     Live,
     Policy,
+    Trial,
     Standing,
 }

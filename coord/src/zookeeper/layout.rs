@@ -65,7 +65,8 @@ async fn initialise(
 ) -> Result<(), Unready> {
     let root = settings.root();
     let options = CreateMode::Persistent.with_acls(settings.acls());
-    let term = serde_json::to_vec(&TermRecord::VACANT).expect("a record of numbers and text is JSON");
+    let term =
+        serde_json::to_vec(&TermRecord::VACANT).expect("a record of numbers and text is JSON");
     let mut writer = base.new_multi_writer();
     match root_version {
         Some(version) => writer.add_set_data(&root, MARKER, Some(version))?,

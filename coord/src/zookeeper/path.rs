@@ -9,6 +9,9 @@ pub(super) const LIVE: &str = "/live";
 pub(super) const LOCKS: &str = "/locks";
 pub(super) const POLICY: &str = "/policy";
 pub(super) const POLICY_CURRENT: &str = "/policy/current";
+/// There while a change waits to be confirmed. Not a child of `policy`, whose documents are numbered
+/// by how often its children changed.
+pub(super) const POLICY_TRIAL: &str = "/policy/current/trial";
 pub(super) const ROSTER: &str = "/roster";
 pub(super) const TERM: &str = "/term";
 

@@ -282,7 +282,7 @@ impl Snapshot {
         text.gauge(
             "weir_voters",
             "Voters of the term in force, as far as this node knows.",
-            u32::try_from(self.status.voters.len()).unwrap_or(u32::MAX),
+            self.status.voters.len(),
         );
         let counters = [
             (

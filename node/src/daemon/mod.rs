@@ -7,6 +7,7 @@ mod coordination;
 mod enforcement;
 mod explain;
 mod exposition;
+mod history;
 mod memory;
 mod metrics;
 mod observation;
@@ -30,6 +31,7 @@ use weir_model::{
     Incarnation,
     message::{FromNode, ToNode},
 };
+use weir_proto::admin::v1;
 
 pub use coordination::Coordination;
 pub use enforcement::Enforcement;
@@ -234,8 +236,15 @@ impl Daemon {
         // Whoever asked may have gone away meanwhile, which is no concern of ours.
         match question {
             Question::Apply(request, answer) => self.apply(request, answer),
+            Question::Confirm(request, answer) => self.confirm(request, answer),
+            Question::Rollback(request, answer) => self.rollback(request, answer),
+            Question::History(answer) => self.history(answer),
             Question::Status(answer) => {
-                let _ = answer.send(self.as_known_here(self.view().status()));
+                let status = v1::StatusReply {
+                    trial: self.trial(),
+                    ..self.view().status()
+                };
+                let _ = answer.send(self.as_known_here(status));
             }
             Question::Limits { top, answer } => {
                 let _ = answer.send(self.as_known_here(self.view().limits(top)));
