@@ -180,8 +180,8 @@ fn show_log(settings: Settings) -> bool {
 fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
     let total = |figure: fn(&Outcome) -> u64| outcomes.iter().map(figure).sum::<u64>();
     eprintln!(
-        "{} runs, {} violations; {} crashes, {} reboots, {} pauses, {} partitions, {} outages and \
-         {} expired sessions; {} grants in {} events; {:.1} s",
+        "{} runs, {} violations; {} crashes, {} reboots, {} pauses, {} partitions, {} outages, \
+         {} expired sessions, {} policies, {} cuts promised, {} removals; {} grants in {} events; {:.1} s",
         summary.runs,
         summary.violations,
         total(|outcome| outcome.faults.crashes),
@@ -190,6 +190,9 @@ fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
         total(|outcome| outcome.faults.partitions),
         total(|outcome| outcome.faults.outages),
         total(|outcome| outcome.faults.expiries),
+        total(|outcome| outcome.faults.policies),
+        total(|outcome| outcome.cuts),
+        total(|outcome| outcome.faults.removals),
         total(|outcome| outcome.installs),
         total(|outcome| outcome.events),
         begun.elapsed().as_secs_f64(),
@@ -199,7 +202,10 @@ fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
         let figures = of_pattern.filter_map(|outcome| outcome.utilisation);
         let worst = figures.fold(f64::INFINITY, f64::min);
         if worst.is_finite() {
-            eprintln!("  {:<8} worst utilisation {worst:.4}", format!("{pattern:?}"));
+            eprintln!(
+                "  {:<8} worst utilisation {worst:.4}",
+                format!("{pattern:?}")
+            );
         }
     }
     let gap = outcomes.iter().map(|outcome| outcome.commit_gap_ms).max();
