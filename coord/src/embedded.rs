@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use weir_coord_core::{
-    commit::EmbeddedCommit,
+    commit::{EmbeddedCommit, StoreOutcome},
     leader::{Command, Input, Leader, Mandate},
     record::MemberRecord,
     timing::Timing,
@@ -37,10 +37,14 @@ impl Embedded {
             node,
             term: EMBEDDED_TERM,
             adopted: None,
+            voter_sets: Vec::new(),
             members: vec![MemberRecord {
                 node,
                 name: name.to_owned(),
                 weight: 1,
+                floors: Vec::new(),
+                is_drained: false,
+                is_powered_off: false,
             }],
             policy,
         };
@@ -57,8 +61,18 @@ impl Embedded {
         while let Some(command) = self.leader.poll_command() {
             match command {
                 Command::Send { message, .. } => self.messages.push_back(message),
-                // The backend stores nothing, the roster is fixed, and no other term exists.
-                Command::Store(_) | Command::Admit(_) | Command::StepDown(_) => {}
+                // Nobody else could be given what is reserved.
+                Command::Admit(record) => {
+                    let (node, outcome) = (record.node, StoreOutcome::Committed);
+                    self.leader.handle(Input::Admitted { node, outcome }, now);
+                }
+                // The backend stores nothing, and no other term exists.
+                Command::Store(_)
+                | Command::Activated
+                | Command::Activate(_)
+                | Command::Remove(_)
+                | Command::ChangeVoters(_)
+                | Command::StepDown(_) => {}
             }
         }
     }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, info, warn};
 use weir_coord_core::{
-    commit::{StoreOutcome, ZooKeeperCommit},
-    leader::{Command, Input, Leader, Mandate},
+    campaign::{Campaign, Place, Step},
+    commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
+    leader::{Command, Input, Leader, Mandate, StepDown},
     record::{EnvelopeRecord, MemberRecord, TermRecord},
+    rules::Rules,
     timing::Timing,
 };
 use weir_model::{
@@ -20,7 +22,8 @@ use weir_model::{
 };
 
 use crate::{
-    grpc::{LeaderLink, Streams},
+    grpc::{Inquiry, LeaderLink, Streams},
+    trial::{Countdown, Due},
     zookeeper::{Event, Keeper, Live, Roster, TakeOver, TakeOverFailure},
 };
 
@@ -33,6 +36,8 @@ pub enum Notice {
         incarnation: Incarnation,
         /// To be promised.
         term: Term,
+        /// How long a daemon that starts abstains as a voter.
+        abstention: Duration,
     },
     /// A newer term is to be promised.
     Promise(Term),
@@ -56,6 +61,18 @@ pub struct Host {
     pub address: String,
     /// The protocol's times.
     pub timing: Timing,
+    /// What commits.
+    pub commit: CommitBy,
+}
+
+/// What makes a leader's decisions last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitBy {
+    /// A majority of voters: ticks do not touch ZooKeeper.
+    #[default]
+    Quorum,
+    /// A conditional write to ZooKeeper for each commit.
+    ZooKeeper,
 }
 
 /// The connection to ZooKeeper.
@@ -74,34 +91,26 @@ pub struct Fleet {
     keeper: Keeper,
     streams: Streams,
     link: LeaderLink,
-    leader: Option<Leader<ZooKeeperCommit>>,
+    leader: Option<Leader<FleetCommit>>,
+    campaign: Campaign,
+    inquiry: Inquiry,
     term: Option<TermRecord>,
     roster: Roster,
     live: Vec<Live>,
     registration: Option<Incarnation>,
     connection: Connection,
-    candidacy: Candidacy,
+    is_taking_over: bool,
     at_least: Term,
     retry: Retry,
     turned_away: bool,
     policy: (PolicyVersion, Policy),
+    trial: Option<Countdown>,
 }
 
 /// The pause after the first take-over that failed.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between take-overs that fail.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// How far this node has come towards leading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Candidacy {
-    /// Another candidacy is lower.
-    Waiting,
-    /// Own candidacy is the lowest.
-    Standing,
-    /// A take-over has been asked for.
-    TakingOver,
-}
 
 /// When a take-over that failed is tried again, and why it failed. A failure may have taken the
 /// term nevertheless, so trying at once would count terms up for nothing.
@@ -129,6 +138,8 @@ impl Fleet {
     #[must_use]
     pub fn new(host: Host, keeper: Keeper, streams: Streams) -> Self {
         Self {
+            campaign: Campaign::new(host.node, host.timing),
+            inquiry: Inquiry::default(),
             host,
             keeper,
             streams,
@@ -142,11 +153,12 @@ impl Fleet {
                 is_up: false,
                 since: Instant::now(),
             },
-            candidacy: Candidacy::Waiting,
+            is_taking_over: false,
             at_least: Term(0),
             retry: Retry::default(),
             turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
+            trial: None,
         }
     }
 
@@ -166,13 +178,80 @@ impl Fleet {
         self.lead(Input::Policy(version, policy), now);
     }
 
+    /// The leader has said something to this node: it lives.
+    pub fn hear_leader(&mut self, message: &ToNode, now: Nanos) {
+        let term = match message {
+            ToNode::Propose(propose) => propose.position.term,
+            ToNode::Commit(commit) => commit.position.term,
+            ToNode::Prepare(prepare) => prepare.term,
+        };
+        self.campaign.hear(term, now);
+    }
+
     /// A tick has passed.
     pub fn tick(&mut self, now: Nanos) {
-        let may_try = self.candidacy == Candidacy::Standing && now >= self.retry.at;
-        if self.leader.is_none() && may_try {
-            self.take_over();
+        while let Some(answer) = self.inquiry.poll() {
+            self.campaign
+                .answered(answer.voter, answer.term, answer.suspects, now);
         }
+        self.campaign(now);
         self.lead(Input::Tick, now);
+        self.attend_to_trial(now);
+    }
+
+    /// What the leader does about a change that waits to be confirmed.
+    fn attend_to_trial(&mut self, now: Nanos) {
+        if self.leader.is_none() || !self.connection.is_up {
+            return;
+        }
+        let Some(due) = self.trial.as_mut().and_then(|trial| trial.poll(now)) else {
+            return;
+        };
+        let keeper = self.keeper.clone();
+        // What came of it is seen in what the znodes hold; if nothing did, it is tried again.
+        tokio::spawn(async move {
+            let done = match due {
+                Due::RollBack(version) => keeper.expire(version).await,
+                Due::Note(trial) => keeper.note(trial).await,
+            };
+            if let Err(error) = done {
+                debug!(%error, ?due, "not done about a trial");
+            }
+        });
+    }
+
+    /// Says whether this node misses the leader, and tries to lead if that is worth trying.
+    fn campaign(&mut self, now: Nanos) {
+        let Some(record) = &self.term else {
+            return;
+        };
+        let misses = self.campaign.suspects(record.term, now) && self.leader.is_none();
+        self.streams
+            .suspicion()
+            .set(self.host.node, misses.then_some(record.term));
+        let is_free = self.leader.is_none() && !self.is_taking_over && now >= self.retry.at;
+        if !is_free || self.registration.is_none() {
+            return;
+        }
+        match self.campaign.poll(record, now) {
+            Some(Step::TakeOver { instead_of }) => {
+                if let Some(suspect) = instead_of {
+                    info!(leader = %suspect, "a majority of voters misses the leader");
+                }
+                self.take_over(instead_of, None);
+            }
+            Some(Step::Ask(term)) => self.ask_voters(term),
+            None => {}
+        }
+    }
+
+    fn ask_voters(&self, term: Term) {
+        let voters = self.term.iter().flat_map(|record| &record.voters);
+        for voter in voters.filter(|voter| **voter != self.host.node) {
+            if let Some(live) = self.live.iter().find(|live| live.record.node == *voter) {
+                self.inquiry.ask(*voter, live.record.address.clone(), term);
+            }
+        }
     }
 
     /// A node has said something to this node, which it takes for the leader.
@@ -194,7 +273,7 @@ impl Fleet {
             Event::Disconnected => self.connected(false),
             Event::SessionExpired => {
                 warn!("the ZooKeeper session has expired; ticks go on, another is made");
-                self.candidacy = Candidacy::Waiting;
+                self.campaign.set_place(Place::Queued);
                 self.connected(false);
             }
             Event::Refused(refusal) => error!(%refusal, "this node cannot join or lead the fleet"),
@@ -204,9 +283,9 @@ impl Fleet {
                 // Only a term that was read on the connection of this session counts for a first
                 // life; it follows.
                 let term = self.term.as_ref()?.term;
-                return Some(Notice::BeginLife { incarnation, term });
+                return Some(self.begin_life(incarnation, term));
             }
-            Event::Term { record, .. } => return Some(self.term_changed(record)),
+            Event::Term { record, .. } => return Some(self.term_changed(record, now)),
             Event::Members(roster) => {
                 let is_member = roster
                     .members
@@ -220,14 +299,18 @@ impl Fleet {
             Event::Policy { version, document } => {
                 return Some(Notice::Policy { version, document });
             }
-            Event::Standing => {
-                self.candidacy = Candidacy::Standing;
-                self.retry = Retry::default();
-                if self.leader.is_none() {
-                    self.take_over();
-                }
+            Event::Trial(trial) => {
+                self.trial = trial.map(|trial| Countdown::read(trial, self.trial, now));
             }
-            Event::NotStanding => self.candidacy = Candidacy::Waiting,
+            Event::Standing => {
+                self.campaign.set_place(Place::Lowest);
+                self.retry = Retry::default();
+                self.campaign(now);
+            }
+            Event::NotStanding { after } => {
+                let place = after.map_or(Place::Queued, Place::After);
+                self.campaign.set_place(place);
+            }
             Event::TakenOver {
                 record,
                 envelope,
@@ -276,40 +359,59 @@ impl Fleet {
             if is_up {
                 info!("connected to ZooKeeper");
             } else {
-                warn!("ZooKeeper is out of reach; grants run out and floors remain");
+                match self.host.commit {
+                    CommitBy::Quorum => warn!("ZooKeeper is out of reach; ticks go on without it"),
+                    CommitBy::ZooKeeper => {
+                        warn!("ZooKeeper is out of reach; grants run out and floors remain");
+                    }
+                }
             }
         }
     }
 
-    fn term_changed(&mut self, record: TermRecord) -> Notice {
+    fn term_changed(&mut self, record: TermRecord, now: Nanos) -> Notice {
         let term = record.term;
-        if self
+        let is_deposed = self
             .leader
             .as_ref()
-            .is_some_and(|leader| leader.term() < term)
-        {
+            .is_some_and(|leader| leader.term() < term);
+        if is_deposed && record.leader != Some(self.host.node) {
             self.resign("a newer term is in force");
         }
         let leads = record.leader.is_some();
         self.link.follow(leads.then(|| record.address.clone()));
         self.at_least = self.at_least.max(term);
+        self.campaign.set_term(term, now);
         self.term = Some(record);
         match self.registration {
-            Some(incarnation) => Notice::BeginLife { incarnation, term },
+            Some(incarnation) => self.begin_life(incarnation, term),
             None => Notice::Promise(term),
         }
     }
 
-    fn take_over(&mut self) {
+    /// Where there has never been a leader, there is nothing that a voter may have forgotten.
+    fn begin_life(&self, incarnation: Incarnation, term: Term) -> Notice {
+        let has_history = term > Term(0);
+        Notice::BeginLife {
+            incarnation,
+            term,
+            abstention: if has_history {
+                self.host.timing.wait()
+            } else {
+                Duration::ZERO
+            },
+        }
+    }
+
+    fn take_over(&mut self, instead_of: Option<NodeId>, voters: Option<Vec<NodeId>>) {
         let how = TakeOver {
             address: self.host.address.clone(),
             at_least: self.at_least,
-            voters: Vec::new(),
+            voters,
             roster_version: self.roster.version,
+            instead_of,
         };
-        if self.keeper.take_over(how).is_ok() {
-            self.candidacy = Candidacy::TakingOver;
-        }
+        self.is_taking_over = self.keeper.take_over(how).is_ok();
     }
 
     fn taken_over(
@@ -319,28 +421,35 @@ impl Fleet {
         roster: Roster,
         now: Nanos,
     ) {
-        info!(term = %record.term, members = roster.members.len(), "leading");
+        let voters = record.voters.len();
+        info!(term = %record.term, members = roster.members.len(), voters, "leading");
         let mandate = Mandate {
             node: self.host.node,
             term: record.term,
             adopted,
+            voter_sets: record.voter_sets(),
             members: roster.members.clone(),
             policy: self.policy.clone(),
         };
         self.at_least = self.at_least.max(record.term);
+        self.campaign.set_term(record.term, now);
         self.roster = roster;
-        if self.candidacy == Candidacy::TakingOver {
-            self.candidacy = Candidacy::Standing;
-        }
+        self.is_taking_over = false;
         self.retry = Retry::default();
-        let backend = ZooKeeperCommit::default();
+        let backend = match self.host.commit {
+            CommitBy::Quorum => {
+                FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), Rules::ALL))
+            }
+            CommitBy::ZooKeeper => FleetCommit::ZooKeeper(ZooKeeperCommit::default()),
+        };
         self.leader = Some(Leader::new(mandate, self.host.timing, backend, now));
         self.streams.open();
     }
 
     fn take_over_failed(&mut self, reason: TakeOverFailure, now: Nanos) {
-        if self.candidacy == Candidacy::TakingOver {
-            self.candidacy = Candidacy::Standing;
+        self.is_taking_over = false;
+        if self.leader.is_none() {
+            self.streams.close();
         }
         if matches!(reason, TakeOverFailure::Refused(_)) {
             // What this node cannot read another may; let it have its turn.
@@ -389,12 +498,20 @@ impl Fleet {
                     );
                 }
             }
-            Command::StepDown(reason) => {
-                if let weir_coord_core::leader::StepDown::Refused(term) = reason {
-                    self.at_least = self.at_least.max(term);
-                }
-                self.resign("it was refused");
+            Command::Activated => {
+                // If too much waits already, the next leader asks more voters: no harm.
+                let term = self.leader.as_ref().map(Leader::term);
+                let _ = term.map(|term| self.keeper.drop_former(term));
             }
+            Command::ChangeVoters(voters) => {
+                info!(?voters, "the voters are to be others: a new term");
+                if !self.is_taking_over {
+                    self.take_over(None, Some(voters));
+                }
+            }
+            // Performed by whoever asks a leader to remove a member or to prepare a policy.
+            Command::Remove(_) | Command::Activate(_) => {}
+            Command::StepDown(reason) => self.step_down(reason, now),
         }
     }
 
@@ -405,10 +522,29 @@ impl Fleet {
         }
     }
 
+    fn step_down(&mut self, reason: StepDown, now: Nanos) {
+        match reason {
+            StepDown::Refused(term) => {
+                self.at_least = self.at_least.max(term);
+                self.resign("it was refused");
+            }
+            StepDown::Fenced => self.resign("the term is somebody else's"),
+            StepDown::Idle => {
+                self.resign("nothing could be committed");
+                // Another node may reach more voters; let it have its turn.
+                self.keeper.resign();
+                self.retry.at = now + RETRY_MAX.min(self.host.timing.lease);
+            }
+        }
+    }
+
     fn resign(&mut self, reason: &str) {
         if let Some(leader) = self.leader.take() {
             warn!(term = %leader.term(), reason, "no longer leading");
-            self.streams.close();
+            // If this node is about to lead again, its nodes may as well stay.
+            if !self.is_taking_over {
+                self.streams.close();
+            }
         }
     }
 
@@ -440,6 +576,9 @@ impl Fleet {
             node,
             name: live.record.name.clone(),
             weight: live.record.weight.max(1),
+            floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
         })
     }
 }
@@ -454,7 +593,7 @@ impl Fleet {
 
     /// The leader, if it is this node.
     #[must_use]
-    pub const fn leader(&self) -> Option<&Leader<ZooKeeperCommit>> {
+    pub const fn leader(&self) -> Option<&Leader<FleetCommit>> {
         self.leader.as_ref()
     }
 
@@ -474,6 +613,18 @@ impl Fleet {
     #[must_use]
     pub const fn connection(&self) -> Connection {
         self.connection
+    }
+
+    /// The change that waits to be confirmed.
+    #[must_use]
+    pub const fn trial(&self) -> Option<&Countdown> {
+        self.trial.as_ref()
+    }
+
+    /// What makes a leader's decisions last.
+    #[must_use]
+    pub const fn commit_by(&self) -> CommitBy {
+        self.host.commit
     }
 
     /// For changes of the policy, which the shell performs by itself.

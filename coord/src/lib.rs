@@ -5,4 +5,5 @@ pub mod fleet;
 pub mod grpc;
 #[cfg(feature = "test-support")]
 pub mod testing;
+pub mod trial;
 pub mod zookeeper;

@@ -5,7 +5,7 @@ mod support;
 use support::{Node, SESSION, envelope, member, server, settings};
 use weir_coord::{
     testing::ZooKeeperServer,
-    zookeeper::{Credentials, Event, LockName, Refusal},
+    zookeeper::{Credentials, Event, LockName, Publication, Refusal},
 };
 use weir_coord_core::commit::StoreOutcome;
 use weir_model::PolicyVersion;
@@ -57,7 +57,10 @@ async fn a_stranger_can_neither_read_nor_write_anything() {
     );
     assert_eq!(node.admit(member(1)).await, StoreOutcome::Committed);
     node.keeper
-        .publish("document".to_owned(), PolicyVersion(0))
+        .publish(Publication {
+            trial: Some(support::DEADLINE),
+            ..Publication::new("document", PolicyVersion(0))
+        })
         .await
         .unwrap();
     let guard = node
@@ -68,8 +71,9 @@ async fn a_stranger_can_neither_read_nor_write_anything() {
 
     let owner = client(&server, Some(b"weir:a secret")).await;
     let paths = all_below(&owner, "/weir").await;
-    // The parent, the root, 8 directories and 3 records of it, and one of each kind below them.
-    assert_eq!(paths.len(), 2 + 10 + 5, "{paths:#?}");
+    // The parent, the root, 8 directories and 3 records of it, and one of each kind below them,
+    // the document on trial.
+    assert_eq!(paths.len(), 2 + 10 + 6, "{paths:#?}");
     for stranger in [
         client(&server, None).await,
         client(&server, Some(b"weir:a guess")).await,

@@ -36,7 +36,7 @@ async fn one_stands_and_the_next_follows_when_its_session_ends() {
     first.until_event(Event::Standing).await;
     assert_eq!(first.take_over(0).await.term, Term(1));
     let mut second = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    second.until_event(Event::NotStanding).await;
+    second.until_not_standing().await;
 
     proxy.set(Fault::BlackHole);
     second.until_event(Event::Standing).await;
@@ -51,7 +51,7 @@ async fn one_stands_and_the_next_follows_when_its_session_ends() {
         })
         .await;
     assert_eq!(seen, record);
-    first.until_event(Event::NotStanding).await;
+    first.until_not_standing().await;
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn of_those_that_initialise_at_once_one_wins_and_all_go_on() {
     for node in &mut nodes {
         let stands = node.until("a place", |event| match event {
             Event::Standing => Some(true),
-            Event::NotStanding => Some(false),
+            Event::NotStanding { .. } => Some(false),
             _ => None,
         });
         standing += usize::from(stands.await);
@@ -93,7 +93,9 @@ async fn each_candidate_watches_its_predecessor_alone() {
         let place = if number == 1 {
             Event::Standing
         } else {
-            Event::NotStanding
+            Event::NotStanding {
+                after: (number == 2).then(|| id(1)),
+            }
         };
         node.until_event(place).await;
         nodes.push(node);
@@ -150,12 +152,12 @@ async fn a_second_life_replaces_the_first_at_once() {
     let first = first_life.registered().await;
     first_life.until_event(Event::Standing).await;
     let mut rival = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    rival.until_event(Event::NotStanding).await;
+    rival.until_not_standing().await;
 
     proxy.set(Fault::HoldRequests);
     let mut second_life = Node::spawn(1, settings(&server.connect_string(), SESSION));
     assert!(second_life.registered().await > first);
-    second_life.until_event(Event::NotStanding).await;
+    second_life.until_not_standing().await;
     rival.until_event(Event::Standing).await;
     let observer = observer(&server).await;
     let names = candidacies(&observer).await;
@@ -167,7 +169,7 @@ async fn a_second_life_replaces_the_first_at_once() {
     // The first life hears of it, and does not fight for the name.
     proxy.set(Fault::None);
     let displaced = Event::Refused(Refusal::Displaced { node: id(1) });
-    first_life.until_all(&[displaced, Event::NotStanding]).await;
+    first_life.until_all(&[displaced, Event::NotStanding { after: None }]).await;
     first_life
         .keeper
         .take_over(support::take_over(1, 0))
@@ -226,9 +228,9 @@ async fn who_resigns_goes_to_the_end_of_the_queue() {
     let mut first = Node::spawn(1, settings(&server.connect_string(), SESSION));
     first.until_event(Event::Standing).await;
     let mut second = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    second.until_event(Event::NotStanding).await;
+    second.until_not_standing().await;
     first.keeper.resign();
-    first.until_event(Event::NotStanding).await;
+    first.until_not_standing().await;
     second.until_event(Event::Standing).await;
     second.keeper.resign();
     first.until_event(Event::Standing).await;
@@ -262,7 +264,7 @@ async fn a_missing_term_is_not_made_again() {
         root: "/weir/test".to_owned(),
     };
     node.until_event(Event::Refused(missing.clone())).await;
-    node.until_event(Event::NotStanding).await;
+    node.until_not_standing().await;
     node.keeper.take_over(support::take_over(1, 41)).unwrap();
     let reason = node.take_over_failed().await;
     assert_eq!(reason, TakeOverFailure::Refused(missing.clone()));

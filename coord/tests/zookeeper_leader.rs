@@ -35,7 +35,9 @@ async fn no_term_is_taken_twice() {
         let place = if number == 1 {
             Event::Standing
         } else {
-            Event::NotStanding
+            Event::NotStanding {
+                after: (number == 2).then(|| id(1)),
+            }
         };
         node.until_event(place).await;
         nodes.push(node);
@@ -83,7 +85,7 @@ async fn a_deposed_leader_is_fenced_and_its_successor_inherits() {
     assert_eq!(old.admit(member(1)).await, StoreOutcome::Committed);
 
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    new.until_event(Event::NotStanding).await;
+    new.until_not_standing().await;
     new.keeper.take_over(support::take_over(2, 0)).unwrap();
     let (record, inherited, roster) = new.taken_over().await;
     assert_eq!(record.term, term.next());
@@ -118,7 +120,7 @@ async fn a_store_that_arrives_after_another_take_over_changes_nothing() {
     let last = envelope(term, 1, 3);
     assert_eq!(old.store(last.clone()).await, StoreOutcome::Committed);
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    new.until_event(Event::NotStanding).await;
+    new.until_not_standing().await;
 
     proxy.set_at(request::MULTI, Fault::HoldRequests);
     old.keeper.store(envelope(term, 2, 3)).unwrap();
@@ -290,7 +292,7 @@ async fn a_take_over_that_was_held_and_outrun_is_not_accepted() {
     let mut slow = Node::spawn(1, settings(&proxy.connect_string(), SESSION));
     slow.until_event(Event::Standing).await;
     let mut quick = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    quick.until_event(Event::NotStanding).await;
+    quick.until_not_standing().await;
 
     proxy.set_at(request::MULTI, Fault::HoldRequests);
     slow.keeper.take_over(support::take_over(1, 0)).unwrap();

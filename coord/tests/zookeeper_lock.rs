@@ -147,7 +147,7 @@ async fn the_end_of_the_holders_session_hands_it_over() {
     gone.until_event(Event::Standing).await;
     let old = gone.keeper.lock(NAME, DEADLINE).await.unwrap();
     let mut next = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    next.until_event(Event::NotStanding).await;
+    next.until_not_standing().await;
     proxy.set(Fault::BlackHole);
     let new = next.keeper.lock(NAME, DEADLINE).await.unwrap();
     assert!(new.fencing() > old.fencing());

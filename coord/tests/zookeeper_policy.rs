@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Node, SESSION, observer, server, settings, until};
 use weir_coord::{
     testing::{Fault, Proxy, request},
-    zookeeper::{Event, PolicyError, RECORD_BYTES_MAX},
+    trial::Trial,
+    zookeeper::{Event, InForce, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX},
 };
 use weir_coord_core::commit::StoreOutcome;
 use weir_model::PolicyVersion;
@@ -36,15 +39,24 @@ async fn a_document_comes_into_force_if_the_expected_one_is() {
     let mut other = Node::spawn(2, settings(&server.connect_string(), SESSION));
     let keeper = leader.keeper.clone();
 
-    assert_eq!(keeper.publish("one".to_owned(), NONE).await, Ok(FIRST));
+    assert_eq!(
+        keeper.publish(Publication::new("one", NONE)).await,
+        Ok(FIRST)
+    );
     assert_eq!(until_policy(&mut leader, FIRST).await, "one");
     assert_eq!(until_policy(&mut other, FIRST).await, "one");
     let conflict = PolicyError::Conflict {
         expected: NONE,
         current: FIRST,
     };
-    assert_eq!(keeper.publish("lost".to_owned(), NONE).await, Err(conflict));
-    assert_eq!(keeper.publish("two".to_owned(), FIRST).await, Ok(SECOND));
+    assert_eq!(
+        keeper.publish(Publication::new("lost", NONE)).await,
+        Err(conflict)
+    );
+    assert_eq!(
+        keeper.publish(Publication::new("two", FIRST)).await,
+        Ok(SECOND)
+    );
     assert_eq!(until_policy(&mut other, SECOND).await, "two");
 
     let history = other.keeper.history().await.unwrap();
@@ -64,8 +76,8 @@ async fn of_two_that_publish_at_once_one_wins() {
     let leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
     let (one, two) = tokio::join!(
-        keeper.publish("one".to_owned(), NONE),
-        keeper.publish("two".to_owned(), NONE)
+        keeper.publish(Publication::new("one", NONE)),
+        keeper.publish(Publication::new("two", NONE))
     );
     let won = [&one, &two].iter().filter(|result| result.is_ok()).count();
     assert_eq!(won, 1, "{one:?} {two:?}");
@@ -76,13 +88,18 @@ async fn only_the_leader_of_the_term_in_force_publishes() {
     let server = server();
     let old = leader(&server.connect_string()).await;
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    let published = new.keeper.publish("never".to_owned(), NONE).await;
+    let published = new.keeper.publish(Publication::new("never", NONE)).await;
     assert_eq!(published, Err(PolicyError::NotLeader));
-    new.until_event(Event::NotStanding).await;
+    new.until_not_standing().await;
     new.take_over(0).await;
-    let published = old.keeper.publish("late".to_owned(), NONE).await;
+    let published = old.keeper.publish(Publication::new("late", NONE)).await;
     assert_eq!(published, Err(PolicyError::NotLeader));
-    assert!(new.keeper.publish("one".to_owned(), NONE).await.is_ok());
+    assert!(
+        new.keeper
+            .publish(Publication::new("one", NONE))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -90,10 +107,16 @@ async fn a_document_that_no_znode_can_hold_is_not_sent() {
     let server = server();
     let leader = leader(&server.connect_string()).await;
     let bytes = RECORD_BYTES_MAX + 1;
-    let published = leader.keeper.publish("x".repeat(bytes), NONE).await;
+    let published = leader
+        .keeper
+        .publish(Publication::new("x".repeat(bytes), NONE))
+        .await;
     assert_eq!(published, Err(PolicyError::TooLarge { bytes }));
     let largest = "x".repeat(RECORD_BYTES_MAX);
-    assert_eq!(leader.keeper.publish(largest, NONE).await, Ok(FIRST));
+    assert_eq!(
+        leader.keeper.publish(Publication::new(largest, NONE)).await,
+        Ok(FIRST)
+    );
 }
 
 #[tokio::test]
@@ -104,7 +127,7 @@ async fn a_creation_that_went_unanswered_puts_nothing_in_force_and_its_number_is
     let observer = observer(&server).await;
     let keeper = leader.keeper.clone();
     proxy.set_at(request::MULTI, Fault::LoseReplies);
-    let first = tokio::spawn(async move { keeper.publish("one".to_owned(), NONE).await });
+    let first = tokio::spawn(async move { keeper.publish(Publication::new("one", NONE)).await });
     until("the document is there", async || {
         observer
             .check_stat("/policy/v_0000000001")
@@ -116,7 +139,7 @@ async fn a_creation_that_went_unanswered_puts_nothing_in_force_and_its_number_is
     let first = first.await.unwrap();
     assert!(matches!(first, Err(PolicyError::Refused(_))), "{first:?}");
     assert_eq!(
-        leader.keeper.publish("two".to_owned(), NONE).await,
+        leader.keeper.publish(Publication::new("two", NONE)).await,
         Ok(SECOND)
     );
     until("the lock is free", async || {
@@ -133,8 +156,11 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
     let server = server();
     let mut leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
-    keeper.publish("one".to_owned(), NONE).await.unwrap();
-    keeper.publish("two".to_owned(), FIRST).await.unwrap();
+    keeper.publish(Publication::new("one", NONE)).await.unwrap();
+    keeper
+        .publish(Publication::new("two", FIRST))
+        .await
+        .unwrap();
     until_policy(&mut leader, SECOND).await;
     let older = Event::Policy {
         version: FIRST,
@@ -155,7 +181,128 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
         StoreOutcome::Committed
     );
     assert_eq!(leader.times_seen(&older), before);
-    let third = keeper.publish("three".to_owned(), FIRST).await.unwrap();
+    let third = keeper
+        .publish(Publication::new("three", FIRST))
+        .await
+        .unwrap();
     assert_eq!(third, PolicyVersion(3));
     assert_eq!(until_policy(&mut leader, third).await, "three");
+}
+
+/// What waits to be confirmed, once it is this or nothing.
+async fn until_trial(node: &mut Node, wanted: Option<PolicyVersion>) -> Option<Trial> {
+    node.until("trial", |event| match event {
+        Event::Trial(trial) if trial.map(|trial| trial.version) == wanted => Some(trial),
+        _ => None,
+    })
+    .await
+}
+
+fn on_trial(document: &str, expected: PolicyVersion) -> Publication {
+    Publication {
+        trial: Some(Duration::from_secs(60)),
+        ..Publication::new(document, expected)
+    }
+}
+
+#[tokio::test]
+async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
+    let server = server();
+    let mut leader = leader(&server.connect_string()).await;
+    let mut other = Node::spawn(2, settings(&server.connect_string(), SESSION));
+    let keeper = leader.keeper.clone();
+    keeper.publish(Publication::new("one", NONE)).await.unwrap();
+    assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
+    assert_eq!(keeper.publish(on_trial("two", FIRST)).await, Ok(SECOND));
+    let expected = Trial {
+        version: SECOND,
+        fallback: FIRST,
+        left_ms: 60_000,
+    };
+    for node in [&mut leader, &mut other] {
+        assert_eq!(until_trial(node, Some(SECOND)).await, Some(expected));
+    }
+    let refused = keeper.publish(Publication::new("three", SECOND)).await;
+    assert_eq!(refused, Err(PolicyError::OnTrial(SECOND)));
+    let wrong = keeper.confirm(Some(FIRST)).await;
+    assert!(
+        matches!(wrong, Err(PolicyError::Conflict { .. })),
+        "{wrong:?}"
+    );
+    assert_eq!(keeper.confirm(Some(SECOND)).await, Ok(SECOND));
+    until_trial(&mut other, None).await;
+    assert_eq!(keeper.expire(SECOND).await, Err(PolicyError::NoTrial));
+    let in_force = InForce {
+        version: SECOND,
+        before: FIRST,
+    };
+    assert_eq!(keeper.in_force().await, Ok(in_force));
+}
+
+/// The leader that brought the change is gone, and so is the machine of whoever asked for it: what
+/// is left of the time is in ZooKeeper, and the next leader goes back.
+#[tokio::test]
+async fn a_change_that_nobody_confirms_is_taken_back_by_the_next_leader() {
+    let server = server();
+    let leader = leader(&server.connect_string()).await;
+    let keeper = leader.keeper.clone();
+    keeper.publish(Publication::new("one", NONE)).await.unwrap();
+    keeper.publish(on_trial("two", FIRST)).await.unwrap();
+    let noted = Trial {
+        version: SECOND,
+        fallback: FIRST,
+        left_ms: 12_345,
+    };
+    assert_eq!(keeper.note(noted).await, Ok(SECOND));
+    drop(keeper);
+    leader.close().await;
+
+    let mut next = Node::spawn(2, settings(&server.connect_string(), SESSION));
+    next.until_all(&[Event::Standing, Event::Trial(Some(noted))])
+        .await;
+    assert_eq!(
+        next.keeper.expire(SECOND).await,
+        Err(PolicyError::NotLeader),
+        "who does not lead changes nothing"
+    );
+    next.take_over(0).await;
+    let third = PolicyVersion(3);
+    assert_eq!(next.keeper.expire(SECOND).await, Ok(third));
+    assert_eq!(until_policy(&mut next, third).await, "one");
+    until_trial(&mut next, None).await;
+    assert_eq!(next.keeper.confirm(None).await, Err(PolicyError::NoTrial));
+}
+
+#[tokio::test]
+async fn of_a_confirmation_and_the_end_of_the_time_one_wins() {
+    let server = server();
+    let leader = leader(&server.connect_string()).await;
+    let mut current = NONE;
+    for round in 0..5 {
+        let keeper = leader.keeper.clone();
+        let version = keeper.publish(on_trial("one", current)).await.unwrap();
+        let confirming = leader.keeper.clone();
+        let (expired, confirmed) = tokio::join!(
+            keeper.expire(version),
+            tokio::spawn(async move { confirming.confirm(None).await })
+        );
+        let confirmed = confirmed.unwrap();
+        assert_ne!(
+            expired.is_ok(),
+            confirmed.is_ok(),
+            "{round}: {expired:?} {confirmed:?}"
+        );
+        current = keeper.in_force().await.unwrap().version;
+        assert_eq!(current == version, confirmed.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_first_policy_that_nobody_confirms_leaves_none() {
+    let server = server();
+    let mut leader = leader(&server.connect_string()).await;
+    let keeper = leader.keeper.clone();
+    keeper.publish(on_trial("one", NONE)).await.unwrap();
+    assert_eq!(keeper.expire(FIRST).await, Ok(SECOND));
+    assert_eq!(until_policy(&mut leader, SECOND).await, NO_LIMITS);
 }

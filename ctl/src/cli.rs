@@ -48,10 +48,31 @@ pub(crate) enum Command {
     Check(File),
     /// Put a limits file in force, fleet-wide.
     #[command(
-        after_help = "Examples:\n  weir apply limits.toml --dry-run    say what would change\n  \
-                            weir apply limits.toml              change it"
+        after_help = "Examples:\n  weir apply limits.toml --dry-run             say what would change\n  \
+                      weir apply limits.toml                       change it\n  \
+                      weir apply limits.toml --confirm-within 60s  change it, and go back unless\n  \
+                      weir confirm                                 says within a minute to keep it"
     )]
     Apply(Apply),
+    /// What applying a limits file would change, limit by limit.
+    #[command(after_help = "Example: weir diff limits.toml")]
+    Diff(File),
+    /// Keep a change that was applied with --confirm-within.
+    #[command(after_help = "Example: weir apply limits.toml --confirm-within 60s && weir confirm")]
+    Confirm(Confirm),
+    /// Put an earlier version in force again, under a new number.
+    #[command(
+        after_help = "Examples:\n  weir rollback       the version that was in force before\n  \
+                      weir rollback 4     version 4; `weir history` lists them\n\n\
+                      A change that waits to be confirmed is ended by it."
+    )]
+    Rollback(Rollback),
+    /// The stored versions of the limits, latest first.
+    #[command(after_help = "Example: weir history --json | jq '.versions[0].version'")]
+    History,
+    /// Whose acknowledgements commit: a majority of them has to be alive.
+    #[command(after_help = "Example: weir voters")]
+    Voters,
     /// The fleet at a glance; exits with 1 while a promise is broken.
     #[command(after_help = "Example: weir --address http://edge-1:7946 status")]
     Status,
@@ -97,6 +118,23 @@ pub(crate) struct Apply {
     /// Refuse unless this version is in force; 0 if no policy is yet.
     #[arg(long, value_name = "VERSION")]
     pub(crate) expected_version: Option<u64>,
+    /// Go back by itself unless `weir confirm` is said within this time, 1 s to 1 day.
+    #[arg(long, value_parser = timeout, value_name = "DURATION", conflicts_with = "dry_run")]
+    pub(crate) confirm_within: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Confirm {
+    /// Only if this version waits; otherwise whichever does.
+    #[arg(value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) version: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rollback {
+    /// The version to go back to; otherwise the one that was in force before.
+    #[arg(value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) version: Option<u64>,
 }
 
 #[derive(Args, Debug)]

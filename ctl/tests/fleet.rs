@@ -191,7 +191,7 @@ fn apply_hands_the_document_over() {
     assert_eq!(
         json_of(&daemon, &["apply", &file], 0),
         json!({
-            "version": 4, "dry_run": false, "warnings": [],
+            "version": 4, "dry_run": false, "confirm_within_ms": null, "warnings": [],
             "changes": [
                 {"limit": "flood", "change": "added", "fields": []},
                 {"limit": "dns", "change": "changed", "fields": [

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod message;
 pub mod policy;
 pub mod prefix;
+pub mod register;
 pub mod time;
 
 #[cfg(feature = "file")]

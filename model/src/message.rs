@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     amount::Amount,
     identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Term},
+    register::{EnvelopeRecord, RegisterUpdate},
     time::Nanos,
 };
 
@@ -36,7 +37,7 @@ pub struct Token {
 }
 
 /// From a node, each tick.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Report {
     /// Who reports.
     pub node: NodeId,
@@ -48,12 +49,17 @@ pub struct Report {
     pub seen: Position,
     /// The policy that it enforces.
     pub policy: PolicyVersion,
+    /// The other policy that it has ready, and can enforce from one packet to the next; the same as
+    /// `policy` if there is none.
+    pub prepared: PolicyVersion,
+    /// Whether it has started too recently to vote.
+    pub abstains: bool,
     /// What it counts and holds, per limit.
     pub limits: Vec<LimitReport>,
 }
 
 /// One limit in a [`Report`]. Counters are cumulative since the bucket was made, in whole tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LimitReport {
     /// Which limit.
     pub limit: LimitId,
@@ -71,7 +77,7 @@ pub struct LimitReport {
 
 /// From the leader: what this node is to hold. It may shrink at once; it grows, and its lease is
 /// renewed, with the [`Commit`] of the same position.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Propose {
     /// Where in the order.
     pub position: Position,
@@ -83,12 +89,14 @@ pub struct Propose {
     pub anchor: Token,
     /// How long it runs.
     pub lease: Duration,
-    /// This node's share of every strict limit of the policy.
+    /// This node's share of every strict limit of the policy. None for a voter that takes no part.
     pub rows: Vec<Row>,
+    /// For a voter: what the register becomes.
+    pub register: Option<RegisterUpdate>,
 }
 
 /// One limit in a [`Propose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Which limit.
     pub limit: LimitId,
@@ -99,14 +107,14 @@ pub struct Row {
 }
 
 /// From the leader: the proposal at this position is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Commit {
     /// Which proposal.
     pub position: Position,
 }
 
-/// From a node: its kernel holds no more than the proposal at this position says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From a node: what became of a proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ack {
     /// Who.
     pub node: NodeId,
@@ -114,11 +122,39 @@ pub struct Ack {
     pub incarnation: Incarnation,
     /// Which proposal.
     pub position: Position,
+    /// Its kernel holds no more than the proposal says. Not so under another policy.
+    pub holds: bool,
+    /// It has the register of this position, and does not abstain.
+    pub votes: bool,
+}
+
+/// From a new leader to a voter: refuse every older term, and say what the register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prepare {
+    /// The leader's term.
+    pub term: Term,
+    /// Who leads it.
+    pub leader: NodeId,
+}
+
+/// From a voter: it refuses every term below this one from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Promise {
+    /// Who.
+    pub node: NodeId,
+    /// An instant of its life at which the promise held.
+    pub token: Token,
+    /// The term.
+    pub term: Term,
+    /// Whether it has started too recently to count: it may have forgotten a register.
+    pub abstains: bool,
+    /// The register as this voter has it; `None` if it has none.
+    pub register: Option<EnvelopeRecord>,
 }
 
 /// From a node: it has promised a newer term (or this term to another leader), or it enforces
 /// another policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refuse {
     /// Who.
     pub node: NodeId,
@@ -131,21 +167,25 @@ pub struct Refuse {
 }
 
 /// What goes up a node's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FromNode {
     /// Each tick.
     Report(Report),
     /// Answers a [`Propose`].
     Ack(Ack),
-    /// Answers a [`Propose`] or [`Commit`].
+    /// Answers a [`Propose`], [`Commit`] or [`Prepare`].
     Refuse(Refuse),
+    /// Answers a [`Prepare`].
+    Promise(Promise),
 }
 
 /// What comes down a node's stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ToNode {
     /// A new state to take.
     Propose(Propose),
     /// Leave to grow and to renew.
     Commit(Commit),
+    /// A new leader asks for a promise.
+    Prepare(Prepare),
 }

@@ -4,9 +4,12 @@
 
 mod daemon_support;
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use daemon_support::Host;
+use daemon_support::{Daemon, Host};
 use weir_coord::testing::{Options, ZooKeeperServer};
 
 const EMBEDDED: &str = "[coordinator]\nkind = \"embedded\"\n";
@@ -129,32 +132,75 @@ fn without_zookeeper_floors_are_enforced_and_it_says_so() {
     daemon.ended().expect(0, &["stopped"]);
 }
 
-/// The budget is in use with ZooKeeper, only the floor without, and the budget again afterwards; the
-/// daemon lives through it and says so.
+/// A host alone in a fleet on a ZooKeeper of its own, that has begun to lead and uses the budget.
+struct Leading {
+    host: Host,
+    zookeeper: ZooKeeperServer,
+    daemon: Daemon,
+}
+
+impl Leading {
+    fn with(coordinator: &str) -> Self {
+        let host = Host::new();
+        let zookeeper = ZooKeeperServer::start(Options::default()).unwrap();
+        let servers = host.forward(&zookeeper.connect_string());
+        let here = format!("{}:7946", host.address());
+        let config = host.node_file(&format!(
+            "[zookeeper]\nservers = \"{servers}\"\nsession_timeout = \"1s\"\n\
+             [grpc]\nlisten = \"{here}\"\nadvertise = \"{here}\"\n\
+             [timing]\nlease = \"1s\"\n{coordinator}"
+        ));
+        let limits = LIMITS
+            .replace("1 packets/s", "10k packets/s")
+            .replace("64", "500");
+        remember_limits(&host, THIS_NODE, true, &limits);
+        let daemon = host.start(&config);
+        daemon.wait_for_log("leading");
+        host.wait_until("the budget is in use", || host.flood(500) > 200);
+        Self {
+            host,
+            zookeeper,
+            daemon,
+        }
+    }
+
+    fn stop(self) {
+        self.daemon.signal(libc::SIGTERM);
+        self.daemon.ended().expect(0, &["stopped"]);
+    }
+}
+
+/// The commits of a quorum do not touch ZooKeeper: its loss, for longer than a lease and longer
+/// than a session, is none of the traffic's business.
 #[test]
-fn zookeeper_that_is_lost_leaves_floors_until_it_is_back() {
-    let host = Host::new();
-    let mut zookeeper = ZooKeeperServer::start(Options::default()).unwrap();
-    let servers = host.forward(&zookeeper.connect_string());
-    let here = format!("{}:7946", host.address());
-    let config = host.node_file(&format!(
-        "[zookeeper]\nservers = \"{servers}\"\nsession_timeout = \"1s\"\n\
-         [grpc]\nlisten = \"{here}\"\nadvertise = \"{here}\"\n[timing]\nlease = \"1s\"\n"
-    ));
-    let limits = LIMITS
-        .replace("1 packets/s", "10k packets/s")
-        .replace("64", "500");
-    remember_limits(&host, THIS_NODE, true, &limits);
-    let daemon = host.start(&config);
-    daemon.wait_for_log("leading");
-    host.wait_until("the budget is in use", || host.flood(500) > 200);
-    zookeeper.kill();
-    daemon.wait_for_log("ZooKeeper is out of reach");
+fn zookeeper_that_is_lost_changes_nothing_for_traffic() {
+    let mut leading = Leading::with("");
+    leading.zookeeper.kill();
+    leading.daemon.wait_for_log("ZooKeeper is out of reach");
+    let host = &leading.host;
+    // Three leases, and three sessions: what was granted before has ended, and a floor is one packet.
+    let lost = Instant::now();
+    while lost.elapsed() < Duration::from_secs(3) {
+        host.wait_until("the budget is in use", || host.flood(500) > 200);
+    }
+    leading.zookeeper.restart().unwrap();
+    leading.daemon.wait_for_log("connected to ZooKeeper");
+    host.wait_until("the budget is still in use", || host.flood(500) > 200);
+    leading.stop();
+}
+
+/// With the other back-end the budget is in use with ZooKeeper, only the floor without, and the
+/// budget again afterwards; the daemon lives through it and says so.
+#[test]
+fn commits_by_zookeeper_leave_floors_until_it_is_back() {
+    let mut leading = Leading::with("[coordinator]\ncommit = \"zookeeper\"\n");
+    leading.zookeeper.kill();
+    leading.daemon.wait_for_log("ZooKeeper is out of reach");
+    let host = &leading.host;
     host.wait_until("only the floor is left", || host.flood(500) < 20);
-    zookeeper.restart().unwrap();
+    leading.zookeeper.restart().unwrap();
     host.wait_until("the budget is in use again", || host.flood(500) > 200);
-    daemon.signal(libc::SIGTERM);
-    daemon.ended().expect(0, &["stopped"]);
+    leading.stop();
 }
 
 #[test]

@@ -5,6 +5,13 @@
 mod from_wire;
 mod to_wire;
 
+/// Most nodes in a register.
+pub const MAX_NODES: usize = 4_096;
+
+/// The largest message of the stream between a node and the leader: a register of a thousand nodes
+/// and a thousand limits. Whoever can open a stream has been authenticated.
+pub const MAX_STREAM_BYTES: usize = 64 << 20;
+
 /// Code generated from `weir/coordination/v1/coordination.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {

@@ -5,11 +5,13 @@ use std::time::Duration;
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term, Units,
+    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Scale, Term, Units,
     UnitsPerSecond,
     message::{
-        Ack, Commit, FromNode, LimitReport, Position, Propose, Refuse, Report, Row, ToNode, Token,
+        Ack, Commit, FromNode, LimitReport, Position, Prepare, Promise, Propose, Refuse, Report,
+        Row, ToNode, Token,
     },
+    register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
 };
 use weir_proto::{MAX_MESSAGE_BYTES, MAX_ROWS, WireError, coordination::v1};
 
@@ -71,6 +73,8 @@ fn report() -> impl Strategy<Value = Report> {
             promised: Term(promised),
             seen,
             policy: PolicyVersion(policy),
+            prepared: PolicyVersion(policy ^ 1),
+            abstains: promised % 2 == 0,
             limits: numbered(rows, |row| &mut row.limit),
         })
 }
@@ -87,25 +91,78 @@ fn propose() -> impl Strategy<Value = Propose> {
         any::<(u64, u64)>(),
         token(),
         vec(row, 0..20),
+        option::of(update()),
     )
         .prop_map(
-            |(position, leader, (policy, lease), anchor, rows)| Propose {
+            |(position, leader, (policy, lease), anchor, rows, register)| Propose {
                 position,
                 leader,
                 policy: PolicyVersion(policy),
                 anchor,
                 lease: Duration::from_nanos(lease),
                 rows: numbered(rows, |row| &mut row.limit),
+                register,
             },
         )
 }
 
-fn from_node() -> impl Strategy<Value = FromNode> {
-    let ack = (node(), any::<u64>(), position()).prop_map(|(node, incarnation, position)| Ack {
+fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
+    let row = (any::<u64>(), 0..=Scale::MAX_FRACTION_BITS, amount(), amount()).prop_map(
+        |(limit, fraction_bits, amount, floor)| LimitEnvelope {
+            limit: LimitId(limit),
+            scale: Scale { fraction_bits },
+            amount,
+            floor,
+        },
+    );
+    let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| NodeEnvelope {
         node,
-        incarnation: Incarnation(incarnation),
-        position,
+        limits: numbered(rows, |row| &mut row.limit),
     });
+    vec(envelope, 0..6)
+}
+
+fn update() -> impl Strategy<Value = RegisterUpdate> {
+    (option::of(any::<u64>()), any::<u64>(), envelopes()).prop_map(|(base, lease, nodes)| {
+        RegisterUpdate {
+            base: base.map(Generation),
+            lease: Duration::from_nanos(lease),
+            nodes,
+        }
+    })
+}
+
+fn record() -> impl Strategy<Value = EnvelopeRecord> {
+    (position(), any::<(u64, u64)>(), envelopes()).prop_map(|(position, (lease, policy), nodes)| {
+        EnvelopeRecord {
+            term: position.term,
+            generation: position.generation,
+            lease: Duration::from_nanos(lease),
+            policy: PolicyVersion(policy),
+            nodes,
+        }
+    })
+}
+
+fn from_node() -> impl Strategy<Value = FromNode> {
+    let ack = (node(), any::<(u64, bool, bool)>(), position()).prop_map(
+        |(node, (incarnation, holds, votes), position)| Ack {
+            node,
+            incarnation: Incarnation(incarnation),
+            position,
+            holds,
+            votes,
+        },
+    );
+    let promise = (node(), token(), any::<(u64, bool)>(), option::of(record())).prop_map(
+        |(node, token, (term, abstains), register)| Promise {
+            node,
+            token,
+            term: Term(term),
+            abstains,
+            register,
+        },
+    );
     let refuse = (node(), any::<(u64, u64)>(), option::of(node())).prop_map(
         |(node, (promised, policy), leader)| Refuse {
             node,
@@ -118,6 +175,7 @@ fn from_node() -> impl Strategy<Value = FromNode> {
         report().prop_map(FromNode::Report),
         ack.prop_map(FromNode::Ack),
         refuse.prop_map(FromNode::Refuse),
+        promise.prop_map(FromNode::Promise),
     ]
 }
 
@@ -125,6 +183,12 @@ fn to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
         propose().prop_map(ToNode::Propose),
         position().prop_map(|position| ToNode::Commit(Commit { position })),
+        (any::<u64>(), node()).prop_map(|(term, leader)| {
+            ToNode::Prepare(Prepare {
+                term: Term(term),
+                leader,
+            })
+        }),
     ]
 }
 
@@ -373,6 +437,8 @@ fn the_largest_messages_fit_the_bound() {
         promised: Term(u64::MAX),
         seen: position,
         policy: PolicyVersion(u64::MAX),
+        prepared: PolicyVersion(u64::MAX),
+        abstains: true,
         limits: (0..MAX_ROWS as u64)
             .map(|limit| LimitReport {
                 limit: LimitId(limit),
@@ -390,6 +456,7 @@ fn the_largest_messages_fit_the_bound() {
         policy: PolicyVersion(u64::MAX),
         anchor: token,
         lease: Duration::MAX,
+        register: None,
         rows: (0..MAX_ROWS as u64)
             .map(|limit| Row {
                 limit: LimitId(limit),

@@ -8,7 +8,7 @@ use serde_json::json;
 use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
-    scenario::{Report, SCENARIOS},
+    scenario::{Options, Report, SCENARIOS},
 };
 
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub(crate) struct Chaos {
     /// Only this scenario
     #[arg(long, value_parser = PossibleValuesParser::new(SCENARIOS.map(|scenario| scenario.name)))]
     scenario: Option<String>,
+    /// How often a scenario that repeats itself does its worst
+    #[arg(long, default_value_t = 20)]
+    events: usize,
     /// Directory for plots and reports
     #[arg(long, default_value = "target/chaos")]
     report: PathBuf,
@@ -27,6 +30,9 @@ pub(crate) struct Chaos {
 impl Chaos {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Result<bool> {
         let mut progress = Progress::default();
+        let options = Options {
+            events: self.events,
+        };
         let mut reports = Vec::new();
         let wanted = |name: &str| self.scenario.as_deref().is_none_or(|wanted| wanted == name);
         for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
@@ -35,7 +41,7 @@ impl Chaos {
                 scenario.name,
                 scenario.faults.join(", ")
             ));
-            let report = scenario.run(&self.report, interrupt, &mut progress)?;
+            let report = scenario.run(&self.report, &options, interrupt, &mut progress)?;
             show(&report);
             reports.push(report);
         }

@@ -5,9 +5,8 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Daemon, Fleet, Footprint, Operator, Plan, Process, Timing,
+    Daemon, Ensemble, Fleet, Footprint, Operator, Plan, Process, Timing,
     plan::{INTERFACE, SOURCES, Site},
-    zookeeper,
 };
 use crate::{clock, command, interrupt::Interrupt, priority, progress::Progress};
 
@@ -40,6 +39,7 @@ pub fn build(
         .iter()
         .map(|site| Daemon::of(&footprint, site))
         .collect();
+    let ensemble = Ensemble::of(&plan, &footprint.directory());
     let operator = Operator::new(daemons.iter().map(Daemon::socket).collect())?;
     footprint.claim()?;
     // From here on, dropping the fleet removes it.
@@ -47,16 +47,16 @@ pub fn build(
         plan,
         timing,
         operator,
+        ensemble,
         footprint,
         daemons,
     };
 
     progress.step("network", || connect(&fleet.plan))?;
-    let directory = fleet.footprint.directory();
     progress.step("ZooKeeper", || {
         mount_bpffs(&fleet.footprint.bpffs())?;
-        zookeeper::start(&fleet.plan, &directory)?;
-        zookeeper::wait_until_serving(&fleet.plan, &directory, interrupt)
+        fleet.ensemble.begin(&fleet.plan)?;
+        fleet.ensemble.wait_until_serving(interrupt)
     })?;
     progress.step("daemons", || {
         start_daemons(&mut fleet)?;

@@ -2,12 +2,19 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
     Timing,
@@ -19,6 +26,23 @@ use super::{
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 /// The nodes' metrics port, on their own loopback.
 const METRICS_PORT: u16 = 9600;
+/// A daemon that says nothing for so long hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// What the daemon of this network namespace serves to Prometheus.
+///
+/// # Errors
+///
+/// If it does not answer.
+pub(super) fn metrics() -> Result<String> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT));
+    let mut stream = TcpStream::connect_timeout(&server, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
 
 /// The daemon of one host: its files, and its process while it runs.
 #[derive(Debug)]
@@ -137,6 +161,16 @@ listen = "127.0.0.1:{METRICS_PORT}"
         child.kill().context("the daemon had ended")?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("the daemon does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
 
     /// How it ended, if it was started and has ended by itself.

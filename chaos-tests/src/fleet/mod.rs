@@ -12,6 +12,7 @@ mod zookeeper;
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
 
 pub use self::{
     build::build,
@@ -20,7 +21,7 @@ pub use self::{
     operator::{FleetStatus, Operator},
     plan::Plan,
     process::Process,
-    zookeeper::SHORTEST_SESSION,
+    zookeeper::{Ensemble, SHORTEST_SESSION},
 };
 
 /// Times that the daemons are configured with.
@@ -72,6 +73,8 @@ pub struct Fleet {
     pub timing: Timing,
     /// Its operator's command line.
     pub operator: Operator,
+    /// Its ZooKeeper.
+    pub ensemble: Ensemble,
     footprint: Footprint,
     daemons: Vec<Daemon>,
 }
@@ -95,6 +98,49 @@ impl Fleet {
     /// If it cannot be started.
     pub fn start(&mut self, host: usize) -> Result<()> {
         self.daemons[host].start(self.operator.daemon(), &self.plan.hosts[host])
+    }
+
+    /// Stops the daemon of a host without closing its connections.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn pause(&self, host: usize) -> Result<()> {
+        self.daemons[host].signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a paused daemon go on.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn resume(&self, host: usize) -> Result<()> {
+        self.daemons[host].signal(Signal::SIGCONT)
+    }
+
+    /// The value of a metric without labels, as the daemon of a host serves it.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer, or has no such metric.
+    pub fn metric(&self, host: usize, name: &str) -> Result<f64> {
+        let namespace = &self.plan.hosts[host].namespace;
+        let text = namespace.inside(daemon::metrics)??;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("no metric {name} in:\n{text}"))?;
+        Ok(value.trim().parse()?)
+    }
+
+    /// All that the daemon of a host wrote, over all its lives.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn log(&self, host: usize) -> Result<String> {
+        let path = self.daemons[host].log();
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
     }
 
     /// Process numbers of the daemons that run, by host.

@@ -5,17 +5,22 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    process::Child,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 
 use super::{
     log_tail,
     plan::{Plan, ZOOKEEPER_PORT},
 };
-use crate::{clock, interrupt::Interrupt};
+use crate::{clock, interrupt::Interrupt, namespace::Namespace};
 
 /// ZooKeeper's own unit of time. Sessions last at least two of them.
 const SERVER_TICK: Duration = Duration::from_millis(500);
@@ -31,27 +36,84 @@ const JAVA_FLAGS: &str = "-Xms48m -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLeve
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Starts the servers of a plan in its control namespace, with data and logs below `directory`.
-///
-/// # Errors
-///
-/// If ZooKeeper is not installed or a server cannot be started.
-pub(super) fn start(plan: &Plan, directory: &Path) -> Result<()> {
-    if !Path::new(SCRIPT).exists() {
-        bail!("no ZooKeeper at {SCRIPT}: install it with `cargo xtask setup`");
+/// The ZooKeeper servers of a fleet.
+#[derive(Debug)]
+pub struct Ensemble {
+    control: Namespace,
+    servers: Vec<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
+    address: Ipv4Addr,
+    home: PathBuf,
+    child: Option<Child>,
+}
+
+impl Ensemble {
+    /// The servers of a plan, with data and logs below `directory`; nothing is started.
+    pub(super) fn of(plan: &Plan, directory: &Path) -> Self {
+        let servers = (1..).zip(plan.zookeeper_addresses());
+        Self {
+            control: plan.control.namespace.clone(),
+            servers: servers
+                .map(|(number, address)| Server {
+                    address,
+                    home: directory.join(format!("zookeeper{number}")),
+                    child: None,
+                })
+                .collect(),
+        }
     }
-    for (number, address) in (1_usize..).zip(plan.zookeeper_addresses()) {
-        let home = directory.join(format!("zookeeper{number}"));
-        fs::create_dir_all(home.join("data"))?;
-        fs::write(home.join("data/myid"), format!("{number}\n"))?;
-        let settings = home.join("zoo.cfg");
-        fs::write(&settings, configuration(plan, address, &home.join("data")))?;
-        let log = fs::File::create(home.join("log"))?;
-        plan.control
-            .namespace
+
+    /// Writes their configuration and starts them all.
+    ///
+    /// # Errors
+    ///
+    /// If ZooKeeper is not installed or a server cannot be started.
+    pub(super) fn begin(&mut self, plan: &Plan) -> Result<()> {
+        if !Path::new(SCRIPT).exists() {
+            bail!("no ZooKeeper at {SCRIPT}: install it with `cargo xtask setup`");
+        }
+        for server in 0..self.servers.len() {
+            let Server { address, home, .. } = &self.servers[server];
+            fs::create_dir_all(home.join("data"))?;
+            fs::write(home.join("data/myid"), format!("{}\n", server + 1))?;
+            let text = configuration(plan, *address, &home.join("data"));
+            fs::write(home.join("zoo.cfg"), text)?;
+            self.start(server)?;
+        }
+        Ok(())
+    }
+
+    /// How many servers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether there are none, which is never so.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Starts a server that does not run.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started. Whether it serves shows later.
+    pub fn start(&mut self, server: usize) -> Result<()> {
+        let Server { home, child, .. } = &mut self.servers[server];
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(home.join("log"))?;
+        let started = self
+            .control
             .command(SCRIPT)
             .arg("start-foreground")
-            .arg(&settings)
+            .arg(home.join("zoo.cfg"))
             .env("JVMFLAGS", JAVA_FLAGS)
             .env("JMXDISABLE", "true")
             .current_dir(&home)
@@ -61,8 +123,84 @@ pub(super) fn start(plan: &Plan, directory: &Path) -> Result<()> {
             .stderr(log)
             .spawn()
             .context("cannot start ZooKeeper")?;
+        *child = Some(started);
+        Ok(())
     }
-    Ok(())
+
+    /// Ends a server with SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn kill(&mut self, server: usize) -> Result<()> {
+        self.signal(server, Signal::SIGKILL)?;
+        if let Some(mut child) = self.servers[server].child.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Stops a server's processes without closing its connections.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn pause(&self, server: usize) -> Result<()> {
+        self.signal(server, Signal::SIGSTOP)
+    }
+
+    /// Lets a paused server go on.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run.
+    pub fn resume(&self, server: usize) -> Result<()> {
+        self.signal(server, Signal::SIGCONT)
+    }
+
+    /// To the whole group: the script may stand between this process and the server.
+    fn signal(&self, server: usize, signal: Signal) -> Result<()> {
+        let child = self.servers[server].child.as_ref();
+        let child = child.context("this ZooKeeper server does not run")?;
+        let group = Pid::from_raw(i32::try_from(child.id())?);
+        Ok(killpg(group, signal)?)
+    }
+
+    /// Which server leads the ensemble; the only one leads itself.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |server: &Server| {
+            let mode = self.mode(server.address);
+            mode.is_some_and(|mode| mode == "leader" || mode == "standalone")
+        };
+        self.servers.iter().position(leads)
+    }
+
+    /// Whether a server serves.
+    #[must_use]
+    pub fn serves(&self, server: usize) -> bool {
+        self.mode(self.servers[server].address).is_some()
+    }
+
+    fn mode(&self, address: Ipv4Addr) -> Option<String> {
+        self.control.inside(|| mode(address)).ok()?
+    }
+
+    /// Waits until every server serves.
+    ///
+    /// # Errors
+    ///
+    /// If one does not in time; with the end of its log.
+    pub fn wait_until_serving(&self, interrupt: &Interrupt) -> Result<()> {
+        for (number, server) in self.servers.iter().enumerate() {
+            let what = format!("ZooKeeper server {} to serve", number + 1);
+            clock::wait_for(&what, READY_WITHIN, interrupt, || {
+                self.serves(number).then_some(())
+            })
+            .with_context(|| log_tail(&server.home.join("log")))?;
+        }
+        Ok(())
+    }
 }
 
 fn configuration(plan: &Plan, address: Ipv4Addr, data: &Path) -> String {
@@ -82,32 +220,8 @@ fn configuration(plan: &Plan, address: Ipv4Addr, data: &Path) -> String {
     text
 }
 
-/// Waits until every server serves.
-///
-/// # Errors
-///
-/// If one does not in time; with the end of its log.
-pub(super) fn wait_until_serving(
-    plan: &Plan,
-    directory: &Path,
-    interrupt: &Interrupt,
-) -> Result<()> {
-    for (number, address) in (1_usize..).zip(plan.zookeeper_addresses()) {
-        let what = format!("ZooKeeper server {number} to serve");
-        clock::wait_for(&what, READY_WITHIN, interrupt, || {
-            plan.control
-                .namespace
-                .inside(|| serves(address))
-                .ok()?
-                .then_some(())
-        })
-        .with_context(|| log_tail(&directory.join(format!("zookeeper{number}/log"))))?;
-    }
-    Ok(())
-}
-
-/// Asks for a server's statistics; one without quorum answers that it does not serve.
-fn serves(address: Ipv4Addr) -> bool {
+/// What a server says that it is; nothing of one that has no quorum, or does not answer.
+fn mode(address: Ipv4Addr) -> Option<String> {
     let ask = || -> std::io::Result<String> {
         let server = SocketAddr::from((address, ZOOKEEPER_PORT));
         let mut stream = TcpStream::connect_timeout(&server, ANSWER_WITHIN)?;
@@ -117,7 +231,12 @@ fn serves(address: Ipv4Addr) -> bool {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    ask().is_ok_and(|answer| answer.contains("Mode: "))
+    mode_of(&ask().ok()?)
+}
+
+fn mode_of(answer: &str) -> Option<String> {
+    let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
+    mode.map(|mode| mode.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -134,5 +253,13 @@ mod tests {
         assert!(text(1).contains("clientPortAddress=198.18.0.10\n"));
         assert!(!text(1).contains("server.1"));
         assert!(text(3).contains("server.3=198.18.0.12:2888:3888\n"));
+    }
+
+    #[test]
+    fn a_server_without_quorum_has_no_mode() {
+        let serves = "Zookeeper version: 3.8.0\nMode: leader\nNode count: 5\n";
+        assert_eq!(mode_of(serves).as_deref(), Some("leader"));
+        let lost = "This ZooKeeper instance is not currently serving requests\n";
+        assert_eq!(mode_of(lost), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, ops::Range, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Finding, OVER_ADMISSION, figure};
+use super::{Finding, OVER_ADMISSION, Options, figure};
 use crate::{
     fleet::{
         self, Plan, Process, Timing,
@@ -40,6 +40,7 @@ const UTILISATION: f64 = 0.97;
 
 pub(super) fn run(
     directory: &Path,
+    _: &Options,
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Vec<Finding>> {

@@ -1,6 +1,9 @@
 //! Faults on purpose, and verdicts from what the receiver saw.
 
 mod leader_killed;
+mod quiet;
+mod take_over;
+mod zookeeper_lost;
 
 use std::path::Path;
 
@@ -18,18 +21,40 @@ pub struct Scenario {
     pub name: &'static str,
     /// What is done to the fleet.
     pub faults: &'static [&'static str],
-    run: fn(&Path, &Interrupt, &mut Progress) -> Result<Vec<Finding>>,
+    run: fn(&Path, &Options, &Interrupt, &mut Progress) -> Result<Vec<Finding>>,
+}
+
+/// What may be asked of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How often a scenario that repeats itself does its worst. A 99th percentile needs 100.
+    pub events: usize,
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 1] = [Scenario {
-    name: "leader-killed",
-    faults: &[
-        "SIGKILL of the leader's daemon under flood",
-        "its return after its lease",
-    ],
-    run: leader_killed::run,
-}];
+pub const SCENARIOS: [Scenario; 3] = [
+    Scenario {
+        name: "leader-killed",
+        faults: &[
+            "SIGKILL of the leader's daemon under flood",
+            "its return after its lease",
+        ],
+        run: leader_killed::run,
+    },
+    Scenario {
+        name: "take-over",
+        faults: &["SIGKILL and SIGSTOP of the leader's daemon, in turn, over and over"],
+        run: take_over::run,
+    },
+    Scenario {
+        name: "zookeeper-lost",
+        faults: &[
+            "SIGKILL of ZooKeeper's leader",
+            "ZooKeeper without quorum for 30 s",
+        ],
+        run: zookeeper_lost::run,
+    },
+];
 
 /// One thing that has to hold, and what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -91,10 +116,11 @@ impl Scenario {
     pub fn run(
         &self,
         directory: &Path,
+        options: &Options,
         interrupt: &Interrupt,
         progress: &mut Progress,
     ) -> Result<Report> {
-        let findings = (self.run)(directory, interrupt, progress)?;
+        let findings = (self.run)(directory, options, interrupt, progress)?;
         let figure = |what: &str| findings.iter().find(|found| found.what == what)?.measured;
         Ok(Report {
             name: self.name,

@@ -29,6 +29,8 @@ pub struct Participant {
     pub weight: u32,
     /// What it could use.
     pub demand: UnitsPerSecond,
+    /// The floor that the roster reserves for it: no proposal has a larger one.
+    pub reserved: Amount,
 }
 
 /// What each participant should hold of `limit`, floors included, given what absent nodes keep.
@@ -170,12 +172,12 @@ pub fn step(
             let before = book.envelope(participant.node, limit.id);
             // Up to its own envelope a node grows without asking anybody.
             let reachable = before.saturating_add(free);
-            let reserved = book.floor(participant.node, limit.id);
-            let floor = if limit.floor.fits(reachable) {
-                limit.floor
+            // A new policy may have raised it, and the roster has not followed yet.
+            let floor = limit.floor.min(participant.reserved);
+            let floor = if floor.fits(reachable) {
+                floor
             } else {
-                // A new policy raised it, and there is no room yet.
-                limit.floor.min(reserved)
+                floor.min(book.floor(participant.node, limit.id))
             };
             let amount = usable(limit, target.min(reachable), floor);
             free = free.saturating_sub(amount.max(floor).saturating_sub(before));

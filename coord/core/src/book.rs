@@ -19,7 +19,7 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
@@ -33,35 +33,74 @@ const MAX_UNANSWERED: usize = 16;
 const MAX_DORMANT: usize = 4_096;
 
 /// What every node may hold of every limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Book {
     limits: BTreeMap<LimitId, Ledger>,
     leases: BTreeMap<NodeId, Nanos>,
+    /// The generation of the next proposal: what changes now is new in it.
+    next: Generation,
 }
 
 /// One limit's page.
 ///
 /// A limit that a policy drops keeps its page, and one that is adopted without being known gets
 /// one: nodes may hold it still, and a later policy may have it again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Ledger {
     is_in_force: bool,
     budget: Amount,
     scale: Scale,
     holdings: BTreeMap<NodeId, Holding>,
+    total: Total,
+}
+
+/// The sum of all envelopes of a limit, kept as they change.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+struct Total {
+    rate: u128,
+    burst: u128,
+}
+
+impl Total {
+    fn replace(&mut self, before: Amount, after: Amount) {
+        self.rate = self.rate + u128::from(after.rate.0) - u128::from(before.rate.0);
+        self.burst = self.burst + u128::from(after.burst.0) - u128::from(before.burst.0);
+    }
+
+    /// Saturating: a sum that saturates fits no budget.
+    fn amount(self) -> Amount {
+        Amount {
+            rate: UnitsPerSecond(u64::try_from(self.rate).unwrap_or(u64::MAX)),
+            burst: Units(u64::try_from(self.burst).unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 /// What one node may hold of one limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Holding {
+    /// The floor that the roster reserves, or is about to. Nobody else is given it before the
+    /// roster has given it up.
+    reserved: Amount,
     /// What the node acknowledged last, or was adopted with.
     settled: Entry,
     /// What was proposed since and is unanswered, oldest first.
     unanswered: VecDeque<(Generation, Entry)>,
+    /// The bound of all the above, as it was last worked out.
+    bound: Bound,
+    /// The first proposal whose register has this bound.
+    changed: Generation,
+}
+
+/// What the register says of one node and limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Bound {
+    envelope: Amount,
+    floor: Amount,
 }
 
 /// An amount and the floor that goes with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The leased part. It ends with the lease.
     pub amount: Amount,
@@ -103,9 +142,21 @@ impl Holding {
         core::iter::once(self.settled).chain(self.unanswered.iter().map(|(_, entry)| *entry))
     }
 
-    fn envelope(&self) -> Amount {
+    fn worked_out(&self) -> Bound {
+        let reserved = Bound {
+            envelope: self.reserved,
+            floor: self.reserved,
+        };
+        self.all().fold(reserved, |bound, entry| Bound {
+            envelope: bound.envelope.max(entry.envelope()),
+            floor: bound.floor.max(entry.floor),
+        })
+    }
+
+    /// The largest floor that the node's kernel may have.
+    fn spendable_floor(&self) -> Amount {
         self.all()
-            .map(Entry::envelope)
+            .map(|entry| entry.floor)
             .fold(Amount::ZERO, Amount::max)
     }
 
@@ -134,17 +185,21 @@ impl Holding {
         }
     }
 
-    fn floor(&self) -> Amount {
-        self.all()
-            .map(|entry| entry.floor)
-            .fold(Amount::ZERO, Amount::max)
+    fn forget_floors(&mut self, has_lease: bool) {
+        self.reserved = Amount::ZERO;
+        if !has_lease {
+            self.settled = Entry::default();
+            self.unanswered.clear();
+        }
+        self.settled.floor = Amount::ZERO;
+        for (_, entry) in &mut self.unanswered {
+            entry.floor = Amount::ZERO;
+        }
     }
 
     fn expire(&mut self) {
-        *self = Self {
-            settled: Entry::floor(self.floor()),
-            unanswered: VecDeque::new(),
-        };
+        self.settled = Entry::floor(self.spendable_floor());
+        self.unanswered.clear();
     }
 }
 
@@ -156,8 +211,9 @@ impl Book {
             ledger.is_in_force = false;
         }
         for limit in limits {
+            let next = self.next;
             let ledger = self.ledger(limit.id, limit.scale);
-            ledger.rescale(limit.scale);
+            ledger.rescale(limit.scale, next);
             ledger.budget = limit.budget;
             ledger.is_in_force = true;
         }
@@ -167,7 +223,8 @@ impl Book {
             .filter(|ledger| !ledger.is_in_force)
             .count();
         for _ in MAX_DORMANT..dormant {
-            let first = self.limits.iter().find(|(_, ledger)| !ledger.is_in_force);
+            let mut forgettable = self.limits.iter().filter(|(_, ledger)| !ledger.is_in_force);
+            let first = forgettable.next();
             if let Some(limit) = first.map(|(limit, _)| *limit) {
                 self.limits.remove(&limit);
             }
@@ -180,58 +237,135 @@ impl Book {
             budget: Amount::ZERO,
             scale,
             holdings: BTreeMap::new(),
+            total: Total::default(),
         })
+    }
+
+    /// Proposal `generation` has gone out: what changes from now on is news to whoever has its
+    /// register.
+    pub fn close(&mut self, generation: Generation) {
+        self.next = generation.next();
     }
 
     /// Takes over what an older leader stored. No lease in it can last beyond `leases_end`.
     pub fn adopt(&mut self, record: &EnvelopeRecord, leases_end: Nanos) {
         for node in &record.nodes {
             for held in &node.limits {
+                let next = self.next;
                 let ledger = self.ledger(held.limit, held.scale);
                 let entry = Entry {
                     amount: held.amount,
                     floor: held.floor,
                 };
                 let entry = entry.rescaled(held.scale, ledger.scale);
-                let holding = ledger.holdings.entry(node.node).or_default();
-                holding.settled = holding.settled.max(entry);
+                ledger.change(node.node, next, |holding| {
+                    holding.settled = holding.settled.max(entry);
+                });
             }
             self.extend_lease(node.node, leases_end);
         }
     }
 
-    /// Reserves a node's floor of a limit, if that is more than what is already reserved.
-    pub fn reserve_floor(&mut self, node: NodeId, limit: LimitId, floor: Amount) {
-        if let Some(ledger) = self.limits.get_mut(&limit) {
-            let settled = &mut ledger.holdings.entry(node).or_default().settled;
-            settled.floor = settled.floor.max(floor);
+    /// The roster reserves this floor for a node, or is about to. A limit that is not known here
+    /// gets a page.
+    pub fn reserve(&mut self, node: NodeId, limit: LimitId, scale: Scale, floor: Amount) {
+        let next = self.next;
+        let ledger = self.ledger(limit, scale);
+        let floor = floor.rescaled_up(scale, ledger.scale);
+        ledger.change(node, next, |holding| holding.reserved = floor);
+    }
+
+    /// What is reserved for a node may be in its kernel, until it acknowledges something else.
+    pub fn assume_reserved(&mut self, node: NodeId) {
+        for ledger in self.limits.values_mut() {
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| {
+                    holding.settled.floor = holding.settled.floor.max(holding.reserved);
+                });
+            }
         }
     }
 
-    /// Whether the floors of a further node would still fit beside all that may be held.
+    /// What is reserved for a node, and the largest floor that its kernel may have.
     #[must_use]
-    pub fn has_room(&self, floors: &BTreeMap<LimitId, Amount>) -> bool {
-        floors
-            .iter()
-            .all(|(limit, floor)| floor.fits(self.free(*limit)))
+    pub fn floors(&self, node: NodeId, limit: LimitId) -> (Amount, Amount) {
+        self.limits
+            .get(&limit)
+            .and_then(|ledger| ledger.holdings.get(&node))
+            .map_or((Amount::ZERO, Amount::ZERO), |holding| {
+                (holding.reserved, holding.spendable_floor())
+            })
+    }
+
+    /// The limits of which something is reserved for a node, in force or not, and in which units.
+    pub fn reserved(&self, node: NodeId) -> impl Iterator<Item = (LimitId, Scale, Amount)> {
+        self.limits.iter().filter_map(move |(limit, ledger)| {
+            let reserved = ledger.holdings.get(&node)?.reserved;
+            (reserved != Amount::ZERO).then_some((*limit, ledger.scale, reserved))
+        })
+    }
+
+    /// Takes new floors for granted: a rule that is broken on purpose.
+    pub(crate) fn lower_floors<'a>(&mut self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let next = self.next;
+        for limit in limits {
+            let ledger = self.ledger(limit.id, limit.scale);
+            let nodes: Vec<NodeId> = ledger.holdings.keys().copied().collect();
+            for node in nodes {
+                ledger.change(node, next, |holding| {
+                    holding.reserved = holding.reserved.min(limit.floor);
+                    holding.settled = Entry::floor(limit.floor);
+                    holding.unanswered.clear();
+                });
+            }
+        }
+    }
+
+    /// Whether a node's kernel may have no floor of any limit that is in force.
+    #[must_use]
+    pub fn has_given_up(&self, node: NodeId) -> bool {
+        let mut in_force = self.limits.values().filter(|ledger| ledger.is_in_force);
+        in_force.all(|ledger| {
+            let holding = ledger.holdings.get(&node);
+            holding.is_none_or(|holding| holding.spendable_floor() == Amount::ZERO)
+        })
+    }
+
+    /// The roster has a node no more: it has no floors. What was leased to it counts until its
+    /// leases have ended.
+    pub fn forget_floors(&mut self, node: NodeId) {
+        let has_lease = self.leases.contains_key(&node);
+        for ledger in self.limits.values_mut() {
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| holding.forget_floors(has_lease));
+            }
+        }
+    }
+
+    /// Whether a node's floors may be these: what they are more than the node's envelope would
+    /// still fit beside all that may be held.
+    #[must_use]
+    pub fn has_room(&self, node: NodeId, floors: &BTreeMap<LimitId, Amount>) -> bool {
+        floors.iter().all(|(limit, floor)| {
+            let more = floor.saturating_sub(self.envelope(node, *limit));
+            more.fits(self.free(*limit))
+        })
     }
 
     /// Writes down that `entry` is proposed to `node`.
     pub fn propose(&mut self, node: NodeId, limit: LimitId, generation: Generation, entry: Entry) {
         if let Some(ledger) = self.limits.get_mut(&limit) {
-            ledger
-                .holdings
-                .entry(node)
-                .or_default()
-                .propose(generation, entry);
+            ledger.change(node, self.next, |holding| {
+                holding.propose(generation, entry)
+            });
         }
     }
 
     /// `node` holds no more than what was proposed at `generation`.
     pub fn acknowledge(&mut self, node: NodeId, generation: Generation) {
         for ledger in self.limits.values_mut() {
-            if let Some(holding) = ledger.holdings.get_mut(&node) {
-                holding.acknowledge(generation);
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| holding.acknowledge(generation));
             }
         }
     }
@@ -260,8 +394,8 @@ impl Book {
         for node in ended {
             self.leases.remove(&node);
             for ledger in self.limits.values_mut() {
-                if let Some(holding) = ledger.holdings.get_mut(&node) {
-                    holding.expire();
+                if ledger.holdings.contains_key(&node) {
+                    ledger.change(node, self.next, Holding::expire);
                 }
             }
         }
@@ -273,7 +407,7 @@ impl Book {
         self.limits
             .get(&limit)
             .and_then(|ledger| ledger.holdings.get(&node))
-            .map_or(Amount::ZERO, Holding::envelope)
+            .map_or(Amount::ZERO, |holding| holding.bound.envelope)
     }
 
     /// The largest floor of `limit` that `node` has not acknowledged giving up.
@@ -282,7 +416,7 @@ impl Book {
         self.limits
             .get(&limit)
             .and_then(|ledger| ledger.holdings.get(&node))
-            .map_or(Amount::ZERO, Holding::floor)
+            .map_or(Amount::ZERO, |holding| holding.bound.floor)
     }
 
     /// What was last proposed to `node`, or what it was adopted with.
@@ -305,8 +439,7 @@ impl Book {
     pub fn total(&self, limit: LimitId) -> Amount {
         self.limits
             .get(&limit)
-            .map(|ledger| ledger.holdings.values().map(Holding::envelope).sum())
-            .unwrap_or(Amount::ZERO)
+            .map_or(Amount::ZERO, |ledger| ledger.total.amount())
     }
 
     /// What no node may be using; zero while a lowered budget is still being collected.
@@ -320,14 +453,23 @@ impl Book {
     /// The book as a new leader would adopt it.
     #[must_use]
     pub fn envelopes(&self) -> Vec<NodeEnvelope> {
+        self.envelopes_since(None)
+    }
+
+    /// What has changed since the proposal `base` was made: everything if there is none.
+    #[must_use]
+    pub fn envelopes_since(&self, base: Option<Generation>) -> Vec<NodeEnvelope> {
         let mut nodes: BTreeMap<NodeId, Vec<LimitEnvelope>> = BTreeMap::new();
         for (limit, ledger) in &self.limits {
             for (node, holding) in &ledger.holdings {
+                if base.is_some_and(|base| holding.changed <= base) {
+                    continue;
+                }
                 nodes.entry(*node).or_default().push(LimitEnvelope {
                     limit: *limit,
                     scale: ledger.scale,
-                    amount: holding.envelope(),
-                    floor: holding.floor(),
+                    amount: holding.bound.envelope,
+                    floor: holding.bound.floor,
                 });
             }
         }
@@ -356,16 +498,38 @@ impl Book {
 }
 
 impl Ledger {
-    fn rescale(&mut self, scale: Scale) {
+    /// Changes what one node may hold, and keeps the sum and the stamp that follow from it.
+    fn change(&mut self, node: NodeId, next: Generation, change: impl FnOnce(&mut Holding)) {
+        let holding = self.holdings.entry(node).or_insert_with(|| Holding {
+            changed: next,
+            ..Holding::default()
+        });
+        change(holding);
+        let before = holding.bound;
+        let after = holding.worked_out();
+        if after != before {
+            holding.bound = after;
+            holding.changed = next;
+            self.total.replace(before.envelope, after.envelope);
+        }
+    }
+
+    fn rescale(&mut self, scale: Scale, next: Generation) {
         let from = core::mem::replace(&mut self.scale, scale);
         if from == scale {
             return;
         }
+        self.total = Total::default();
         for holding in self.holdings.values_mut() {
+            holding.reserved = holding.reserved.rescaled_up(from, scale);
             holding.settled = holding.settled.rescaled(from, scale);
             for (_, entry) in &mut holding.unanswered {
                 *entry = entry.rescaled(from, scale);
             }
+            holding.bound = holding.worked_out();
+            // Its units are other ones, even where its numbers are not.
+            holding.changed = next;
+            self.total.replace(Amount::ZERO, holding.bound.envelope);
         }
     }
 }

@@ -14,13 +14,13 @@ const AVERAGED_TICKS: u64 = 8;
 const PROBE_DIVISOR: u64 = 4;
 
 /// Follows one node's use of one limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Meter {
     last: Option<Reading>,
     rates: Rates,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Reading {
     at: Nanos,
     offered: u64,
@@ -29,7 +29,7 @@ struct Reading {
 }
 
 /// Rates between the two latest reports, in units per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rates {
     /// What arrived.
     pub offered: UnitsPerSecond,

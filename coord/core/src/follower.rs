@@ -12,8 +12,17 @@
 //!   has it.
 //! - **Anchor** (5): `expires = token + L`, with a token of this life only. A grant that was late,
 //!   repeated or slept on is born expired.
+//! - **Quorum** (4) and **take-over** (6), the voter's part: it keeps the register that comes with a
+//!   proposal, votes once its kernel holds no more than the proposal says, and tells a new leader
+//!   what the register holds.
+//! - **Policy** (12), the node's part: it takes no rows of another policy than it enforces; one that
+//!   is ready it enforces first. Without it a node reads rows of limits that have changed in the
+//!   units of those that it knows.
 //! - **Restart** (7): a life begins with the term that ZooKeeper has now, read after the live znode
-//!   of this life was made.
+//!   of this life was made. Without it a restart forgets a promise, and an older leader finds its
+//!   majority again. What cannot be read again is the register; a voter that has forgotten it
+//!   abstains for W, by when every lease has ended that it may have voted for. Without that, a
+//!   majority of promises may know nothing of a lease that a majority voted for.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -23,12 +32,18 @@ use alloc::{
 use weir_model::{
     Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
     message::{
-        Ack, Commit, FromNode, LimitReport, Position, Propose, Refuse, Report, Row, ToNode, Token,
+        Ack, Commit, FromNode, LimitReport, Position, Prepare, Promise, Propose, Refuse, Report,
+        Row, ToNode, Token,
     },
 };
 
+use crate::{
+    register::Register,
+    rules::{Mutation, Rules},
+};
+
 /// What the kernel holds, or is to hold, of one limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Which limit.
     pub limit: LimitId,
@@ -64,7 +79,7 @@ impl Grant {
 }
 
 /// What a follower asks of its shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Install these in the kernel. If all are in force, and `acknowledge` names a position, then
     /// answer with [`Follower::installed`].
@@ -76,10 +91,12 @@ pub enum Command {
     },
     /// Send to the leader.
     Send(FromNode),
+    /// Enforce the other policy that is ready, and answer with [`Follower::enforced`].
+    Enforce(PolicyVersion),
 }
 
 /// One life of a node, as the protocol sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Follower {
     node: NodeId,
     incarnation: Incarnation,
@@ -87,31 +104,63 @@ pub struct Follower {
     leader: Option<NodeId>,
     seen: Position,
     policy: PolicyVersion,
-    proposed: Option<Propose>,
+    /// The other policy that is ready to be enforced; `policy` if there is none.
+    prepared: PolicyVersion,
+    /// The latest proposal, if it waits for its policy to be enforced.
+    awaiting: Option<Propose>,
+    proposed: Option<Proposed>,
     held: BTreeMap<LimitId, Grant>,
+    register: Register,
+    abstains_until: Nanos,
+    rules: Rules,
     commands: VecDeque<Command>,
 }
 
+/// The latest proposal, less its register.
+#[derive(Clone, Debug, Hash)]
+struct Proposed {
+    message: Propose,
+    at: Nanos,
+}
+
+/// How a life begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth {
+    /// Whose.
+    pub node: NodeId,
+    /// Which life: the live znode that it made.
+    pub incarnation: Incarnation,
+    /// The term in force, read after the live znode was made.
+    pub term: Term,
+    /// Until when it abstains as a voter, by its own clock: W after the daemon started, or
+    /// [`Nanos::ZERO`] where there has never been a leader, and so nothing to forget.
+    pub abstains_until: Nanos,
+}
+
 impl Follower {
-    /// Begins a life that promises `term`, which was read after `incarnation` was made. `held` is
-    /// what the kernel holds of `policy` already.
+    /// Begins a life. `held` is what the kernel holds of `policy` already.
     #[must_use]
     pub fn new(
-        node: NodeId,
-        incarnation: Incarnation,
-        promised: Term,
+        birth: Birth,
         policy: PolicyVersion,
         held: impl IntoIterator<Item = Grant>,
+        rules: Rules,
     ) -> Self {
+        let is_forgetful = rules.breaks(Mutation::PromiseForgotten);
         Self {
-            node,
-            incarnation,
-            promised,
+            node: birth.node,
+            incarnation: birth.incarnation,
+            promised: if is_forgetful { Term(0) } else { birth.term },
             leader: None,
             seen: Position::default(),
             policy,
+            prepared: policy,
+            awaiting: None,
             proposed: None,
             held: held.into_iter().map(|grant| (grant.limit, grant)).collect(),
+            register: Register::default(),
+            abstains_until: birth.abstains_until,
+            rules,
             commands: VecDeque::new(),
         }
     }
@@ -126,6 +175,18 @@ impl Follower {
     #[must_use]
     pub const fn seen(&self) -> Position {
         self.seen
+    }
+
+    /// Where its copy of the register stands; `None` if it has none.
+    #[must_use]
+    pub fn recorded(&self) -> Option<Position> {
+        self.register.position()
+    }
+
+    /// Whether this life has begun too recently to vote.
+    #[must_use]
+    pub fn abstains(&self, now: Nanos) -> bool {
+        now < self.abstains_until && !self.rules.breaks(Mutation::AmnesiacVotes)
     }
 
     /// Which life this is.
@@ -145,6 +206,7 @@ impl Follower {
         if incarnation != self.incarnation {
             self.incarnation = incarnation;
             self.proposed = None;
+            self.awaiting = None;
         }
         self.promise(term);
     }
@@ -155,14 +217,44 @@ impl Follower {
             self.promised = term;
             self.leader = None;
             self.proposed = None;
+            self.awaiting = None;
         }
     }
 
-    /// Another policy is in force in the kernel, which now holds `held` of it.
+    /// The kernel enforces `policy` now, and holds `held` of it: it follows from what ZooKeeper says
+    /// is in force, or is as before. The one before stays ready, for a leader that has not heard of
+    /// this one.
     pub fn set_policy(&mut self, policy: PolicyVersion, held: impl IntoIterator<Item = Grant>) {
-        self.policy = policy;
+        if policy != self.policy {
+            self.prepared = core::mem::replace(&mut self.policy, policy);
+        }
         self.proposed = None;
         self.held = held.into_iter().map(|grant| (grant.limit, grant)).collect();
+    }
+
+    /// As [`Follower::set_policy`], in answer to a [`Command::Enforce`]: goes on with the proposal.
+    pub fn enforced(
+        &mut self,
+        policy: PolicyVersion,
+        held: impl IntoIterator<Item = Grant>,
+        now: Nanos,
+    ) {
+        self.set_policy(policy, held);
+        let awaited = self.awaiting.take();
+        if let Some(propose) = awaited.filter(|propose| propose.policy == self.policy) {
+            self.take(propose, now);
+        }
+    }
+
+    /// A policy is ready to be enforced from one packet to the next, beside the one that is.
+    pub const fn prepare_policy(&mut self, policy: PolicyVersion) {
+        self.prepared = policy;
+    }
+
+    /// The other policy that is ready; the one in force if there is none.
+    #[must_use]
+    pub const fn prepared(&self) -> PolicyVersion {
+        self.prepared
     }
 
     /// A message from whoever leads, or thinks so.
@@ -170,19 +262,31 @@ impl Follower {
         match message {
             ToNode::Propose(propose) => self.propose(propose, now),
             ToNode::Commit(commit) => self.commit(commit, now),
+            ToNode::Prepare(prepare) => self.prepare(prepare, now),
         }
     }
 
     /// The kernel holds what was asked, and `position` can be acknowledged.
-    pub fn installed(&mut self, grants: &[Grant], acknowledge: Option<Position>) {
+    pub fn installed(&mut self, grants: &[Grant], acknowledge: Option<Position>, now: Nanos) {
         for grant in grants {
             self.held.insert(grant.limit, *grant);
         }
-        if let Some(position) = acknowledge.filter(|position| *position == self.seen) {
+        if let Some(position) = acknowledge.filter(|position| *position == self.seen)
+            && !self.rules.breaks(Mutation::AcknowledgeBeforeInstall)
+        {
+            self.acknowledge(position, true, now);
+        }
+    }
+
+    fn acknowledge(&mut self, position: Position, holds: bool, now: Nanos) {
+        let votes = self.register.position() == Some(position) && !self.abstains(now);
+        if holds || votes {
             let ack = Ack {
                 node: self.node,
                 incarnation: self.incarnation,
                 position,
+                holds,
+                votes,
             };
             self.commands.push_back(Command::Send(FromNode::Ack(ack)));
         }
@@ -211,6 +315,8 @@ impl Follower {
             promised: self.promised,
             seen: self.seen,
             policy: self.policy,
+            prepared: self.prepared,
+            abstains: self.abstains(now),
             limits,
         }
     }
@@ -220,32 +326,81 @@ impl Follower {
         self.commands.pop_front()
     }
 
-    fn propose(&mut self, propose: Propose, now: Nanos) {
+    fn propose(&mut self, mut propose: Propose, now: Nanos) {
         if !self.accepts(propose.position.term, propose.leader) {
             return self.refuse();
         }
-        if propose.position < self.seen {
+        // Rule 2, *order*.
+        let position = propose.position;
+        if position < self.seen && !self.rules.breaks(Mutation::GenerationUnchecked) {
             return;
         }
-        if propose.policy != self.policy {
-            return self.refuse();
+        self.seen = position;
+        if let Some(update) = propose.register.take() {
+            self.register.take(position, propose.policy, &update);
         }
-        self.seen = propose.position;
+        self.awaiting = None;
+        // Rule 12, *policy*: rows mean something under their own policy only.
+        if propose.policy != self.policy && !self.rules.breaks(Mutation::PolicyUnchecked) {
+            self.proposed = None;
+            // The register is about nodes' kernels, whatever this one enforces.
+            self.acknowledge(position, false, now);
+            if propose.policy != self.prepared || propose.rows.is_empty() {
+                return self.refuse();
+            }
+            let version = propose.policy;
+            self.awaiting = Some(propose);
+            return self.commands.push_back(Command::Enforce(version));
+        }
+        self.take(propose, now);
+    }
+
+    /// Takes a proposal of the policy that is enforced: shrinks, and acknowledges.
+    fn take(&mut self, propose: Propose, now: Nanos) {
+        let position = propose.position;
         let grants: Vec<Grant> = propose
             .rows
             .iter()
-            .filter_map(|row| self.shrunk(row, now))
+            .filter_map(|row| self.shrunk(row, &propose, now))
             .collect();
-        let position = propose.position;
-        self.proposed = Some(propose);
+        self.proposed = Some(Proposed {
+            message: propose,
+            at: now,
+        });
+        if self.rules.breaks(Mutation::AcknowledgeBeforeInstall) {
+            self.acknowledge(position, true, now);
+        }
         self.commands.push_back(Command::Install {
             grants,
             acknowledge: Some(position),
         });
     }
 
+    /// A voter's part in a take-over: it refuses every older term from now on, and says what the
+    /// older ones may have granted.
+    fn prepare(&mut self, prepare: Prepare, now: Nanos) {
+        if !self.accepts(prepare.term, prepare.leader) {
+            return self.refuse();
+        }
+        let promise = Promise {
+            node: self.node,
+            token: Token {
+                incarnation: self.incarnation,
+                at: now,
+            },
+            term: prepare.term,
+            abstains: self.abstains(now),
+            register: self.register.record(),
+        };
+        self.commands
+            .push_back(Command::Send(FromNode::Promise(promise)));
+    }
+
     /// Rule 1, *fence*.
     fn accepts(&mut self, term: Term, leader: NodeId) -> bool {
+        if self.rules.breaks(Mutation::NoFence) {
+            return true;
+        }
         if term < self.promised {
             return false;
         }
@@ -265,41 +420,44 @@ impl Follower {
     }
 
     /// The smaller of what is held and what is proposed; `None` if that is what is held.
-    fn shrunk(&self, row: &Row, now: Nanos) -> Option<Grant> {
+    fn shrunk(&self, row: &Row, propose: &Propose, now: Nanos) -> Option<Grant> {
         let held = self.held.get(&row.limit)?;
         let floor = held.floor.min(row.floor);
         let shrunk = if now < held.expires && held.expires != Nanos::NEVER {
+            let renewed = propose.anchor.at + propose.lease;
+            let renews = self.rules.breaks(Mutation::RenewAtPropose) && renewed > held.expires;
             Grant {
                 limit: row.limit,
                 amount: held.amount.min(row.amount),
                 floor,
-                ..*held
+                expires: if renews { renewed } else { held.expires },
             }
         } else {
             Grant::floor(row.limit, floor)
         };
-        (shrunk.amount != held.effective(now) || shrunk.floor != held.floor).then_some(shrunk)
+        let is_same = shrunk.amount == held.effective(now)
+            && shrunk.floor == held.floor
+            && !self.rules.breaks(Mutation::RenewAtPropose);
+        (!is_same).then_some(shrunk)
     }
 
     fn commit(&mut self, commit: Commit, now: Nanos) {
-        if commit.position.term < self.promised {
+        let is_fenced = commit.position.term < self.promised;
+        if is_fenced && !self.rules.breaks(Mutation::NoFence) {
             return self.refuse();
         }
-        let Some(propose) = self
+        let Some(proposed) = self
             .proposed
             .as_ref()
-            .filter(|propose| propose.position == commit.position)
+            .filter(|proposed| proposed.message.position == commit.position)
         else {
             return;
         };
-        if propose.anchor.incarnation != self.incarnation {
+        let Some(expires) = self.lease_end(proposed, now).filter(|end| *end > now) else {
             return;
-        }
-        let expires = propose.anchor.at + propose.lease;
-        if expires <= now {
-            return;
-        }
-        let grants = propose
+        };
+        let grants: Vec<Grant> = proposed
+            .message
             .rows
             .iter()
             .map(|row| Grant {
@@ -308,11 +466,31 @@ impl Follower {
                 floor: row.floor,
                 expires,
             })
+            .filter(|grant| self.held.get(&grant.limit) != Some(grant))
             .collect();
-        self.commands.push_back(Command::Install {
-            grants,
-            acknowledge: None,
-        });
+        if !grants.is_empty() {
+            self.commands.push_back(Command::Install {
+                grants,
+                acknowledge: None,
+            });
+        }
+    }
+
+    /// Rule 5, *anchor*: a lease runs from a token of this life that the leader held before it made
+    /// the proposal. Without it, a commit that is late, repeated or slept on begins a lease after
+    /// the leader has counted it as ended.
+    fn lease_end(&self, proposed: &Proposed, now: Nanos) -> Option<Nanos> {
+        let Propose { anchor, lease, .. } = proposed.message;
+        let is_own = anchor.incarnation == self.incarnation;
+        let is_own = is_own || self.rules.breaks(Mutation::EarlierIncarnation);
+        let from = if self.rules.breaks(Mutation::AnchorAtReceipt) {
+            now
+        } else if self.rules.breaks(Mutation::AnchorAtAcknowledgement) {
+            proposed.at
+        } else {
+            anchor.at
+        };
+        is_own.then(|| from + lease)
     }
 
     /// What the invariants I5 and the order rule say of this state.
@@ -331,11 +509,15 @@ impl Follower {
             self.seen == Position::default() || self.seen.generation > Generation(0),
             "generations start at 1"
         );
-        if let Some(propose) = &self.proposed {
+        if let Some(proposed) = &self.proposed {
             assert_eq!(
-                propose.position, self.seen,
+                proposed.message.position, self.seen,
                 "only the latest proposal can be committed"
             );
         }
+        assert!(
+            self.awaiting.is_none() || self.proposed.is_none(),
+            "there is one latest proposal"
+        );
     }
 }

@@ -10,10 +10,14 @@ extern crate alloc;
 
 pub mod allocation;
 pub mod book;
+pub mod campaign;
 pub mod commit;
 pub mod demand;
 pub mod follower;
 pub mod leader;
 pub mod record;
+pub mod register;
+pub mod rules;
 pub mod share;
 pub mod timing;
+pub mod voters;

@@ -12,7 +12,7 @@ const RENEWALS_PER_LEASE: u32 = 10;
 
 /// The times of one fleet. All nodes of a fleet should agree on them; safety does not need it,
 /// since every proposal carries the lease that it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// The period of report, reallocate, grant. 10 ms to 10 s.
     pub tick: Duration,
@@ -45,6 +45,25 @@ impl Timing {
     #[must_use]
     pub fn patience(self) -> Duration {
         self.lease / 4
+    }
+
+    /// A voter that has not heard the leader for so long says so to whoever asks. Leaders are heard
+    /// in every tick, and a take-over has to end before leases do.
+    #[must_use]
+    pub fn suspicion(self) -> Duration {
+        self.lease / 4
+    }
+
+    /// A leader without a commit for so long stops (rule 9, *step-down*).
+    #[must_use]
+    pub fn idle(self) -> Duration {
+        self.lease / 2
+    }
+
+    /// How long a new leader asks for promises: voters that have just started abstain for W.
+    #[must_use]
+    pub fn preparation(self) -> Duration {
+        self.wait() + self.idle()
     }
 
     /// A node that answers nothing for so long is given no further leases until it does.

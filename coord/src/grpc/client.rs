@@ -11,9 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tracing::{debug, info};
 use weir_model::message::{FromNode, ToNode};
-use weir_proto::{
-    MAX_MESSAGE_BYTES,
-    coordination::v1::{self, coordination_client::CoordinationClient},
+use weir_proto::coordination::{
+    MAX_STREAM_BYTES,
+    v1::{self, coordination_client::CoordinationClient},
 };
 
 use super::{INBOX, OUTBOX};
@@ -123,8 +123,8 @@ async fn attach(
         Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
     };
     let mut client = CoordinationClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        .max_decoding_message_size(MAX_STREAM_BYTES)
+        .max_encoding_message_size(MAX_STREAM_BYTES);
     let (outbox, messages) = mpsc::channel(OUTBOX);
     let mut stream = match client.attach(ReceiverStream::new(messages)).await {
         Ok(response) => response.into_inner(),

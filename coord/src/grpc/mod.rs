@@ -6,9 +6,11 @@
 
 mod client;
 mod server;
+mod suspects;
 
 pub use client::LeaderLink;
-pub use server::{AttachService, Inbound, Streams};
+pub use server::{AttachService, Inbound, Streams, Suspicion};
+pub use suspects::{Inquiry, Suspected};
 
 /// Messages that wait for one peer. Beyond it new ones are dropped.
 const OUTBOX: usize = 32;

@@ -12,12 +12,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 use weir_model::{
-    NodeId,
+    NodeId, Term,
     message::{FromNode, ToNode},
 };
-use weir_proto::{
-    MAX_MESSAGE_BYTES,
-    coordination::v1::{
+use weir_proto::coordination::{
+    MAX_STREAM_BYTES,
+    v1::{
         self,
         coordination_server::{Coordination, CoordinationServer},
     },
@@ -28,6 +28,31 @@ use super::{INBOX, OUTBOX};
 /// What nodes said, in the order of arrival.
 pub type Inbound = mpsc::Receiver<FromNode>;
 
+/// A voter's word on whether it misses a leader, kept up to date by the fleet.
+#[derive(Clone, Debug, Default)]
+pub struct Suspicion {
+    missed: Arc<Mutex<Option<(NodeId, Term)>>>,
+}
+
+impl Suspicion {
+    /// This node misses the leader of `term`, or of none.
+    pub fn set(&self, node: NodeId, missed: Option<Term>) {
+        *self.lock() = missed.map(|term| (node, term));
+    }
+
+    /// Whose word it is, and whether it misses the leader of `term`.
+    fn of(&self, term: Term) -> Option<NodeId> {
+        self.lock()
+            .filter(|(_, missed)| *missed == term)
+            .map(|(node, _)| node)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(NodeId, Term)>> {
+        // Every critical section is a single assignment.
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 type Outbox = mpsc::Sender<Result<v1::ToNode, Status>>;
 
 /// The open streams of the nodes that are attached to this leader.
@@ -36,6 +61,7 @@ type Outbox = mpsc::Sender<Result<v1::ToNode, Status>>;
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     open: Arc<Mutex<Option<BTreeMap<NodeId, Outbox>>>>,
+    suspicion: Suspicion,
 }
 
 impl Streams {
@@ -56,6 +82,12 @@ impl Streams {
         {
             debug!(node = %to, "a message to a node was dropped: its stream is gone or slow");
         }
+    }
+
+    /// What this node answers when it is asked whether it misses a leader.
+    #[must_use]
+    pub const fn suspicion(&self) -> &Suspicion {
+        &self.suspicion
     }
 
     fn is_open(&self) -> bool {
@@ -89,8 +121,8 @@ impl AttachService {
     pub fn new(streams: Streams) -> (CoordinationServer<Self>, Inbound) {
         let (inbox, inbound) = mpsc::channel(INBOX);
         let service = CoordinationServer::new(Self { streams, inbox })
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            .max_decoding_message_size(MAX_STREAM_BYTES)
+            .max_encoding_message_size(MAX_STREAM_BYTES);
         (service, inbound)
     }
 }
@@ -114,6 +146,17 @@ impl Coordination for AttachService {
         };
         tokio::spawn(listener.run(request.into_inner()));
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+    }
+
+    async fn suspect(
+        &self,
+        request: Request<v1::SuspectRequest>,
+    ) -> Result<Response<v1::SuspectResponse>, Status> {
+        let voter = self.streams.suspicion.of(Term(request.into_inner().term));
+        Ok(Response::new(v1::SuspectResponse {
+            node: voter.map_or_else(Vec::new, |voter| voter.0.into_bytes().to_vec()),
+            suspects: voter.is_some(),
+        }))
     }
 }
 
@@ -153,6 +196,7 @@ impl Listener {
             FromNode::Report(report) => report.node,
             FromNode::Ack(ack) => ack.node,
             FromNode::Refuse(refuse) => refuse.node,
+            FromNode::Promise(promise) => promise.node,
         };
         if *known.get_or_insert(sender) != sender {
             let status = Status::invalid_argument("one stream speaks for one node");

@@ -10,6 +10,7 @@ use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
+use weir_model::NodeId;
 use zookeeper_client::{CreateMode, Error, OneshotWatcher};
 
 use super::{event::Event, link::RETRY_PAUSE, path, registration, session::Session};
@@ -18,8 +19,8 @@ use super::{event::Event, link::RETRY_PAUSE, path, registration, session::Sessio
 enum Place {
     /// Nobody is before it. The watch is on its own znode.
     First(OneshotWatcher),
-    /// The watch is on the one before it.
-    Behind(OneshotWatcher),
+    /// The watch is on the one before it. All that are before it may be of one node.
+    Behind(OneshotWatcher, Option<NodeId>),
     /// The queue has changed meanwhile.
     Moved,
     /// Its znode is gone.
@@ -44,11 +45,11 @@ pub(super) async fn stand(
         }
         let watcher = match step(&session, candidacy).await {
             Ok(Place::First(watcher)) => {
-                tell(&session, &mut standing, true);
+                tell(&session, &mut standing, Event::Standing);
                 watcher
             }
-            Ok(Place::Behind(watcher)) => {
-                tell(&session, &mut standing, false);
+            Ok(Place::Behind(watcher, after)) => {
+                tell(&session, &mut standing, Event::NotStanding { after });
                 watcher
             }
             Ok(Place::Moved) => continue,
@@ -75,19 +76,15 @@ pub(super) async fn stand(
 }
 
 /// Nothing is told before there has been a candidacy.
-fn step_back(session: &Session, standing: &mut Option<bool>) {
-    if *standing == Some(true) {
-        tell(session, standing, false);
+fn step_back(session: &Session, standing: &mut Option<Event>) {
+    if standing.is_some() {
+        tell(session, standing, Event::NotStanding { after: None });
     }
 }
 
-fn tell(session: &Session, standing: &mut Option<bool>, now: bool) {
-    if standing.replace(now) != Some(now) {
-        session.outbox.tell(if now {
-            Event::Standing
-        } else {
-            Event::NotStanding
-        });
+fn tell(session: &Session, standing: &mut Option<Event>, now: Event) {
+    if standing.replace(now.clone()) != Some(now.clone()) {
+        session.outbox.tell(now);
     }
 }
 
@@ -170,6 +167,12 @@ async fn place(session: &Session, own: &str) -> Result<Place, Error> {
     Ok(match (stat, index) {
         (None, _) => Place::Moved,
         (Some(_), Some(0)) => Place::First(watcher),
-        (Some(_), _) => Place::Behind(watcher),
+        (Some(_), _) => {
+            let before = queue.iter().take(index.unwrap_or(0));
+            let mut owners = before.map(|name| path::owner(name));
+            let first = owners.next().flatten();
+            let is_one = first.is_some() && owners.all(|owner| owner == first);
+            Place::Behind(watcher, first.filter(|_| is_one))
+        }
     })
 }

@@ -7,6 +7,8 @@ use weir_coord_core::{
 };
 use weir_model::{Generation, Incarnation, NodeId, PolicyVersion, Term};
 
+use crate::trial::Trial;
+
 /// What happened. Of the events that describe a state only the latest of each kind is kept until
 /// it is read; answers are all delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +46,15 @@ pub enum Event {
         /// Its text.
         document: String,
     },
+    /// The change that waits to be confirmed, if there is one. Kind: trial.
+    Trial(Option<Trial>),
     /// Own candidacy has become the lowest. Kind: standing.
     Standing,
-    /// Own candidacy is not, or no longer, the lowest. Kind: standing.
-    NotStanding,
+    /// Own candidacy is not, or no longer, the lowest, or there is none. Kind: standing.
+    NotStanding {
+        /// Who owns every lower one, if they are all of one node.
+        after: Option<NodeId>,
+    },
     /// Answers a take-over: this node leads `record.term`.
     TakenOver {
         /// What `term` holds now.
@@ -141,10 +148,13 @@ pub struct TakeOver {
     pub address: String,
     /// The highest term that anybody is known to have promised: the new one is larger.
     pub at_least: Term,
-    /// Whose acknowledgements are to commit; empty with the ZooKeeper commit back-end.
-    pub voters: Vec<NodeId>,
+    /// Whose acknowledgements are to commit: who votes in the term before, unless this says other.
+    /// A fleet that never had voters begins with this node alone.
+    pub voters: Option<Vec<NodeId>>,
     /// The version of the [`Roster`] that the voters were chosen from.
     pub roster_version: i32,
+    /// A leader that a majority of its voters misses: its candidacy goes with its term.
+    pub instead_of: Option<NodeId>,
 }
 
 /// Why a take-over did not come about.
@@ -180,7 +190,8 @@ impl Event {
             Self::Members(_) => Kind::Members,
             Self::Live(_) => Kind::Live,
             Self::Policy { .. } => Kind::Policy,
-            Self::Standing | Self::NotStanding => Kind::Standing,
+            Self::Trial(_) => Kind::Trial,
+            Self::Standing | Self::NotStanding { .. } => Kind::Standing,
             Self::TakenOver { .. }
             | Self::TakeOverFailed { .. }
             | Self::Stored { .. }
@@ -199,5 +210,6 @@ pub(super) enum Kind {
     Members,
     Live,
     Policy,
+    Trial,
     Standing,
 }

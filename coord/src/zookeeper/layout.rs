@@ -1,7 +1,6 @@
 //! The fleet's znodes come into being together, once.
 
 use weir_coord_core::record::TermRecord;
-use weir_model::Term;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use super::{
@@ -66,14 +65,8 @@ async fn initialise(
 ) -> Result<(), Unready> {
     let root = settings.root();
     let options = CreateMode::Persistent.with_acls(settings.acls());
-    let term = TermRecord {
-        term: Term(0),
-        leader: None,
-        address: String::new(),
-        voters: Vec::new(),
-        roster_version: 0,
-    };
-    let term = serde_json::to_vec(&term).expect("a record of numbers and text is JSON");
+    let term =
+        serde_json::to_vec(&TermRecord::VACANT).expect("a record of numbers and text is JSON");
     let mut writer = base.new_multi_writer();
     match root_version {
         Some(version) => writer.add_set_data(&root, MARKER, Some(version))?,

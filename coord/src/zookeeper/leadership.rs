@@ -43,6 +43,8 @@ pub(super) struct Tenure {
 pub(super) enum LeaderCommand {
     TakeOver(TakeOver),
     Store(EnvelopeRecord),
+    /// Forget the voters before this term, which has committed.
+    DropFormer(Term),
 }
 
 /// The writer of `term` and `envelope`.
@@ -88,6 +90,10 @@ impl Leadership {
                         outcome: self.store(record).await,
                     }
                 }
+                LeaderCommand::DropFormer(term) => {
+                    self.drop_former(term).await;
+                    continue;
+                }
             };
             self.outbox.answer(answer).await;
         }
@@ -101,15 +107,24 @@ impl Leadership {
             .clone()
             .ok_or(TakeOverFailure::NoCandidacy)?;
         let (stored, version) = self.read_term(&mut access).await?;
-        let record = TermRecord {
-            term: stored.term.max(how.at_least).next(),
-            leader: Some(self.node),
-            address: how.address,
-            voters: how.voters,
-            roster_version: how.roster_version,
+        let voters = match how.voters {
+            Some(voters) => voters,
+            None if stored.voters.is_empty() => vec![self.node],
+            None => stored.voters.clone(),
+        };
+        let record = stored.successor(
+            self.node,
+            how.address,
+            how.at_least,
+            voters,
+            how.roster_version,
+        );
+        let suspect = match how.instead_of {
+            Some(suspect) => self.candidacies(&mut access, suspect, &candidacy).await?,
+            None => Vec::new(),
         };
         let tenure = self
-            .write_term(&mut access, &candidacy, &record, version)
+            .write_term(&mut access, (&candidacy, &suspect), &record, version)
             .await?;
         let inheritance = self.inherit(&mut access).await?;
         tracing::info!(term = %tenure.term, "took over");
@@ -134,10 +149,29 @@ impl Leadership {
         Ok((record, stat.version))
     }
 
+    /// The candidacies of a node that are lower than this node's own.
+    async fn candidacies(
+        &self,
+        access: &mut Access,
+        of: NodeId,
+        own: &str,
+    ) -> Result<Vec<String>, TakeOverFailure> {
+        let read = access
+            .read_latest(|client| async move { client.list_children(path::ELECTION).await })
+            .await;
+        let names = path::in_order(read.map_err(|failure| self.refused(failure))?);
+        let own = own.rsplit('/').next().and_then(path::sequence);
+        Ok(names
+            .into_iter()
+            .filter(|name| path::owner(name) == Some(of) && path::sequence(name) < own)
+            .map(|name| format!("{}/{name}", path::ELECTION))
+            .collect())
+    }
+
     async fn write_term(
         &self,
         access: &mut Access,
-        candidacy: &str,
+        (candidacy, suspect): (&str, &[String]),
         record: &TermRecord,
         version: i32,
     ) -> Result<Tenure, TakeOverFailure> {
@@ -145,7 +179,10 @@ impl Leadership {
         let written = access
             .write(|writer| {
                 writer.add_check_version(candidacy, ANY_VERSION)?;
-                writer.add_set_data(path::TERM, &data, Some(version))
+                writer.add_set_data(path::TERM, &data, Some(version))?;
+                suspect
+                    .iter()
+                    .try_for_each(|candidacy| writer.add_delete(candidacy, None))
             })
             .await;
         // A conditional write at one version leaves the next one.
@@ -160,6 +197,13 @@ impl Leadership {
                 reason: Error::BadVersion,
                 ..
             }) => Err(TakeOverFailure::Outrun),
+            Err(Failure::Refused {
+                index,
+                reason: Error::NoNode,
+            }) if index > 1 => {
+                // The suspect's session has ended meanwhile, which is as good.
+                Err(TakeOverFailure::Outrun)
+            }
             Err(Failure::Refused { reason, .. }) => Err(self.refused(ReadFailure::Refused(reason))),
             Err(Failure::Unknown(error)) => {
                 tracing::warn!(%error, term = %record.term, "reading what came of a take-over");
@@ -225,6 +269,49 @@ impl Leadership {
             ReadFailure::Unanswered(None) => {
                 TakeOverFailure::Unknown("no server answered in time".to_owned())
             }
+        }
+    }
+
+    /// Rule 6, its end: this term has committed, so what its own voters know is enough. It is a
+    /// courtesy to the next leader, so that nobody waits for it and failing does no harm.
+    async fn drop_former(&mut self, term: Term) {
+        let tenure = *self.tenure.borrow();
+        let Some(tenure) = tenure.filter(|tenure| tenure.term == term) else {
+            return;
+        };
+        let mut access = Access::new(&self.link, self.patience);
+        let Ok((mut record, version)) = self.read_term(&mut access).await else {
+            return;
+        };
+        if record.term != term || record.leader != Some(self.node) || record.former.is_empty() {
+            return;
+        }
+        record.former.clear();
+        let data = serde_json::to_vec(&record).expect("a record of numbers and text is JSON");
+        let written = access
+            .write(|writer| writer.add_set_data(path::TERM, &data, Some(version)))
+            .await;
+        match written {
+            Ok(_) => {
+                let term_version = version.wrapping_add(1);
+                self.tenure.send_replace(Some(Tenure {
+                    term_version,
+                    ..tenure
+                }));
+            }
+            Err(_) => self.reread_tenure(&mut access, tenure).await,
+        }
+    }
+
+    /// What became of a write of `term` that was only about its voters.
+    async fn reread_tenure(&self, access: &mut Access, tenure: Tenure) {
+        if let Ok((record, term_version)) = self.read_term(access).await {
+            let is_own = record.term == tenure.term && record.leader == Some(self.node);
+            let tenure = is_own.then_some(Tenure {
+                term_version,
+                ..tenure
+            });
+            self.tenure.send_replace(tenure);
         }
     }
 

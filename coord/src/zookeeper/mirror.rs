@@ -15,6 +15,7 @@ use super::{
     event::{Event, Live, Refusal, Roster},
     link::{RETRY_PAUSE, parse, read_all},
     path,
+    policy::InForce,
     session::Session,
 };
 
@@ -190,8 +191,8 @@ async fn policy_once(
 ) -> Result<(PolicyVersion, Option<String>, OneshotWatcher), Error> {
     let client = &session.client;
     let (data, _, watcher) = client.get_and_watch_data(path::POLICY_CURRENT).await?;
-    let version: PolicyVersion = match parse(&data) {
-        Ok(version) => version,
+    let version: PolicyVersion = match InForce::parse(&data) {
+        Ok(in_force) => in_force.version,
         Err(reason) => {
             tracing::error!(
                 reason,
@@ -210,5 +211,40 @@ async fn policy_once(
             tracing::error!(%version, %error, "a policy document is not text; keeping the policy");
             Ok((version, None, watcher))
         }
+    }
+}
+
+/// Tells whether a change waits to be confirmed, and for how long.
+pub(super) async fn trial(mut session: Session) -> Infallible {
+    let mut last = None;
+    loop {
+        let client = &session.client;
+        let (trial, watcher) = match client.get_and_watch_data(path::POLICY_TRIAL).await {
+            Ok((data, _, watcher)) => match parse(&data) {
+                Ok(trial) => (Some(trial), watcher),
+                Err(reason) => {
+                    tracing::error!(reason, "policy/current/trial is malformed: nothing will roll back");
+                    (None, watcher)
+                }
+            },
+            Err(Error::NoNode) => match client.check_and_watch_stat(path::POLICY_TRIAL).await {
+                Ok((None, watcher)) => (None, watcher),
+                // It has just been made.
+                Ok((Some(_), _)) => continue,
+                Err(_) => {
+                    sleep(RETRY_PAUSE).await;
+                    continue;
+                }
+            },
+            Err(_) => {
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+        };
+        if last != Some(trial) {
+            last = Some(trial);
+            session.outbox.tell(Event::Trial(trial));
+        }
+        session.changed(watcher).await;
     }
 }

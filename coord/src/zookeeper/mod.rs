@@ -37,17 +37,18 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use weir_coord_core::record::{EnvelopeRecord, LiveRecord, MemberRecord};
-use weir_model::{NodeId, PolicyVersion};
+use weir_model::{NodeId, PolicyVersion, Term};
 use zookeeper_client::Acls;
 
 pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
 pub use leadership::RECORD_BYTES_MAX;
 pub use lock::{Guard, LockError, LockName};
 pub use mailbox::{ANSWERS_MAX, Events};
-pub use policy::{HISTORY_MAX, PolicyEntry, PolicyError};
+pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, PolicyEntry, PolicyError, Publication};
 pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
 pub use settings::{Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError};
 
+use crate::trial::Trial;
 use leadership::{EnvelopeVersion, LeaderCommand, Leadership, Tenure};
 use link::Link;
 use policy::{Policies, PolicyCommand};
@@ -106,6 +107,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         link: link_seen.clone(),
         patience,
         outbox: outbox.clone(),
+        tenure: tenure_seen.clone(),
     };
     let policies = Policies {
         node,
@@ -179,6 +181,18 @@ impl Keeper {
             .map_err(|_| Busy)
     }
 
+    /// Drops the former voters from `term`, once this node's term has committed. Nothing is
+    /// answered: it may fail, and then the next leader asks more voters than it would have to.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is done then.
+    pub fn drop_former(&self, term: Term) -> Result<(), Busy> {
+        self.leader
+            .try_send(LeaderCommand::DropFormer(term))
+            .map_err(|_| Busy)
+    }
+
     /// Writes a member to the roster, under the lock "roster" and the fence of this node's term.
     /// Answered by [`Event::Admitted`]. Repeating it does no harm.
     ///
@@ -198,23 +212,62 @@ impl Keeper {
         self.resign.notify_one();
     }
 
-    /// Puts a document in force if `expected` is in force now, 0 being none, and returns its
-    /// version. Under the lock "policy" and the fence of this node's term.
+    /// Puts a document in force, and returns its version. Under the lock "policy" and the fence of
+    /// this node's term.
     ///
     /// # Errors
     ///
     /// [`PolicyError`] says whether anything was changed.
-    pub async fn publish(
-        &self,
-        document: String,
-        expected: PolicyVersion,
-    ) -> Result<PolicyVersion, PolicyError> {
+    pub async fn publish(&self, publication: Publication) -> Result<PolicyVersion, PolicyError> {
         self.ask(|answer| PolicyCommand::Publish {
-            document,
-            expected,
+            publication,
             answer,
         })
         .await
+    }
+
+    /// Keeps the version that waits to be confirmed, if it is this one, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] says whether anything was changed.
+    pub async fn confirm(
+        &self,
+        version: Option<PolicyVersion>,
+    ) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Confirm { version, answer })
+            .await
+    }
+
+    /// Nobody confirmed this version in time: puts the one before in force again, under a new
+    /// number, which is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`] says whether anything was changed; [`PolicyError::NoTrial`] if somebody did
+    /// confirm it.
+    pub async fn expire(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Expire { version, answer })
+            .await
+    }
+
+    /// Writes down what is left of a trial.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`]; it is tried again later.
+    pub async fn note(&self, trial: Trial) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Note { trial, answer })
+            .await
+    }
+
+    /// What is in force, and what was before.
+    ///
+    /// # Errors
+    ///
+    /// That it could not be read.
+    pub async fn in_force(&self) -> Result<InForce, PolicyError> {
+        self.ask(|answer| PolicyCommand::InForce { answer }).await
     }
 
     /// The text of one version.

@@ -9,6 +9,9 @@ pub(super) const LIVE: &str = "/live";
 pub(super) const LOCKS: &str = "/locks";
 pub(super) const POLICY: &str = "/policy";
 pub(super) const POLICY_CURRENT: &str = "/policy/current";
+/// There while a change waits to be confirmed. Not a child of `policy`, whose documents are numbered
+/// by how often its children changed.
+pub(super) const POLICY_TRIAL: &str = "/policy/current/trial";
 pub(super) const ROSTER: &str = "/roster";
 pub(super) const TERM: &str = "/term";
 
@@ -47,6 +50,12 @@ pub(super) fn place_of(owner: Uuid) -> String {
 pub(super) fn sequence(name: &str) -> Option<i64> {
     let (_, digits) = name.rsplit_once(SEQUENCE)?;
     digits.parse().ok()
+}
+
+/// Whose place in a queue it is.
+pub(super) fn owner(name: &str) -> Option<NodeId> {
+    let (owner, _) = name.rsplit_once(SEQUENCE)?;
+    owner.parse().ok().map(NodeId)
 }
 
 /// The children that are places in a queue, first come first; anything else is left out.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use weir_model::{NodeId, PolicyVersion};
@@ -14,9 +15,13 @@ use super::{
     outcome::Failure,
     path,
 };
+use crate::trial::Trial;
 
 /// Most versions that a history lists, latest first.
 pub const HISTORY_MAX: usize = 100;
+
+/// The document that stands for none.
+pub const NO_LIMITS: &str = "version = 1\n";
 
 /// Why a document is not in force, or was not read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,6 +49,15 @@ pub enum PolicyError {
     /// The lock "policy" could not be taken. Nothing was changed.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// An earlier change waits to be confirmed. Nothing was changed.
+    #[error("version {0} waits to be confirmed: `weir confirm` keeps it, `weir rollback` ends it")]
+    OnTrial(PolicyVersion),
+    /// No change waits to be confirmed. Nothing was changed.
+    #[error("no change waits to be confirmed")]
+    NoTrial,
+    /// Nothing was in force before. Nothing was changed.
+    #[error("no version was in force before this one")]
+    NothingBefore,
     /// Too many commands wait. Nothing was changed.
     #[error(transparent)]
     Busy(#[from] super::Busy),
@@ -66,11 +80,86 @@ pub struct PolicyEntry {
     pub is_in_force: bool,
 }
 
+/// A document that is to come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Its text.
+    pub document: String,
+    /// Refuse unless this version is in force, 0 being none.
+    pub expected: PolicyVersion,
+    /// Go back unless it is confirmed within this time.
+    pub trial: Option<Duration>,
+    /// End a trial that runs, instead of being refused by it.
+    pub ends_trial: bool,
+}
+
+impl Publication {
+    /// To stay.
+    #[must_use]
+    pub fn new(document: impl Into<String>, expected: PolicyVersion) -> Self {
+        Self {
+            document: document.into(),
+            expected,
+            trial: None,
+            ends_trial: false,
+        }
+    }
+}
+
+/// What is in force, and what was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// The version in force; 0 is none.
+    pub version: PolicyVersion,
+    /// The one that was in force before; 0 is none.
+    pub before: PolicyVersion,
+}
+
+impl InForce {
+    /// What `policy/current` holds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn parse(data: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Stored {
+            /// Before the first change, or written by hand.
+            Version(PolicyVersion),
+            Both(InForce),
+        }
+        Ok(match parse(data)? {
+            Stored::Version(version) => Self {
+                version,
+                before: PolicyVersion(0),
+            },
+            Stored::Both(in_force) => in_force,
+        })
+    }
+}
+
 pub(super) enum PolicyCommand {
     Publish {
-        document: String,
-        expected: PolicyVersion,
+        publication: Publication,
         answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
+    },
+    Confirm {
+        version: Option<PolicyVersion>,
+        answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
+    },
+    /// Nobody confirmed this version in time.
+    Expire {
+        version: PolicyVersion,
+        answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
+    },
+    /// Writes down what is left of a trial.
+    Note {
+        trial: Trial,
+        answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
+    },
+    InForce {
+        answer: oneshot::Sender<Result<InForce, PolicyError>>,
     },
     Document {
         version: PolicyVersion,
@@ -97,11 +186,24 @@ impl Policies {
         while let Some(command) = commands.recv().await {
             match command {
                 PolicyCommand::Publish {
-                    document,
-                    expected,
+                    publication,
                     answer,
                 } => {
-                    let _ = answer.send(self.publish(&document, expected).await);
+                    let _ = answer.send(self.publish(&publication).await);
+                }
+                PolicyCommand::Confirm { version, answer } => {
+                    let _ = answer.send(self.confirm(version).await);
+                }
+                PolicyCommand::Expire { version, answer } => {
+                    let _ = answer.send(self.expire(version).await);
+                }
+                PolicyCommand::Note { trial, answer } => {
+                    let _ = answer.send(self.note(&trial).await);
+                }
+                PolicyCommand::InForce { answer } => {
+                    let mut access = Access::new(&self.link, self.patience);
+                    let found = current(&mut access).await;
+                    let _ = answer.send(found.map(|(in_force, _)| in_force));
                 }
                 PolicyCommand::Document { version, answer } => {
                     let _ = answer.send(self.document(version).await);
@@ -113,67 +215,158 @@ impl Policies {
         }
     }
 
-    async fn publish(
-        &self,
-        document: &str,
-        expected: PolicyVersion,
-    ) -> Result<PolicyVersion, PolicyError> {
-        let bytes = document.len();
+    async fn publish(&self, publication: &Publication) -> Result<PolicyVersion, PolicyError> {
+        let bytes = publication.document.len();
         if bytes > RECORD_BYTES_MAX {
             return Err(PolicyError::TooLarge { bytes });
         }
         let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
-        let guard = lock::acquire(
-            &self.link,
-            self.acls,
-            LockName::Policy,
-            self.node,
-            self.patience,
-        )
-        .await?;
-        let published = self.publish_under(&guard, tenure, document, expected).await;
+        let guard = self.lock().await?;
+        let published = self.publish_under(&guard, tenure, publication).await;
         guard.release().await;
         published
+    }
+
+    async fn lock(&self) -> Result<Guard, LockError> {
+        let (link, patience) = (&self.link, self.patience);
+        lock::acquire(link, self.acls, LockName::Policy, self.node, patience).await
     }
 
     async fn publish_under(
         &self,
         guard: &Guard,
         tenure: Tenure,
-        document: &str,
-        expected: PolicyVersion,
+        publication: &Publication,
     ) -> Result<PolicyVersion, PolicyError> {
         let mut access = Access::new(&self.link, self.patience);
-        let (current, current_version) = current(&mut access).await?;
-        if current != expected {
+        let (
+            InForce {
+                version: before, ..
+            },
+            current_version,
+        ) = current(&mut access).await?;
+        let expected = publication.expected;
+        if before != expected {
+            let current = before;
             return Err(PolicyError::Conflict { expected, current });
         }
+        let running = trial(&mut access).await?;
+        if let Some((trial, _)) = running.filter(|_| !publication.ends_trial) {
+            return Err(PolicyError::OnTrial(trial.version));
+        }
+        let document = &publication.document;
         let version = self.create(&mut access, guard, tenure, document).await?;
-        if version <= current {
-            let found = format!("{version} was created after {current}");
+        if version <= before {
+            let found = format!("{version} was created after {before}");
             return Err(PolicyError::Refused(found));
         }
-        let data = version.to_string();
+        let data = json(&InForce { version, before });
+        let new_trial = publication.trial.map(|within| {
+            json(&Trial {
+                version,
+                fallback: before,
+                left_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        let options = CreateMode::Persistent.with_acls(self.acls);
         let written = access
             .write(|writer| {
                 writer.add_check_version(path::TERM, tenure.term_version)?;
                 writer.add_check_version(guard.path(), ANY_VERSION)?;
-                writer.add_set_data(path::POLICY_CURRENT, data.as_bytes(), Some(current_version))
+                writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
+                if let Some((_, trial_version)) = running {
+                    writer.add_delete(path::POLICY_TRIAL, Some(trial_version))?;
+                }
+                match &new_trial {
+                    Some(data) => writer.add_create(path::POLICY_TRIAL, data, &options),
+                    None => Ok(()),
+                }
             })
             .await;
         match written {
             Ok(_) => {
-                tracing::info!(%version, "policy published");
+                tracing::info!(%version, trial = ?publication.trial, "policy published");
                 Ok(version)
             }
             Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),
             Err(Failure::Unknown(error)) => {
                 let mut again = Access::new(&self.link, self.patience);
                 match self::current(&mut again).await {
-                    Ok((found, _)) if found == version => Ok(version),
+                    Ok((found, _)) if found.version == version => Ok(version),
                     _ => Err(PolicyError::Unknown(error.to_string())),
                 }
             }
+        }
+    }
+
+    /// Ends a trial and keeps what is in force. Of a confirmation and the end of the time at once,
+    /// one finds the trial gone.
+    async fn confirm(&self, version: Option<PolicyVersion>) -> Result<PolicyVersion, PolicyError> {
+        let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
+        let mut access = Access::new(&self.link, self.patience);
+        let Some((trial, trial_version)) = trial(&mut access).await? else {
+            return Err(PolicyError::NoTrial);
+        };
+        if let Some(expected) = version.filter(|version| *version != trial.version) {
+            let current = trial.version;
+            return Err(PolicyError::Conflict { expected, current });
+        }
+        let written = access
+            .write(|writer| {
+                writer.add_check_version(path::TERM, tenure.term_version)?;
+                writer.add_delete(path::POLICY_TRIAL, Some(trial_version))
+            })
+            .await;
+        match written {
+            Ok(_) => {
+                tracing::info!(version = %trial.version, "policy confirmed");
+                Ok(trial.version)
+            }
+            Err(Failure::Refused { index: 0, .. }) => Err(PolicyError::NotLeader),
+            // A note was written meanwhile, or the time is over: the caller may look again.
+            Err(Failure::Refused { reason, .. }) => Err(PolicyError::Unknown(reason.to_string())),
+            Err(Failure::Unknown(error)) => Err(PolicyError::Unknown(error.to_string())),
+        }
+    }
+
+    /// Puts what was in force before a trial in force again, unless that trial is over.
+    async fn expire(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
+        let mut access = Access::new(&self.link, self.patience);
+        let running = trial(&mut access).await?;
+        let running = running.filter(|(trial, _)| trial.version == version);
+        let (trial, _) = running.ok_or(PolicyError::NoTrial)?;
+        let document = match trial.fallback {
+            PolicyVersion(0) => NO_LIMITS.to_owned(),
+            fallback => self.document(fallback).await?,
+        };
+        let publication = Publication {
+            document,
+            expected: version,
+            trial: None,
+            ends_trial: true,
+        };
+        let restored = self.publish(&publication).await?;
+        let fallback = trial.fallback;
+        tracing::warn!(%version, %fallback, %restored, "not confirmed in time: rolled back");
+        Ok(restored)
+    }
+
+    async fn note(&self, noted: &Trial) -> Result<PolicyVersion, PolicyError> {
+        let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
+        let mut access = Access::new(&self.link, self.patience);
+        let running = trial(&mut access).await?;
+        let running = running.filter(|(trial, _)| trial.version == noted.version);
+        let (_, trial_version) = running.ok_or(PolicyError::NoTrial)?;
+        let written = access
+            .write(|writer| {
+                writer.add_check_version(path::TERM, tenure.term_version)?;
+                writer.add_set_data(path::POLICY_TRIAL, &json(noted), Some(trial_version))
+            })
+            .await;
+        match written {
+            Ok(_) => Ok(noted.version),
+            Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),
+            Err(Failure::Unknown(error)) => Err(PolicyError::Unknown(error.to_string())),
         }
     }
 
@@ -227,6 +420,7 @@ impl Policies {
     async fn history(&self) -> Result<Vec<PolicyEntry>, PolicyError> {
         let mut access = Access::new(&self.link, self.patience);
         let (in_force, _) = current(&mut access).await?;
+        let in_force = in_force.version;
         let read = access
             .read(|client| async move {
                 let names = client.list_children(path::POLICY).await?;
@@ -253,16 +447,35 @@ impl Policies {
     }
 }
 
-/// The version in force, and the version of the znode that says so.
-async fn current(access: &mut Access) -> Result<(PolicyVersion, i32), PolicyError> {
+/// What is in force, and the version of the znode that says so.
+async fn current(access: &mut Access) -> Result<(InForce, i32), PolicyError> {
     let read = access
         .read_latest(|client| async move { client.get_data(path::POLICY_CURRENT).await })
         .await;
     let (data, stat) = read.map_err(unread)?;
-    let version = parse(&data).map_err(|reason| {
+    let in_force = InForce::parse(&data).map_err(|reason| {
         PolicyError::Refused(format!("{} is malformed: {reason}", path::POLICY_CURRENT))
     })?;
-    Ok((version, stat.version))
+    Ok((in_force, stat.version))
+}
+
+/// The trial that runs, and the version of its znode.
+async fn trial(access: &mut Access) -> Result<Option<(Trial, i32)>, PolicyError> {
+    let read = access
+        .read_latest(|client| async move { client.get_data(path::POLICY_TRIAL).await })
+        .await;
+    let (data, stat) = match read {
+        Err(ReadFailure::Refused(Error::NoNode)) => return Ok(None),
+        read => read.map_err(unread)?,
+    };
+    let trial = parse(&data).map_err(|reason| {
+        PolicyError::Refused(format!("{} is malformed: {reason}", path::POLICY_TRIAL))
+    })?;
+    Ok(Some((trial, stat.version)))
+}
+
+fn json(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("a record of numbers is JSON")
 }
 
 fn refused(index: usize, reason: &Error) -> PolicyError {

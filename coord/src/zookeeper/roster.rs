@@ -6,14 +6,17 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use weir_coord_core::{commit::StoreOutcome, record::MemberRecord};
+use weir_coord_core::{
+    commit::StoreOutcome,
+    record::{MemberRecord, TermRecord},
+};
 use weir_model::{NodeId, Term};
 use zookeeper_client::{Acls, CreateMode, Error};
 
 use super::{
     event::Event,
     leadership::{ANY_VERSION, Tenure},
-    link::{Access, Link, RETRY_PAUSE},
+    link::{Access, Link, RETRY_PAUSE, parse},
     lock::{self, LockName},
     mailbox::Outbox,
     outcome::Failure,
@@ -27,6 +30,7 @@ pub(super) struct Admissions {
     pub(super) link: watch::Receiver<Link>,
     pub(super) patience: Duration,
     pub(super) outbox: Outbox,
+    pub(super) tenure: watch::Receiver<Option<Tenure>>,
 }
 
 /// A member to be written, in the term in which that was decided: a later one of the same node has
@@ -85,6 +89,11 @@ impl Admissions {
     /// version and wakes those who watch it, which a change of the data would not.
     async fn write(&self, member: &MemberRecord, tenure: Tenure, lock: &str) -> StoreOutcome {
         let mut access = Access::new(&self.link, self.patience);
+        // The same term may have another version since: its former voters were dropped.
+        let latest = *self.tenure.borrow();
+        let tenure = latest
+            .filter(|latest| latest.term == tenure.term)
+            .unwrap_or(tenure);
         let path = path::member(member.node);
         let data = serde_json::to_vec(member).expect("a record of numbers and text is JSON");
         let old = match stored(&mut access, &path).await {
@@ -107,7 +116,7 @@ impl Admissions {
             Err(Failure::Refused {
                 index: 0,
                 reason: Error::BadVersion | Error::NoNode,
-            }) => StoreOutcome::Fenced,
+            }) => self.fenced(&mut access, tenure.term).await,
             Err(Failure::Refused { reason, .. }) => {
                 tracing::warn!(%reason, node = %member.node, "not admitted yet");
                 StoreOutcome::Unknown
@@ -120,6 +129,22 @@ impl Admissions {
                     _ => StoreOutcome::Unknown,
                 }
             }
+        }
+    }
+}
+
+impl Admissions {
+    /// Whether `term` is somebody else's, or only at another version.
+    async fn fenced(&self, access: &mut Access, term: Term) -> StoreOutcome {
+        match stored(access, path::TERM).await {
+            Ok(Some((data, _))) => match parse::<TermRecord>(&data) {
+                Ok(found) if found.term == term && found.leader == Some(self.node) => {
+                    StoreOutcome::Unknown
+                }
+                _ => StoreOutcome::Fenced,
+            },
+            Ok(None) => StoreOutcome::Fenced,
+            Err(()) => StoreOutcome::Unknown,
         }
     }
 }

@@ -193,6 +193,7 @@ impl Sessions {
             never = mirror::roster(session.clone()) => never,
             never = mirror::live(session.clone()) => never,
             never = mirror::policy(session.clone(), &mut memory.policy) => never,
+            never = mirror::trial(session.clone()) => never,
             never = election::stand(session, &self.candidacy, &self.resign) => never,
         }
     }

@@ -13,7 +13,7 @@ use weir_coord_core::{
     commit::StoreOutcome,
     record::{EnvelopeRecord, LiveRecord, MemberRecord, NodeEnvelope, TermRecord},
 };
-use weir_model::{Generation, Incarnation, NodeId, Term};
+use weir_model::{Generation, Incarnation, NodeId, PolicyVersion, Term};
 use zookeeper_client::{Client, CreateMode};
 
 /// Nothing that is waited for takes longer, even on a busy machine.
@@ -66,6 +66,9 @@ pub fn member(number: u128) -> MemberRecord {
         node: id(number),
         name: format!("edge-{number}"),
         weight: 1,
+        floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
     }
 }
 
@@ -73,8 +76,9 @@ pub fn take_over(number: u128, at_least: u64) -> TakeOver {
     TakeOver {
         address: address(number),
         at_least: Term(at_least),
-        voters: Vec::new(),
+        voters: None,
         roster_version: 0,
+        instead_of: None,
     }
 }
 
@@ -84,6 +88,7 @@ pub fn envelope(term: Term, generation: u64, nodes: u128) -> EnvelopeRecord {
         term,
         generation: Generation(generation),
         lease: Duration::from_secs(60),
+        policy: PolicyVersion(0),
         nodes: (1..=nodes)
             .map(|number| NodeEnvelope {
                 node: id(number),
@@ -172,6 +177,14 @@ impl Node {
         let what = format!("{wanted:?}");
         self.until(&what, |event| (event == wanted).then_some(()))
             .await;
+    }
+
+    /// Waits until its candidacy is not the lowest, whoever is before it.
+    pub async fn until_not_standing(&mut self) {
+        self.until("not standing", |event| {
+            matches!(event, Event::NotStanding { .. }).then_some(())
+        })
+        .await;
     }
 
     /// Waits for all of them, in whatever order.

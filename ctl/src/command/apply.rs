@@ -1,6 +1,6 @@
 //! `weir apply`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use tonic::Code;
 use weir_model::file;
@@ -11,13 +11,37 @@ use crate::{
     FAILED,
     cli::{Apply, Cli},
     client::ClientError,
+    number::span,
     source::{MAX_FLEET_BYTES, Source},
     view::{Applied, Change},
 };
 
-/// Checks a file here, so that its problems are said even without a daemon, then hands it over.
+/// Puts a file in force.
 pub(super) fn run(cli: &Cli, arguments: &Apply) -> anyhow::Result<ExitCode> {
-    let file = &arguments.file;
+    let request = v1::ApplyRequest {
+        document: String::new(),
+        dry_run: arguments.dry_run,
+        expected_version: arguments.expected_version,
+        confirm_within_ms: arguments.confirm_within.map(milliseconds),
+    };
+    hand_over(cli, &arguments.file, request)
+}
+
+/// Says what applying a file would change.
+pub(super) fn diff(cli: &Cli, file: &Source) -> anyhow::Result<ExitCode> {
+    let request = v1::ApplyRequest {
+        dry_run: true,
+        ..v1::ApplyRequest::default()
+    };
+    hand_over(cli, file, request)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Checks a file here, so that its problems are said even without a daemon, then hands it over.
+fn hand_over(cli: &Cli, file: &Source, request: v1::ApplyRequest) -> anyhow::Result<ExitCode> {
     let document = match file.read(MAX_FLEET_BYTES) {
         Ok(document) => document,
         Err(error) => {
@@ -33,10 +57,10 @@ pub(super) fn run(cli: &Cli, arguments: &Apply) -> anyhow::Result<ExitCode> {
         eprintln!("{}; nothing was applied", verdict(file, &checked.problems));
         return Ok(ExitCode::from(FAILED));
     }
+    let (dry_run, within) = (request.dry_run, request.confirm_within_ms);
     let request = v1::ApplyRequest {
         document,
-        dry_run: arguments.dry_run,
-        expected_version: arguments.expected_version,
+        ..request
     };
     let answer = ask(cli, async |mut client| Ok(client.apply(request).await))?;
     let reply = match answer {
@@ -46,11 +70,19 @@ pub(super) fn run(cli: &Cli, arguments: &Apply) -> anyhow::Result<ExitCode> {
         }
         Err(status) => return Err(ClientError::from(status).into()),
     };
-    let applied = Applied::of(reply, arguments.dry_run);
+    let applied = Applied {
+        confirm_within_ms: within,
+        ..Applied::of(reply, dry_run)
+    };
+    print(cli, &applied)
+}
+
+/// Prints what has come into force, or would.
+pub(super) fn print(cli: &Cli, applied: &Applied) -> anyhow::Result<ExitCode> {
     if cli.json {
-        print_json(&applied)?;
+        print_json(applied)?;
     } else {
-        print!("{}", summary(&applied));
+        print!("{}", summary(applied));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -75,10 +107,14 @@ fn summary(applied: &Applied) -> String {
         more => format!("{more} limits change"),
     };
     let version = applied.version;
-    text += &match (applied.dry_run, version) {
-        (true, 0) => format!("{changes}; dry run: no policy is in force\n"),
-        (true, _) => format!("{changes}; dry run: version {version} stays in force\n"),
-        (false, _) => format!("{changes}; version {version} is in force\n"),
+    text += &match (applied.dry_run, version, applied.confirm_within_ms) {
+        (true, 0, _) => format!("{changes}; dry run: no policy is in force\n"),
+        (true, _, _) => format!("{changes}; dry run: version {version} stays in force\n"),
+        (false, _, None) => format!("{changes}; version {version} is in force\n"),
+        (false, _, Some(within)) => format!(
+            "{changes}; version {version} is in force for {}: `weir confirm` keeps it\n",
+            span(within)
+        ),
     };
     text
 }

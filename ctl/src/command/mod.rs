@@ -2,11 +2,15 @@
 
 mod apply;
 mod check;
+mod confirm;
 mod explain;
+mod history;
 mod limits;
 mod nodes;
+mod rollback;
 mod run;
 mod status;
+mod voters;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,11 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Check(arguments) => check::run(&arguments.file, cli.json),
         Command::Apply(arguments) => apply::run(&cli, arguments),
+        Command::Diff(arguments) => apply::diff(&cli, &arguments.file),
+        Command::Confirm(arguments) => confirm::run(&cli, arguments),
+        Command::Rollback(arguments) => rollback::run(&cli, arguments),
+        Command::History => history::run(&cli),
+        Command::Voters => voters::run(&cli),
         Command::Status => status::run(&cli),
         Command::Limits(arguments) => limits::run(&cli, arguments),
         Command::Nodes => nodes::run(&cli),

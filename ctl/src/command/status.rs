@@ -96,7 +96,14 @@ fn zookeeper(status: &Status) -> String {
 fn policy(status: &Status) -> String {
     match status.policy_version {
         0 => String::from("none; put one in force with `weir apply FILE`"),
-        version => format!("version {version}"),
+        version => match status.trial {
+            Some(trial) => format!(
+                "version {version}; version {} goes back in {} unless `weir confirm` is said",
+                trial.version,
+                span(trial.confirm_within_ms)
+            ),
+            None => format!("version {version}"),
+        },
     }
 }
 

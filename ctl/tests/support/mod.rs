@@ -35,6 +35,10 @@ pub(crate) struct Replies {
     pub(crate) refusal: Option<Status>,
     /// The last request to apply.
     pub(crate) applied: Option<v1::ApplyRequest>,
+    pub(crate) history: v1::HistoryReply,
+    /// Which version was to be confirmed, or to be gone back to.
+    pub(crate) confirmed: Option<v1::ConfirmRequest>,
+    pub(crate) rolled_back: Option<v1::RollbackRequest>,
     /// The last that was asked for heaviest sources, and for a source.
     pub(crate) asked_top: u32,
     pub(crate) asked_source: String,
@@ -161,6 +165,33 @@ impl Admin for Service {
         })
     }
 
+    async fn confirm(
+        &self,
+        request: Request<v1::ConfirmRequest>,
+    ) -> Result<Response<v1::ConfirmReply>, Status> {
+        self.answer(|replies| {
+            replies.confirmed = Some(request.into_inner());
+            v1::ConfirmReply { version: 5 }
+        })
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::ApplyReply>, Status> {
+        self.answer(|replies| {
+            replies.rolled_back = Some(request.into_inner());
+            replies.apply.clone()
+        })
+    }
+
+    async fn history(
+        &self,
+        _request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryReply>, Status> {
+        self.answer(|replies| replies.history.clone())
+    }
+
     async fn status(
         &self,
         _request: Request<v1::StatusRequest>,
@@ -250,6 +281,11 @@ impl Replies {
             },
             refusal: None,
             applied: None,
+            history: v1::HistoryReply {
+                versions: vec![version(5, true, Some(42_000)), version(4, false, None)],
+            },
+            confirmed: None,
+            rolled_back: None,
             asked_top: 0,
             asked_source: String::new(),
         }
@@ -298,6 +334,21 @@ fn status(
             nodes_failing_open: 0,
         }],
         daemon_version: "0.1.0".to_owned(),
+        voters: [host1, host2, host3]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect(),
+        trial: None,
+    }
+}
+
+fn version(number: u64, in_force: bool, confirm_within_ms: Option<u64>) -> v1::Version {
+    v1::Version {
+        version: number,
+        stored_at_ms: 0,
+        in_force,
+        confirm_within_ms,
     }
 }
 

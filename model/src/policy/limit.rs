@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One `[[limit]]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limit {
     /// Unique, `[a-z0-9-]{1,63}`.
     pub name: String,

@@ -10,7 +10,7 @@ use crate::identity::LimitId;
 
 /// Limits in the order of their file, found by identity in O(log n). It does not change once it is
 /// made, so what it finds is what it holds; it is read as a slice.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Hash, Serialize, Deserialize)]
 #[serde(from = "Vec<Limit>", into = "Vec<Limit>")]
 pub struct Limits {
     in_order: Vec<Limit>,

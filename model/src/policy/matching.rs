@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::prefix::Prefix;
 
 /// Which packets a limit applies to. Empty lists match everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Match {
     /// Destination prefixes.
     pub to: Vec<Prefix>,

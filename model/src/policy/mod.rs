@@ -23,7 +23,7 @@ pub const MAX_RULES_PER_SERVICE: usize = 8;
 pub const MEMBERS: core::ops::RangeInclusive<u32> = 1..=4_096;
 
 /// Every limit of a fleet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Policy {
     /// What holds for the fleet as a whole.
     pub fleet: FleetSettings,
@@ -40,7 +40,7 @@ impl Policy {
 }
 
 /// `[fleet]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FleetSettings {
     /// The number of members that default floors are computed for, within [`MEMBERS`].
     pub max_members: u32,

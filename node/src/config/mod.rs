@@ -13,6 +13,7 @@ mod tests;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use uuid::Uuid;
+use weir_coord::fleet::CommitBy;
 use weir_model::{
     NodeId,
     file::{Document, Outcome, Problem},
@@ -84,9 +85,20 @@ pub struct NodeSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Coordinator {
     /// A leader, elected through ZooKeeper.
-    ZooKeeper(ZooKeeperSettings, GrpcSettings),
+    ZooKeeper(FleetSettings),
     /// This process, for this host alone.
     Embedded,
+}
+
+/// What a member of a fleet is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// `[coordinator] commit`: what makes a leader's decisions last. The same on every node.
+    pub commit: CommitBy,
+    /// `[zookeeper]`.
+    pub zookeeper: ZooKeeperSettings,
+    /// `[grpc]`.
+    pub grpc: GrpcSettings,
 }
 
 /// `[zookeeper]`.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use weir_abi::maps;
+use weir_coord::fleet::CommitBy;
 use weir_model::{
     NodeId,
     file::{Complaint, Table, Value, quantity},
@@ -10,9 +11,9 @@ use weir_model::{
 
 use super::{
     Account, Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
-    DEFAULT_STATE_DIR, DEFAULT_TICK, GrpcSettings, Host, LEAST_TICKS_IN_LEASE, NodeConfig,
-    NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth, ZooKeeperSettings,
-    address, id_of_machine, management,
+    DEFAULT_STATE_DIR, DEFAULT_TICK, FleetSettings, GrpcSettings, Host, LEAST_TICKS_IN_LEASE,
+    NodeConfig, NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth,
+    ZooKeeperSettings, address, id_of_machine, management,
 };
 use crate::dataplane::Sizes;
 
@@ -30,10 +31,10 @@ const SESSION_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(60);
 const WEIGHT: RangeInclusive<u64> = 1..=1_000;
 
-/// Which coordinator, without its settings.
+/// Which coordinator, without the settings of other tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    ZooKeeper,
+    ZooKeeper(CommitBy),
     Embedded,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
     let node = node(&mut root, host, overrides);
     let admin_socket = admin_socket(&mut root, overrides);
     let coordinator = match kind {
-        Some(Kind::ZooKeeper) => zookeeper(&mut root, overrides),
+        Some(Kind::ZooKeeper(commit)) => zookeeper(&mut root, commit, overrides),
         Some(Kind::Embedded) => embedded(&mut root),
         None => {
             let _unread = (root.optional("zookeeper"), root.optional("grpc"));
@@ -79,15 +80,30 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
 
 fn coordinator_kind(root: &mut Table<'_>) -> Option<Kind> {
     let Some(mut table) = root.table("coordinator") else {
-        return Some(Kind::ZooKeeper);
+        return Some(Kind::ZooKeeper(CommitBy::default()));
     };
-    let kind = table
-        .optional("kind")
-        .map_or(Some(Kind::ZooKeeper), |kind| {
-            kind.one_of(&[("zookeeper", Kind::ZooKeeper), ("embedded", Kind::Embedded)])
-        });
+    let is_embedded = table.optional("kind").map_or(Some(false), |kind| {
+        kind.one_of(&[("zookeeper", false), ("embedded", true)])
+    });
+    let value = table.optional("commit");
+    let commit = value.as_ref().map_or(Some(CommitBy::default()), |value| {
+        value.one_of(&[
+            ("quorum", CommitBy::Quorum),
+            ("zookeeper", CommitBy::ZooKeeper),
+        ])
+    });
+    if let (Some(true), Some(value)) = (is_embedded, value) {
+        value.key_error(
+            Complaint::new("`commit` with the embedded coordinator, which has nobody to ask")
+                .suggest("remove it"),
+        );
+    }
     table.finish();
-    kind
+    Some(if is_embedded? {
+        Kind::Embedded
+    } else {
+        Kind::ZooKeeper(commit?)
+    })
 }
 
 fn fleet(root: &mut Table<'_>, kind: Option<Kind>, overrides: &Overrides) -> Option<String> {
@@ -268,10 +284,14 @@ fn admin_socket(root: &mut Table<'_>, overrides: &Overrides) -> Option<PathBuf> 
     None
 }
 
-fn zookeeper(root: &mut Table<'_>, overrides: &Overrides) -> Option<Coordinator> {
-    let settings = zookeeper_settings(root, overrides);
+fn zookeeper(root: &mut Table<'_>, commit: CommitBy, overrides: &Overrides) -> Option<Coordinator> {
+    let zookeeper = zookeeper_settings(root, overrides);
     let grpc = grpc_settings(root, overrides);
-    Some(Coordinator::ZooKeeper(settings?, grpc?))
+    Some(Coordinator::ZooKeeper(FleetSettings {
+        commit,
+        zookeeper: zookeeper?,
+        grpc: grpc?,
+    }))
 }
 
 fn embedded(root: &mut Table<'_>) -> Option<Coordinator> {
@@ -450,7 +470,10 @@ fn http_listen(root: &mut Table<'_>, overrides: &Overrides) -> Option<Option<Soc
 
 /// The ports that a node needs to reach its fleet.
 fn coordination_ports(coordinator: Option<&Coordinator>) -> Vec<(u16, &'static str)> {
-    let Some(Coordinator::ZooKeeper(zookeeper, grpc)) = coordinator else {
+    let Some(Coordinator::ZooKeeper(FleetSettings {
+        zookeeper, grpc, ..
+    })) = coordinator
+    else {
         return Vec::new();
     };
     let port = |server: &str| server.rsplit_once(':')?.1.parse().ok();

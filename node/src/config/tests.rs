@@ -44,6 +44,7 @@ leave_on_stop = false
 socket = "/tmp/node1/node.sock"
 [coordinator]
 kind = "zookeeper"
+commit = "zookeeper"
 [zookeeper]
 servers = "198.18.0.10:2181"
 session_timeout = "1s"
@@ -93,8 +94,9 @@ fn every_key_is_read() {
         }
     );
     assert_eq!(config.admin_socket, Path::new("/tmp/node1/node.sock"));
-    let expected = Coordinator::ZooKeeper(
-        ZooKeeperSettings {
+    let expected = Coordinator::ZooKeeper(FleetSettings {
+        commit: CommitBy::ZooKeeper,
+        zookeeper: ZooKeeperSettings {
             servers: "198.18.0.10:2181".to_owned(),
             session_timeout: Duration::from_secs(1),
             auth: Some(ZooKeeperAuth {
@@ -102,11 +104,11 @@ fn every_key_is_read() {
                 password_file: "/etc/weir/secret".into(),
             }),
         },
-        GrpcSettings {
+        grpc: GrpcSettings {
             listen: "198.18.1.1:7946".parse().unwrap(),
             advertise: "host1.example.net:7946".to_owned(),
         },
-    );
+    });
     assert_eq!(config.coordinator, expected);
     let timing = Timing {
         tick: Duration::from_millis(50),
@@ -148,9 +150,15 @@ fn defaults_are_those_of_the_documentation() {
         ("edge-1", 1)
     );
     assert_eq!(config.node.user, None);
-    let Coordinator::ZooKeeper(zookeeper, grpc) = config.coordinator else {
+    let Coordinator::ZooKeeper(FleetSettings {
+        commit,
+        zookeeper,
+        grpc,
+    }) = config.coordinator
+    else {
         panic!("the default coordinator is ZooKeeper")
     };
+    assert_eq!(commit, CommitBy::Quorum);
     assert_eq!(zookeeper.servers, "zk1:2181,zk2:2182,[2001:db8::1]:2181");
     assert_eq!(zookeeper.session_timeout, DEFAULT_SESSION_TIMEOUT);
     assert_eq!(grpc.advertise, "192.0.2.1:7946");
@@ -163,6 +171,16 @@ fn an_embedded_coordinator_needs_an_interface_only() {
     assert_eq!(
         (config.fleet.as_str(), config.coordinator),
         ("local", Coordinator::Embedded)
+    );
+}
+
+#[test]
+fn an_embedded_coordinator_has_nothing_to_commit_by() {
+    let text = "interfaces = [\"eth0\"]\n[coordinator]\nkind = \"embedded\"\ncommit = \"quorum\"\n";
+    let problems = parse(text, &host(), &Overrides::default()).unwrap_err();
+    assert_eq!(
+        problems[0].to_string(),
+        "4:1: error: `commit` with the embedded coordinator, which has nobody to ask; remove it"
     );
 }
 
@@ -205,7 +223,10 @@ fn a_flag_goes_before_the_file() {
         assert_eq!(config.http_listen, overrides.http_listen);
         assert_eq!(config.xdp.mode, XdpMode::Native);
         assert_eq!(config.xdp.bpffs, Path::new("/other/bpf"));
-        let Coordinator::ZooKeeper(zookeeper, grpc) = config.coordinator else {
+        let Coordinator::ZooKeeper(FleetSettings {
+            zookeeper, grpc, ..
+        }) = config.coordinator
+        else {
             panic!("{:?}", config.coordinator)
         };
         assert_eq!(zookeeper.servers, "other:1");
@@ -348,6 +369,10 @@ fn each_key_has_its_errors() {
         (
             end("[coordinator]\nkind = \"etcd\""),
             "9:8: error: `kind` is \"etcd\", expected \"zookeeper\" or \"embedded\"",
+        ),
+        (
+            end("[coordinator]\ncommit = \"raft\""),
+            "9:10: error: `commit` is \"raft\", expected \"quorum\" or \"zookeeper\"",
         ),
         (
             end("[node]\nid = \"1\""),

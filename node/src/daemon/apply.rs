@@ -1,8 +1,13 @@
 //! Putting a limits document in force.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use tokio::sync::oneshot;
 use tonic::Status;
-use weir_coord::zookeeper::PolicyError;
+use weir_coord::{
+    fleet::CommitBy,
+    zookeeper::{PolicyError, Publication},
+};
 use weir_model::{
     Limit, Policy, PolicyVersion,
     change::{Change, changes},
@@ -13,9 +18,13 @@ use weir_proto::admin::v1;
 use super::{Coordination, Daemon};
 use crate::serve::Answer;
 
-/// Most shares, strict limits times members, that a commit stores: each takes up to 100 bytes, and
-/// ZooKeeper takes a megabyte.
+/// Most shares, strict limits times members, that a commit by ZooKeeper stores: each takes up to 100
+/// bytes, and ZooKeeper takes a megabyte.
 const ENVELOPE_ROWS_MAX: usize = 10_000;
+
+/// How long a change may wait to be confirmed.
+const CONFIRM_WITHIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 type Reply = oneshot::Sender<Answer<v1::ApplyReply>>;
 
@@ -38,6 +47,17 @@ impl Daemon {
                 return;
             }
         };
+        if let Some(within) = request.confirm_within_ms.map(Duration::from_millis)
+            && !CONFIRM_WITHIN.contains(&within)
+        {
+            let message = format!(
+                "a change cannot be confirmed within {within:?}: {:?} to {:?} are possible",
+                CONFIRM_WITHIN.start(),
+                CONFIRM_WITHIN.end()
+            );
+            let _ = answer.send(Answer::Refused(Status::out_of_range(message)));
+            return;
+        }
         if let Some(address) = self.leader_elsewhere() {
             let _ = answer.send(Answer::Elsewhere(address));
             return;
@@ -59,13 +79,18 @@ impl Daemon {
         } else if request.dry_run {
             let _ = answer.send(Answer::Here(reply));
         } else {
-            self.publish(request.document, expected, reply, answer);
+            let publication = Publication {
+                trial: request.confirm_within_ms.map(Duration::from_millis),
+                ..Publication::new(request.document, expected)
+            };
+            self.publish(publication, reply, answer);
         }
     }
 
     /// Whether what a commit has to store of this policy fits one znode.
     fn fits_envelope(&self, policy: &Policy) -> Result<(), String> {
-        let Some(fleet) = self.coordination.fleet() else {
+        let fleet = self.coordination.fleet();
+        let Some(fleet) = fleet.filter(|fleet| fleet.commit_by() == CommitBy::ZooKeeper) else {
             return Ok(());
         };
         let is_strict = |limit: &&Limit| limit.is_leased();
@@ -82,16 +107,17 @@ impl Daemon {
         ))
     }
 
-    fn publish(
-        &mut self,
-        document: String,
-        expected: PolicyVersion,
-        reply: v1::ApplyReply,
-        answer: Reply,
-    ) {
+    fn publish(&mut self, publication: Publication, reply: v1::ApplyReply, answer: Reply) {
         let Coordination::Fleet(fleet) = &self.coordination else {
-            let version = expected.next();
-            self.enforcement.set_policy(version, &document);
+            if publication.trial.is_some() {
+                let _ = answer.send(Answer::Refused(Status::failed_precondition(
+                    "this host is alone, and nobody else would take the change back; nothing was \
+                     changed",
+                )));
+                return;
+            }
+            let version = publication.expected.next();
+            self.enforcement.set_policy(version, &publication.document);
             let is_in_force = self.enforcement.policy_version() == version;
             self.policy_changed();
             let _ = answer.send(if is_in_force {
@@ -114,7 +140,7 @@ impl Daemon {
         }
         let keeper = fleet.keeper().clone();
         tokio::spawn(async move {
-            let published = keeper.publish(document, expected).await;
+            let published = keeper.publish(publication).await;
             let _ = answer.send(match published {
                 Ok(version) => Answer::Here(v1::ApplyReply {
                     version: version.0,
@@ -126,12 +152,15 @@ impl Daemon {
     }
 }
 
-fn refusal(error: &PolicyError) -> Status {
+pub(super) fn refusal(error: &PolicyError) -> Status {
     let message = error.to_string();
     match error {
         PolicyError::Conflict { .. } => Status::aborted(message),
         PolicyError::TooLarge { .. } => Status::invalid_argument(message),
         PolicyError::NoSuchVersion(_) => Status::not_found(message),
+        PolicyError::OnTrial(_) | PolicyError::NoTrial | PolicyError::NothingBefore => {
+            Status::failed_precondition(message)
+        }
         PolicyError::NotLeader
         | PolicyError::Lock(_)
         | PolicyError::Busy(_)
@@ -140,7 +169,7 @@ fn refusal(error: &PolicyError) -> Status {
     }
 }
 
-fn change_list(before: &Policy, after: &Policy) -> Vec<v1::LimitChange> {
+pub(super) fn change_list(before: &Policy, after: &Policy) -> Vec<v1::LimitChange> {
     changes(before, after)
         .into_iter()
         .map(|(name, change)| {

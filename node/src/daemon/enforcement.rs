@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use tracing::{error, info, warn};
 use weir_coord_core::{
     demand::Rates,
-    follower::{Command, Follower, Grant},
+    follower::{Birth, Command, Follower, Grant},
+    rules::Rules,
 };
 use weir_model::{
     Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
@@ -86,13 +87,20 @@ impl Enforcement {
     }
 
     /// Rule 7, *restart*: a life begins with an incarnation, and with the term that was read after.
-    pub fn begin_life(&mut self, incarnation: Incarnation, term: Term) {
+    /// A daemon that starts abstains as a voter for a while; one that goes on has forgotten nothing.
+    pub fn begin_life(&mut self, incarnation: Incarnation, term: Term, abstention: Duration) {
         match &mut self.follower {
             Some(follower) => follower.begin_life(incarnation, term),
             None => {
                 let held = self.held();
                 let version = self.policy_version();
-                self.follower = Some(Follower::new(self.node, incarnation, term, version, held));
+                let birth = Birth {
+                    node: self.node,
+                    incarnation,
+                    term,
+                    abstains_until: dataplane::now() + abstention,
+                };
+                self.follower = Some(Follower::new(birth, version, held, Rules::ALL));
                 info!(%incarnation, %term, "registered");
             }
         }
@@ -174,10 +182,9 @@ impl Enforcement {
         true
     }
 
-    /// Gives a limit that holds nothing yet its floor, which the roster reserves for this member.
-    ///
-    /// A limit that is new to this node gets the document's. One that it had keeps what it had, if
-    /// that is less: a floor that a policy raises comes with a commit, when there is room for it.
+    /// Gives a limit that holds nothing the floor that it had, if the document's is not less: the
+    /// roster reserves it for this member. A floor that is new, or that a policy raises, comes with
+    /// a commit, when there is room for it and the roster has it.
     fn ensure_floors(&mut self) {
         let grants: Vec<Grant> = self
             .strict_limits()
@@ -194,7 +201,8 @@ impl Enforcement {
 
     fn reserved_floor(&self, limit: &Limit) -> Amount {
         match self.memory.floors().get(&limit.id) {
-            None => limit.floor,
+            // One that is new, or larger, comes with a commit: the roster has to reserve it first.
+            None => Amount::ZERO,
             Some(floor) if floor.cost == limit.cost => floor
                 .amount
                 .rescaled_down(floor.scale, limit.scale)
@@ -263,6 +271,8 @@ impl Enforcement {
         while let Some(command) = self.follower.as_mut().and_then(Follower::poll_command) {
             match command {
                 Command::Send(message) => reply(message),
+                // No policy is made ready beside the one in force.
+                Command::Enforce(_) => {}
                 Command::Install {
                     grants,
                     acknowledge,
@@ -299,7 +309,7 @@ impl Enforcement {
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
         let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
         if let Some(follower) = &mut self.follower {
-            follower.installed(&installed, acknowledge);
+            follower.installed(&installed, acknowledge, dataplane::now());
         }
         let remembered = self.memory.floors();
         let is_known = |grant: &Grant| {
@@ -347,6 +357,13 @@ impl Enforcement {
     /// limit with a lease, some seconds at most for others.
     pub fn rates(&self, limit: LimitId) -> Rates {
         self.rates.of(limit)
+    }
+
+    /// Whether all limits that are shared have a grant that lasts; `None` if none is shared.
+    pub fn has_grants(&self, now: Nanos) -> Option<bool> {
+        let mut held = self.follower.as_ref()?.held().peekable();
+        held.peek()?;
+        Some(held.all(|grant| now < grant.expires && grant.expires != Nanos::NEVER))
     }
 
     fn strict_limits(&self) -> impl Iterator<Item = &Limit> {

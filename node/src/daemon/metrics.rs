@@ -12,6 +12,7 @@ use weir_model::{
 use weir_proto::admin::v1;
 
 use super::{
+    continuity::Interruptions,
     coordination::LeaderView,
     exposition::{Exposition, Kind},
     view::View,
@@ -60,11 +61,16 @@ pub(super) struct Snapshot {
     interfaces: Vec<(String, bool)>,
     mode: &'static str,
     ticks: Histogram,
+    interruptions: Interruptions,
 }
 
 impl Snapshot {
     /// Reads what there is.
-    pub(super) fn take(view: &View<'_>, attachments: &Attachments, ticks: &TickTimes) -> Self {
+    pub(super) fn take(
+        view: &View<'_>,
+        attachments: &Attachments,
+        (ticks, interruptions): (&TickTimes, Interruptions),
+    ) -> Self {
         let enforcement = view.enforcement;
         let dataplane = enforcement.dataplane();
         let leader = view.leader();
@@ -90,6 +96,7 @@ impl Snapshot {
                 .collect(),
             mode: attachments.mode(),
             ticks: ticks.0.clone(),
+            interruptions,
         }
     }
 
@@ -272,6 +279,26 @@ impl Snapshot {
             "1 if this node leads.",
             u8::from(self.leader.is_some()),
         );
+        text.gauge(
+            "weir_voters",
+            "Voters of the term in force, as far as this node knows.",
+            self.status.voters.len(),
+        );
+        let counters = [
+            (
+                "weir_commit_gaps_total",
+                "Times that more than three ticks lay between two commits that arrived here.",
+                self.interruptions.commit_gaps,
+            ),
+            (
+                "weir_floor_falls_total",
+                "Times that this node fell from its grants to its floors.",
+                self.interruptions.floor_falls,
+            ),
+        ];
+        for (name, help, count) in counters {
+            text.family(name, Kind::Counter, help).sample([], count);
+        }
         if let Some(zookeeper) = &self.status.zookeeper {
             text.gauge(
                 "weir_zookeeper_connected",

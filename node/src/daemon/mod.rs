@@ -2,10 +2,12 @@
 //! operators' questions into calls of what it owns. Nothing here waits for a peer.
 
 mod apply;
+mod continuity;
 mod coordination;
 mod enforcement;
 mod explain;
 mod exposition;
+mod history;
 mod memory;
 mod metrics;
 mod observation;
@@ -29,6 +31,7 @@ use weir_model::{
     Incarnation,
     message::{FromNode, ToNode},
 };
+use weir_proto::admin::v1;
 
 pub use coordination::Coordination;
 pub use enforcement::Enforcement;
@@ -40,6 +43,7 @@ use crate::{
     dataplane,
     serve::{Answer, Question},
 };
+use continuity::Continuity;
 use metrics::{Snapshot, TickTimes};
 use view::View;
 
@@ -55,6 +59,7 @@ pub struct Daemon {
     coordination: Coordination,
     attachments: Attachments,
     ticks: TickTimes,
+    continuity: Continuity,
 }
 
 /// What comes from outside.
@@ -87,18 +92,20 @@ impl Daemon {
         attachments: Attachments,
     ) -> Self {
         let ticks = TickTimes::default();
+        let continuity = Continuity::new(facts.tick);
         let mut daemon = Self {
             facts,
             enforcement,
             coordination,
             attachments,
             ticks,
+            continuity,
         };
         if matches!(daemon.coordination, Coordination::Embedded { .. }) {
             daemon.enforcement.set_member(true);
             daemon
                 .enforcement
-                .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM);
+                .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM, Duration::ZERO);
         }
         daemon.policy_changed();
         daemon
@@ -154,7 +161,12 @@ impl Daemon {
                     fleet.hear(message, now);
                 }
             }
-            Happening::ToNode(message) => self.receive(message),
+            Happening::ToNode(message) => {
+                if let Coordination::Fleet(fleet) = &mut self.coordination {
+                    fleet.hear_leader(&message, now);
+                }
+                self.receive(message);
+            }
             Happening::Question(question) => self.answer(question),
             Happening::CheckAttachments => self.attachments.check()?,
         }
@@ -174,11 +186,15 @@ impl Daemon {
             self.coordination.send(report, now);
         }
         self.coordination.tick(now);
+        self.continuity.leased(self.enforcement.has_grants(now));
         self.enforcement.look_around();
         self.ticks.observe(start.elapsed());
     }
 
     fn receive(&mut self, message: ToNode) {
+        if let ToNode::Commit(commit) = &message {
+            self.continuity.committed(commit.position, dataplane::now());
+        }
         let coordination = &mut self.coordination;
         self.enforcement
             .receive(message, |reply| coordination.send(reply, dataplane::now()));
@@ -186,9 +202,11 @@ impl Daemon {
 
     fn notice(&mut self, notice: Notice) {
         match notice {
-            Notice::BeginLife { incarnation, term } => {
-                self.enforcement.begin_life(incarnation, term);
-            }
+            Notice::BeginLife {
+                incarnation,
+                term,
+                abstention,
+            } => self.enforcement.begin_life(incarnation, term, abstention),
             Notice::Promise(term) => self.enforcement.promise(term),
             Notice::Member(is_member) => self.enforcement.set_member(is_member),
             Notice::Policy { version, document } => {
@@ -218,8 +236,15 @@ impl Daemon {
         // Whoever asked may have gone away meanwhile, which is no concern of ours.
         match question {
             Question::Apply(request, answer) => self.apply(request, answer),
+            Question::Confirm(request, answer) => self.confirm(request, answer),
+            Question::Rollback(request, answer) => self.rollback(request, answer),
+            Question::History(answer) => self.history(answer),
             Question::Status(answer) => {
-                let _ = answer.send(self.as_known_here(self.view().status()));
+                let status = v1::StatusReply {
+                    trial: self.trial(),
+                    ..self.view().status()
+                };
+                let _ = answer.send(self.as_known_here(status));
             }
             Question::Limits { top, answer } => {
                 let _ = answer.send(self.as_known_here(self.view().limits(top)));
@@ -234,7 +259,11 @@ impl Daemon {
                 let _ = answer.send(());
             }
             Question::Metrics(answer) => {
-                let snapshot = Snapshot::take(&self.view(), &self.attachments, &self.ticks);
+                let snapshot = Snapshot::take(
+                    &self.view(),
+                    &self.attachments,
+                    (&self.ticks, self.continuity.counts()),
+                );
                 tokio::task::spawn_blocking(|| {
                     let _ = answer.send(snapshot.text());
                 });

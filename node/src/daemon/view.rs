@@ -30,6 +30,8 @@ pub struct Facts {
     pub address: String,
     /// The configured ZooKeeper servers; empty with the embedded coordinator.
     pub zookeeper_servers: String,
+    /// The period of report, reallocate, grant.
+    pub tick: Duration,
 }
 
 /// The daemon at one instant.
@@ -97,6 +99,9 @@ impl View<'_> {
             node: self.facts.node,
             name: self.facts.name.clone(),
             weight: 1,
+            floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
         };
         LeaderView {
             term: Term(0),
@@ -188,7 +193,25 @@ impl View<'_> {
                 })
                 .collect(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            voters: self.voters(),
+            trial: None,
         }
+    }
+
+    /// Whose acknowledgements commit.
+    fn voters(&self) -> Vec<v1::Node> {
+        let Some(fleet) = self.coordination.fleet() else {
+            return Vec::new();
+        };
+        let voters = fleet.term().into_iter().flat_map(|term| &term.voters);
+        voters
+            .map(|voter| {
+                let member = fleet.members().iter().find(|member| member.node == *voter);
+                let name = member.map(|member| member.name.clone());
+                let name = name.or_else(|| self.live_name(*voter)).unwrap_or_default();
+                v1::Node::new(*voter, name, self.address_of(*voter))
+            })
+            .collect()
     }
 
     fn members(&self, leader: Option<&LeaderView>) -> Vec<v1::Member> {

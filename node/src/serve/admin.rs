@@ -137,6 +137,47 @@ impl Admin for AdminService {
         )
     }
 
+    async fn confirm(
+        &self,
+        request: Request<v1::ConfirmRequest>,
+    ) -> Result<Response<v1::ConfirmReply>, Status> {
+        let message = *request.get_ref();
+        answer!(
+            self,
+            request,
+            |answer| Question::Confirm(message, answer),
+            confirm,
+            message
+        )
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<v1::RollbackRequest>,
+    ) -> Result<Response<v1::ApplyReply>, Status> {
+        let message = *request.get_ref();
+        answer!(
+            self,
+            request,
+            |answer| Question::Rollback(message, answer),
+            rollback,
+            message
+        )
+    }
+
+    async fn history(
+        &self,
+        request: Request<v1::HistoryRequest>,
+    ) -> Result<Response<v1::HistoryReply>, Status> {
+        answer!(
+            self,
+            request,
+            Question::History,
+            history,
+            v1::HistoryRequest {}
+        )
+    }
+
     async fn status(
         &self,
         request: Request<v1::StatusRequest>,
@@ -243,7 +284,12 @@ macro_rules! all_of_it {
         })*
     };
 }
-all_of_it!(v1::ApplyReply, v1::NodesReply);
+all_of_it!(
+    v1::ApplyReply,
+    v1::ConfirmReply,
+    v1::HistoryReply,
+    v1::NodesReply
+);
 
 #[cfg(test)]
 mod tests {

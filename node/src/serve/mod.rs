@@ -17,6 +17,15 @@ pub const QUESTIONS: usize = 64;
 pub enum Question {
     /// Put a document in force.
     Apply(v1::ApplyRequest, oneshot::Sender<Answer<v1::ApplyReply>>),
+    /// Keep a change.
+    Confirm(
+        v1::ConfirmRequest,
+        oneshot::Sender<Answer<v1::ConfirmReply>>,
+    ),
+    /// Put an earlier version in force again.
+    Rollback(v1::RollbackRequest, oneshot::Sender<Answer<v1::ApplyReply>>),
+    /// The stored versions.
+    History(oneshot::Sender<Answer<v1::HistoryReply>>),
     /// The fleet at a glance.
     Status(oneshot::Sender<Answer<v1::StatusReply>>),
     /// Every limit, each with its heaviest sources.

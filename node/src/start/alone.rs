@@ -140,6 +140,7 @@ async fn enforce(
         name: how.interface.clone(),
         address: String::new(),
         zookeeper_servers: String::new(),
+        tick: Timing::DEFAULT.tick,
     };
     let coordination = Coordination::Embedded {
         node,

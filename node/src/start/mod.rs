@@ -152,7 +152,8 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     }
     let fleet = (&config.coordinator, ensemble, sockets.fleet);
     let (facts, coordination, events, inbound) = match fleet {
-        (Coordinator::ZooKeeper(named, grpc), Some(ensemble), Some(listener)) => {
+        (Coordinator::ZooKeeper(settings), Some(ensemble), Some(listener)) => {
+            let grpc = &settings.grpc;
             warn!(
                 listen = %grpc.listen,
                 "whoever reaches this address can read and change the fleet's limits: there is no \
@@ -165,9 +166,10 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
                 node: config.node.id,
                 address: grpc.advertise.clone(),
                 timing: timing(config),
+                commit: settings.commit,
             };
             let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
-            let facts = facts(config, &grpc.advertise, &named.servers);
+            let facts = facts(config, &grpc.advertise, &settings.zookeeper.servers);
             (facts, fleet, Some(events), Some(inbound))
         }
         _ => (facts(config, "", ""), alone_in(config), None, None),
@@ -196,6 +198,7 @@ fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
         name: config.node.name.clone(),
         address: address.to_owned(),
         zookeeper_servers: zookeeper_servers.to_owned(),
+        tick: config.timing.tick,
     }
 }
 

@@ -73,7 +73,7 @@ impl Sockets {
             None => None,
         };
         let fleet = match &config.coordinator {
-            Coordinator::ZooKeeper(_, grpc) => Some(sockets::tcp("grpc.listen", grpc.listen)?),
+            Coordinator::ZooKeeper(fleet) => Some(sockets::tcp("grpc.listen", fleet.grpc.listen)?),
             Coordinator::Embedded => None,
         };
         Ok(Self {
@@ -86,9 +86,10 @@ impl Sockets {
 
 /// How to speak to ZooKeeper; `None` with the embedded coordinator.
 fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Settings>> {
-    let Coordinator::ZooKeeper(ensemble, _) = &config.coordinator else {
+    let Coordinator::ZooKeeper(fleet) = &config.coordinator else {
         return Ok(None);
     };
+    let ensemble = &fleet.zookeeper;
     let settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
         .with_session_timeout(ensemble.session_timeout);
     let Some(auth) = &ensemble.auth else {

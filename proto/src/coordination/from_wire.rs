@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, PolicyVersion, Term, Units, UnitsPerSecond,
-    message,
+    Amount, Generation, Incarnation, LimitId, Nanos, PolicyVersion, Scale, Term, Units,
+    UnitsPerSecond, message, register,
 };
 
 use super::v1;
 use crate::{
     MAX_ROWS,
+    coordination::MAX_NODES,
     error::{WireError, at_most, node_id, required},
 };
 
@@ -22,6 +23,7 @@ impl TryFrom<v1::FromNode> for message::FromNode {
             Message::Report(report) => Self::Report(report.try_into()?),
             Message::Ack(ack) => Self::Ack(ack.try_into()?),
             Message::Refuse(refuse) => Self::Refuse(refuse.try_into()?),
+            Message::Promise(promise) => Self::Promise(promise.try_into()?),
         })
     }
 }
@@ -34,6 +36,7 @@ impl TryFrom<v1::ToNode> for message::ToNode {
         Ok(match required("to_node.message", wire.message)? {
             Message::Propose(propose) => Self::Propose(propose.try_into()?),
             Message::Commit(commit) => Self::Commit(commit.try_into()?),
+            Message::Prepare(prepare) => Self::Prepare(prepare.try_into()?),
         })
     }
 }
@@ -49,6 +52,8 @@ impl TryFrom<v1::Report> for message::Report {
             promised: Term(wire.promised),
             seen: position(required("report.seen", wire.seen)?),
             policy: PolicyVersion(wire.policy),
+            prepared: PolicyVersion(wire.prepared),
+            abstains: wire.abstains,
             limits: wire
                 .limits
                 .into_iter()
@@ -66,6 +71,8 @@ impl TryFrom<v1::Ack> for message::Ack {
             node: node_id("ack.node", &wire.node)?,
             incarnation: Incarnation(wire.incarnation),
             position: position(required("ack.position", wire.position)?),
+            holds: wire.holds,
+            votes: wire.votes,
         })
     }
 }
@@ -98,8 +105,114 @@ impl TryFrom<v1::Propose> for message::Propose {
             anchor: token(required("propose.anchor", wire.anchor)?),
             lease: Duration::from_nanos(wire.lease_ns),
             rows: wire.rows.into_iter().map(row).collect::<Result<_, _>>()?,
+            register: wire.register.map(TryInto::try_into).transpose()?,
         })
     }
+}
+
+impl TryFrom<v1::Prepare> for message::Prepare {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Prepare) -> Result<Self, WireError> {
+        Ok(Self {
+            term: Term(wire.term),
+            leader: node_id("prepare.leader", &wire.leader)?,
+        })
+    }
+}
+
+impl TryFrom<v1::Promise> for message::Promise {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Promise) -> Result<Self, WireError> {
+        Ok(Self {
+            node: node_id("promise.node", &wire.node)?,
+            token: token(required("promise.token", wire.token)?),
+            term: Term(wire.term),
+            abstains: wire.abstains,
+            register: wire.register.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl TryFrom<v1::Register> for register::EnvelopeRecord {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Register) -> Result<Self, WireError> {
+        let position = position(required("register.position", wire.position)?);
+        Ok(Self {
+            term: position.term,
+            generation: position.generation,
+            lease: Duration::from_nanos(wire.lease_ns),
+            policy: PolicyVersion(wire.policy),
+            nodes: envelopes("register.nodes", wire.nodes)?,
+        })
+    }
+}
+
+impl TryFrom<v1::RegisterUpdate> for register::RegisterUpdate {
+    type Error = WireError;
+
+    fn try_from(wire: v1::RegisterUpdate) -> Result<Self, WireError> {
+        Ok(Self {
+            base: wire.base.map(Generation),
+            lease: Duration::from_nanos(wire.lease_ns),
+            nodes: envelopes("propose.register.nodes", wire.nodes)?,
+        })
+    }
+}
+
+fn envelopes(
+    field: &'static str,
+    nodes: Vec<v1::NodeEnvelope>,
+) -> Result<Vec<register::NodeEnvelope>, WireError> {
+    let found = nodes.len();
+    if found > MAX_NODES {
+        return Err(WireError::TooMany {
+            field,
+            found,
+            most: MAX_NODES,
+        });
+    }
+    nodes.into_iter().map(node_envelope).collect()
+}
+
+fn node_envelope(wire: v1::NodeEnvelope) -> Result<register::NodeEnvelope, WireError> {
+    check_rows("node_envelope.limits", wire.limits.iter().map(|row| row.limit))?;
+    Ok(register::NodeEnvelope {
+        node: node_id("node_envelope.node", &wire.node)?,
+        limits: wire
+            .limits
+            .into_iter()
+            .map(limit_envelope)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn limit_envelope(wire: v1::LimitEnvelope) -> Result<register::LimitEnvelope, WireError> {
+    let most = u64::from(Scale::MAX_FRACTION_BITS);
+    let field = "node_envelope.limits.fraction_bits";
+    let fraction_bits = at_most(field, u64::from(wire.fraction_bits), most)?;
+    Ok(register::LimitEnvelope {
+        limit: LimitId(wire.limit),
+        scale: Scale {
+            fraction_bits: u8::try_from(fraction_bits).expect("at most 46"),
+        },
+        amount: amount(
+            [
+                "node_envelope.limits.amount.rate",
+                "node_envelope.limits.amount.burst",
+            ],
+            required("node_envelope.limits.amount", wire.amount)?,
+        )?,
+        floor: amount(
+            [
+                "node_envelope.limits.floor.rate",
+                "node_envelope.limits.floor.burst",
+            ],
+            required("node_envelope.limits.floor", wire.floor)?,
+        )?,
+    })
 }
 
 impl TryFrom<v1::Commit> for message::Commit {

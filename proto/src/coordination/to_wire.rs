@@ -1,6 +1,6 @@
 //! From the domain to the wire.
 
-use weir_model::{Amount, NodeId, message, time::nanos_of};
+use weir_model::{Amount, NodeId, message, register, time::nanos_of};
 
 use super::v1;
 
@@ -15,6 +15,7 @@ impl From<message::FromNode> for v1::FromNode {
             message::FromNode::Report(report) => Message::Report(report.into()),
             message::FromNode::Ack(ack) => Message::Ack(ack.into()),
             message::FromNode::Refuse(refuse) => Message::Refuse(refuse.into()),
+            message::FromNode::Promise(promise) => Message::Promise(promise.into()),
         };
         Self {
             message: Some(message),
@@ -28,6 +29,7 @@ impl From<message::ToNode> for v1::ToNode {
         let message = match message {
             message::ToNode::Propose(propose) => Message::Propose(propose.into()),
             message::ToNode::Commit(commit) => Message::Commit(commit.into()),
+            message::ToNode::Prepare(prepare) => Message::Prepare(prepare.into()),
         };
         Self {
             message: Some(message),
@@ -44,6 +46,8 @@ impl From<message::Report> for v1::Report {
             seen: Some(report.seen.into()),
             policy: report.policy.0,
             limits: report.limits.into_iter().map(Into::into).collect(),
+            abstains: report.abstains,
+            prepared: report.prepared.0,
         }
     }
 }
@@ -67,6 +71,74 @@ impl From<message::Ack> for v1::Ack {
             node: identity(ack.node),
             incarnation: ack.incarnation.0,
             position: Some(ack.position.into()),
+            holds: ack.holds,
+            votes: ack.votes,
+        }
+    }
+}
+
+impl From<message::Prepare> for v1::Prepare {
+    fn from(prepare: message::Prepare) -> Self {
+        Self {
+            term: prepare.term.0,
+            leader: identity(prepare.leader),
+        }
+    }
+}
+
+impl From<message::Promise> for v1::Promise {
+    fn from(promise: message::Promise) -> Self {
+        Self {
+            node: identity(promise.node),
+            token: Some(promise.token.into()),
+            term: promise.term.0,
+            abstains: promise.abstains,
+            register: promise.register.map(Into::into),
+        }
+    }
+}
+
+impl From<register::EnvelopeRecord> for v1::Register {
+    fn from(record: register::EnvelopeRecord) -> Self {
+        let position = message::Position {
+            term: record.term,
+            generation: record.generation,
+        };
+        Self {
+            position: Some(position.into()),
+            lease_ns: nanos_of(record.lease),
+            policy: record.policy.0,
+            nodes: record.nodes.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<register::RegisterUpdate> for v1::RegisterUpdate {
+    fn from(update: register::RegisterUpdate) -> Self {
+        Self {
+            base: update.base.map(|base| base.0),
+            lease_ns: nanos_of(update.lease),
+            nodes: update.nodes.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<register::NodeEnvelope> for v1::NodeEnvelope {
+    fn from(node: register::NodeEnvelope) -> Self {
+        Self {
+            node: identity(node.node),
+            limits: node.limits.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<register::LimitEnvelope> for v1::LimitEnvelope {
+    fn from(limit: register::LimitEnvelope) -> Self {
+        Self {
+            limit: limit.limit.0,
+            fraction_bits: u32::from(limit.scale.fraction_bits),
+            amount: Some(limit.amount.into()),
+            floor: Some(limit.floor.into()),
         }
     }
 }
@@ -91,6 +163,7 @@ impl From<message::Propose> for v1::Propose {
             anchor: Some(propose.anchor.into()),
             lease_ns: nanos_of(propose.lease),
             rows: propose.rows.into_iter().map(Into::into).collect(),
+            register: propose.register.map(Into::into),
         }
     }
 }

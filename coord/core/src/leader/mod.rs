@@ -6,13 +6,19 @@
 //! - **Anchor** (5): a proposal carries the node's latest token that was held *before* it was made.
 //!   A lease that ran from the receipt of the grant instead could start long after the leader
 //!   counted it as ended.
-//! - **Take-over** (6), its second half: the envelope that the last leader stored is adopted, and
-//!   nodes that have not answered keep it until W after the term was taken. Nothing freezes.
-//! - **Step-down** (9): on a refusal by a newer term, or a store that the fence refused. It is a
-//!   courtesy; safety rests on the fence.
+//! - **Take-over** (6), its second half, and the change of voters (10): see [`takeover`].
+//! - **Members** (10): see [`roster`] and [`departure`]. **Cut** (11) and **policy** (12): see [`policy`].
+//! - **Step-down** (9): on a refusal by a newer term, on a store that the fence refused, or with no
+//!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
+//!   lets a better placed node lead; safety rests on the fence and the quorum.
 
+mod departure;
+mod electorate;
 mod member;
+mod policy;
+mod proposal;
 mod roster;
+mod takeover;
 mod view;
 
 use alloc::{
@@ -24,21 +30,26 @@ use core::time::Duration;
 
 use weir_model::{
     Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{Ack, Commit, FromNode, Position, Propose, Refuse, Report, Row, ToNode},
+    message::{Ack, Commit, FromNode, Position, Refuse, Report, ToNode},
 };
 
 use crate::{
-    allocation::{Participant, step, targets, tolerance},
+    allocation::tolerance,
     book::{Book, Entry},
     commit::{CommitBackend, StoreOutcome},
     record::{EnvelopeRecord, MemberRecord},
-    timing::{Timing, wait_for},
+    rules::Rules,
+    timing::Timing,
 };
 
 pub use view::{HeldView, MemberView, ShareView};
 
+use departure::{Departed, Leaving};
+use electorate::Electorate;
 use member::{Heard, Member};
-use roster::{Joining, Stage};
+use policy::{Activation, Prepared};
+use roster::Joining;
+use takeover::{Reform, Succession};
 
 /// Demand that moves is followed at once, but not more often than this in a tick: a plan looks at
 /// every limit and every node.
@@ -67,14 +78,37 @@ pub enum Input {
         /// How.
         outcome: StoreOutcome,
     },
+    /// A [`Command::Remove`] has ended.
+    Removed {
+        /// Who was to be removed.
+        node: NodeId,
+        /// How. Somebody who was not there to be removed is removed.
+        outcome: StoreOutcome,
+    },
     /// The roster, whenever it changes.
     Members(Vec<MemberRecord>),
-    /// Another policy is in force.
+    /// A member is to keep its floors only, or to have a share again.
+    Drain {
+        /// Who.
+        node: NodeId,
+        /// Which of both.
+        is_drained: bool,
+    },
+    /// A member is to give back its floors too, and to be no member any more.
+    Remove {
+        /// Who.
+        node: NodeId,
+        /// The operator's word that it is powered off: it is not asked.
+        is_powered_off: bool,
+    },
+    /// A policy is to come into force once nodes have it ready.
+    Prepare(PolicyVersion, Policy),
+    /// What ZooKeeper says is in force.
     Policy(PolicyVersion, Policy),
 }
 
 /// What a leader asks of its shell.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Send to a node, on its stream; drop it if there is none.
     Send {
@@ -87,17 +121,29 @@ pub enum Command {
     Store(EnvelopeRecord),
     /// Write a member to the roster under the fence and answer with [`Input::Admitted`].
     Admit(MemberRecord),
+    /// Delete a member from the roster under the fence and answer with [`Input::Removed`].
+    Remove(NodeId),
+    /// Write under the fence that this policy is in force, unless a newer one is. It is asked for
+    /// again until [`Input::Policy`] says so.
+    Activate(PolicyVersion),
+    /// This term has committed: [`former`](crate::record::TermRecord::former) voters may be
+    /// dropped from `term`, if it is unchanged.
+    Activated,
+    /// Take a new term with these voters. This one goes on until then.
+    ChangeVoters(Vec<NodeId>),
     /// Stop leading.
     StepDown(StepDown),
 }
 
 /// Why a leader stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepDown {
     /// A node has promised this newer term.
     Refused(Term),
     /// A conditional write was refused: the term is somebody else's.
     Fenced,
+    /// There was no commit, or no majority of promises, for too long.
+    Idle,
 }
 
 /// How a term begins.
@@ -107,8 +153,11 @@ pub struct Mandate {
     pub node: NodeId,
     /// The term that was taken.
     pub term: Term,
-    /// What the last leader stored, if there was one.
+    /// What the last leader stored in ZooKeeper, if there was one.
     pub adopted: Option<EnvelopeRecord>,
+    /// Every voter set since the last term that committed anything, this term's last: a back-end
+    /// that is voted on begins with promises from a majority of each.
+    pub voter_sets: Vec<Vec<NodeId>>,
     /// The roster, read after the term was taken.
     pub members: Vec<MemberRecord>,
     /// The policy in force.
@@ -116,19 +165,41 @@ pub struct Mandate {
 }
 
 /// The leader of one term.
-#[derive(Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Leader<B> {
     node: NodeId,
     term: Term,
     timing: Timing,
+    rules: Rules,
     policy_version: PolicyVersion,
     policy: Policy,
     book: Book,
     members: BTreeMap<NodeId, Member>,
     joining: BTreeMap<NodeId, Joining>,
+    leaving: BTreeMap<NodeId, Leaving>,
+    /// Who has left in this term: an old listing of the roster does not bring them back.
+    departed: BTreeMap<NodeId, Departed>,
+    electorate: Electorate,
+    /// Until a majority of each voter set has promised this term.
+    succession: Option<Succession>,
+    /// The policy of the register that was adopted.
+    adopted_policy: PolicyVersion,
+    /// The first proposal under the policy that is in force.
+    policy_since: Generation,
+    /// A policy that is to come into force.
+    prepared: Option<Prepared>,
+    /// One that has, and that is to be written down.
+    activation: Option<Activation>,
+    /// The voters ought to be others.
+    reform: Option<Reform>,
     backend: B,
     generation: Generation,
-    last_commit: Option<Nanos>,
+    /// The latest generation that is committed.
+    committed: Generation,
+    /// When something was last committed, or this term became active.
+    productive: Nanos,
+    /// A commit is due although nothing changes.
+    renewal_forced: bool,
     last_plan: Nanos,
     last_proposal: Nanos,
     /// The lease of the leader before, if it was longer, and until when it counts.
@@ -139,32 +210,58 @@ pub struct Leader<B> {
 impl<B: CommitBackend> Leader<B> {
     /// Begins a term. `now` is an instant after the term was taken.
     pub fn new(mandate: Mandate, timing: Timing, backend: B, now: Nanos) -> Self {
+        Self::with_rules(mandate, timing, backend, Rules::ALL, now)
+    }
+
+    /// As [`Leader::new`], with other rules.
+    pub fn with_rules(
+        mandate: Mandate,
+        timing: Timing,
+        backend: B,
+        rules: Rules,
+        now: Nanos,
+    ) -> Self {
         let (policy_version, policy) = mandate.policy;
+        let is_voted = backend.is_voted();
+        let voters = mandate.voter_sets.last().cloned().unwrap_or_default();
         let mut leader = Self {
             node: mandate.node,
             term: mandate.term,
             timing,
+            rules,
             policy_version,
             policy,
             book: Book::default(),
             members: BTreeMap::new(),
             joining: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            departed: BTreeMap::new(),
+            electorate: Electorate::new(voters),
+            succession: None,
+            adopted_policy: PolicyVersion(0),
+            policy_since: Generation(1),
+            prepared: None,
+            activation: None,
+            reform: None,
             backend,
             generation: Generation(0),
-            last_commit: None,
+            committed: Generation(0),
+            productive: now,
+            renewal_forced: true,
             last_plan: Nanos::ZERO,
             last_proposal: Nanos::ZERO,
             inherited: None,
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
-        if let Some(record) = &mandate.adopted {
-            let lease = record.lease.max(timing.lease);
-            let end = now + wait_for(lease);
-            leader.book.adopt(record, end);
-            leader.inherited = Some((lease, end));
+        leader.book.close(Generation(0));
+        if is_voted {
+            let succession = Succession::new(mandate.voter_sets, mandate.adopted, rules, now);
+            leader.succession = Some(succession);
+        } else if let Some(record) = &mandate.adopted {
+            leader.adopt(record, now);
         }
-        leader.set_members(mandate.members);
+        leader.set_members(mandate.members, now);
         leader
     }
 
@@ -174,15 +271,23 @@ impl<B: CommitBackend> Leader<B> {
             Input::FromNode(FromNode::Report(report)) => self.report(&report, now),
             Input::FromNode(FromNode::Ack(ack)) => self.acknowledge(&ack, now),
             Input::FromNode(FromNode::Refuse(refuse)) => self.refused(&refuse),
-            Input::Tick => self.advance(now),
+            Input::FromNode(FromNode::Promise(promise)) => self.promised(promise, now),
+            Input::Tick => self.tick(now),
             Input::Stored {
                 generation,
                 outcome,
             } => self.stored(generation, outcome, now),
             Input::Join(record) => self.join(record, now),
             Input::Admitted { node, outcome } => self.admitted(node, outcome),
-            Input::Members(records) => self.set_members(records),
-            Input::Policy(version, policy) => self.set_policy(version, policy),
+            Input::Members(records) => self.set_members(records, now),
+            Input::Removed { node, outcome } => self.removed(node, outcome),
+            Input::Drain { node, is_drained } => self.drain(node, is_drained),
+            Input::Remove {
+                node,
+                is_powered_off,
+            } => self.remove(node, is_powered_off),
+            Input::Prepare(version, policy) => self.prepare_policy(version, policy, now),
+            Input::Policy(version, policy) => self.policy_in_force(version, policy),
         }
     }
 
@@ -195,6 +300,9 @@ impl<B: CommitBackend> Leader<B> {
         if report.promised > self.term {
             return self.step_down(StepDown::Refused(report.promised));
         }
+        self.electorate.hear(report, now);
+        self.notice_return(report.node, report.token.incarnation);
+        self.prepare(report.node);
         let Some(member) = self.members.get_mut(&report.node) else {
             return;
         };
@@ -208,6 +316,8 @@ impl<B: CommitBackend> Leader<B> {
             token: report.token,
             at: now,
             policy: report.policy,
+            prepared: report.prepared,
+            abstains: report.abstains,
         });
         if report.policy != self.policy_version {
             return;
@@ -241,6 +351,19 @@ impl<B: CommitBackend> Leader<B> {
         if ack.position.term != self.term {
             return;
         }
+        let generation = ack.position.generation;
+        if ack.votes && self.electorate.voted(ack) {
+            self.backend.voted(ack.node, generation);
+            self.commit(now);
+        }
+        if ack.holds {
+            self.holds(ack, now);
+        }
+        self.advance_if_answered(now);
+    }
+
+    /// A node's kernel holds no more than a proposal said.
+    fn holds(&mut self, ack: &Ack, now: Nanos) {
         let Some(member) = self.members.get_mut(&ack.node) else {
             return;
         };
@@ -260,7 +383,6 @@ impl<B: CommitBackend> Leader<B> {
         member.unanswered_since = None;
         self.book.acknowledge(ack.node, generation);
         self.commit_to(ack.node);
-        self.advance_if_answered(now);
     }
 
     fn refused(&mut self, refuse: &Refuse) {
@@ -277,19 +399,25 @@ impl<B: CommitBackend> Leader<B> {
             StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
             StoreOutcome::Unknown => {}
             StoreOutcome::Committed => {
-                self.committed(now);
+                self.commit(now);
                 self.advance_if_answered(now);
             }
         }
     }
 
-    fn committed(&mut self, now: Nanos) {
-        if self.backend.is_committed(self.generation) {
-            self.last_commit = Some(now);
-            let nodes: Vec<NodeId> = self.members.keys().copied().collect();
-            for node in nodes {
-                self.commit_to(node);
-            }
+    /// Tells everybody if the latest proposal is committed.
+    fn commit(&mut self, now: Nanos) {
+        if self.committed == self.generation || !self.backend.is_committed(self.generation) {
+            return;
+        }
+        if self.committed == Generation(0) && self.backend.is_voted() {
+            self.commands.push_back(Command::Activated);
+        }
+        self.committed = self.generation;
+        self.productive = now;
+        let nodes: Vec<NodeId> = self.members.keys().copied().collect();
+        for node in nodes {
+            self.commit_to(node);
         }
     }
 
@@ -301,23 +429,40 @@ impl<B: CommitBackend> Leader<B> {
         let acknowledged = member
             .acknowledged
             .is_some_and(|(generation, _)| generation == self.generation);
-        if acknowledged
-            && member.committed < self.generation
-            && self.backend.is_committed(self.generation)
-        {
+        if acknowledged && member.committed < self.generation && self.committed == self.generation {
             member.committed = self.generation;
-            let position = Position {
-                term: self.term,
-                generation: self.generation,
-            };
-            let message = ToNode::Commit(Commit { position });
-            self.commands.push_back(Command::Send { to: node, message });
+            self.send_commit(node);
         }
+    }
+
+    fn send_commit(&mut self, to: NodeId) {
+        let position = Position {
+            term: self.term,
+            generation: self.committed,
+        };
+        let message = ToNode::Commit(Commit { position });
+        self.commands.push_back(Command::Send { to, message });
+    }
+
+    fn tick(&mut self, now: Nanos) {
+        if self.succession.is_some() {
+            return self.go_on_preparing(now);
+        }
+        if self.backend.is_voted() && now - self.productive > self.timing.idle() {
+            return self.step_down(StepDown::Idle);
+        }
+        self.activate(now);
+        self.advance(now);
+        self.remind(now);
+        self.watch_voters(now);
     }
 
     /// Goes on at once when everybody has answered: moving budget takes two generations, and both
     /// fit in one tick.
     fn advance_if_answered(&mut self, now: Nanos) {
+        if self.backend.is_voted() && self.committed < self.generation {
+            return;
+        }
         let answered = self.participating(now).all(|(_, member)| {
             member
                 .acknowledged
@@ -329,8 +474,12 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     fn advance(&mut self, now: Nanos) {
+        if self.succession.is_some() || self.is_behind() {
+            return;
+        }
         self.release(now);
         self.admit();
+        self.depart();
         if self.backend.is_busy() {
             return;
         }
@@ -339,9 +488,9 @@ impl<B: CommitBackend> Leader<B> {
         }
         self.last_plan = now;
         let plan = self.plan(now);
-        let renewal_due = self
-            .last_commit
-            .is_none_or(|last| now - last >= self.timing.renewal());
+        // A tick that comes half of one early is this renewal's: the next is too late.
+        let since = now - self.productive + self.timing.tick / 2;
+        let renewal_due = self.renewal_forced || since >= self.timing.renewal();
         let unanswered = plan
             .keys()
             .filter_map(|node| self.members.get(node))
@@ -350,14 +499,17 @@ impl<B: CommitBackend> Leader<B> {
             rows.iter()
                 .any(|row| self.book.latest(*node, row.limit) != row.entry)
         });
-        if changed || renewal_due || unanswered {
-            self.propose(&plan, renewal_due, now);
+        if changed || renewal_due || unanswered || self.has_reserved() {
+            self.propose(&plan, renewal_due || self.has_reserved(), now);
         }
     }
 
     /// Whether somebody has still to answer the latest proposal. To supersede it takes away its
     /// commit; where that takes longer than the tick, nobody would ever be renewed.
     fn awaits_answers(&self, now: Nanos) -> bool {
+        if self.backend.is_voted() && self.committed < self.generation {
+            return true;
+        }
         self.participating(now).any(|(_, member)| {
             member.unanswered_since.is_some()
                 && member
@@ -384,46 +536,6 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    fn plan(&self, now: Nanos) -> BTreeMap<NodeId, Vec<PlannedRow>> {
-        let present: Vec<(NodeId, &Member)> = self.participating(now).collect();
-        let mut plan: BTreeMap<NodeId, Vec<PlannedRow>> = present
-            .iter()
-            .map(|(node, _)| (*node, Vec::new()))
-            .collect();
-        for limit in coordinated(&self.policy) {
-            let participants: Vec<Participant> = present
-                .iter()
-                .map(|(node, member)| Participant {
-                    node: *node,
-                    weight: member.record.weight,
-                    demand: member
-                        .meters
-                        .get(&limit.id)
-                        .map_or(limit.floor.rate, |meter| meter.rates().demand),
-                })
-                .collect();
-            // Those who wait to join need their floors: leave room.
-            let mut roomy = limit.clone();
-            for _ in self
-                .joining
-                .values()
-                .filter(|joining| joining.stage == Stage::Waiting)
-            {
-                roomy.budget = roomy.budget.saturating_sub(limit.floor);
-            }
-            let targets = targets(&roomy, &participants, &self.book);
-            let entries = step(limit, &participants, &targets, &self.book);
-            for (participant, entry) in participants.iter().zip(entries) {
-                let row = PlannedRow {
-                    limit: limit.id,
-                    entry,
-                };
-                plan.entry(participant.node).or_default().push(row);
-            }
-        }
-        plan
-    }
-
     /// Members that are heard, enforce this policy, and answer.
     fn participating(&self, now: Nanos) -> impl Iterator<Item = (NodeId, &Member)> {
         let stale = self.timing.stale();
@@ -433,96 +545,9 @@ impl<B: CommitBackend> Leader<B> {
             let answers = member
                 .unanswered_since
                 .is_none_or(|since| now - since < deaf);
-            let takes_part =
-                now - heard.at <= stale && heard.policy == self.policy_version && answers;
+            let takes_part = now - heard.at <= stale && heard.has(self.policy_version) && answers;
             takes_part.then_some((*node, member))
         })
-    }
-
-    fn propose(&mut self, plan: &BTreeMap<NodeId, Vec<PlannedRow>>, renewal_due: bool, now: Nanos) {
-        let grows = plan.iter().any(|(node, rows)| {
-            rows.iter().any(|row| {
-                let latest = self.book.latest(*node, row.limit);
-                !row.entry.amount.fits(latest.amount) || !row.entry.floor.fits(latest.floor)
-            })
-        });
-        self.generation = self.generation.next();
-        self.last_proposal = now;
-        let position = Position {
-            term: self.term,
-            generation: self.generation,
-        };
-        for (node, rows) in plan {
-            for row in rows {
-                self.book
-                    .propose(*node, row.limit, self.generation, row.entry);
-            }
-            let Some(member) = self.members.get_mut(node) else {
-                continue;
-            };
-            let Some(heard) = member.heard else { continue };
-            self.book.extend_lease(*node, heard.at + self.timing.wait());
-            member.unanswered_since.get_or_insert(now);
-            let rows = rows
-                .iter()
-                .map(|row| Row {
-                    limit: row.limit,
-                    amount: row.entry.amount,
-                    floor: row.entry.floor,
-                })
-                .collect();
-            let message = ToNode::Propose(Propose {
-                position,
-                leader: self.node,
-                policy: self.policy_version,
-                anchor: heard.token,
-                lease: self.timing.lease,
-                rows,
-            });
-            self.commands
-                .push_back(Command::Send { to: *node, message });
-        }
-        if grows || renewal_due {
-            let envelope = EnvelopeRecord {
-                term: self.term,
-                generation: self.generation,
-                lease: self.longest_lease(now),
-                nodes: self.book.envelopes(),
-            };
-            if let Some(record) = self.backend.propose(envelope) {
-                self.commands.push_back(Command::Store(record));
-            }
-            self.committed(now);
-        }
-    }
-
-    /// What a successor has to reckon with: also what the leader before granted, while it lasts.
-    fn longest_lease(&self, now: Nanos) -> Duration {
-        match self.inherited {
-            Some((lease, end)) if now < end => lease,
-            _ => self.timing.lease,
-        }
-    }
-
-    fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
-        let known: Vec<LimitId> = coordinated(&self.policy).map(|limit| limit.id).collect();
-        self.policy_version = version;
-        self.policy = policy;
-        // Nodes begin a limit whose units have changed with an empty bucket and no grant.
-        self.last_commit = None;
-        self.book.set_limits(coordinated(&self.policy));
-        // A limit that nobody had is safe to reserve for everybody: validation made sure that the
-        // floors of all members fit. Floors that a policy raises wait for room, see `step`.
-        for limit in coordinated(&self.policy).filter(|limit| !known.contains(&limit.id)) {
-            for node in self.members.keys().chain(self.joining.keys()) {
-                self.book.reserve_floor(*node, limit.id, limit.floor);
-            }
-        }
-        for member in self.members.values_mut() {
-            member
-                .meters
-                .retain(|limit, _| self.policy.limit(*limit).is_some());
-        }
     }
 
     fn step_down(&mut self, reason: StepDown) {

@@ -29,6 +29,16 @@ impl<B: CommitBackend> Leader<B> {
         self.book.over_budget()
     }
 
+    /// The most that a node may be using of a limit, by the book.
+    pub fn envelope(&self, node: weir_model::NodeId, limit: LimitId) -> Amount {
+        self.book.envelope(node, limit)
+    }
+
+    /// The latest generation that is committed; 0 if none is yet.
+    pub const fn committed(&self) -> weir_model::Generation {
+        self.committed
+    }
+
     /// Every member, as far as it is known here.
     pub fn view(&self, now: Nanos) -> Vec<MemberView> {
         self.members
@@ -87,7 +97,7 @@ pub struct ShareView {
 }
 
 /// A grant in a node's kernel, as the node reported it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub struct HeldView {
     /// What was in effect.
     pub amount: Amount,

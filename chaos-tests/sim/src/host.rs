@@ -1,0 +1,270 @@
+//! A host: its kernel, which outlives its daemon, and the daemon around the protocol's core.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use weir_coord_core::{
+    campaign::Campaign,
+    commit::FleetCommit,
+    follower::{Command, Follower, Grant},
+    leader::Leader,
+    record::{MemberRecord, TermRecord},
+};
+use weir_model::{
+    Amount, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
+    message::{FromNode, LimitReport, Position},
+};
+
+use crate::{
+    kernel::{Clock, Kernel},
+    limits::Policies,
+};
+
+/// A host.
+#[derive(Debug)]
+pub struct Host {
+    /// Its identity.
+    pub id: NodeId,
+    /// Its boot clock.
+    pub clock: Clock,
+    /// Its buckets.
+    pub kernel: Kernel,
+    /// What its disk says: whether the roster had it when it last looked.
+    pub is_member: bool,
+    /// What its disk remembers of its floors.
+    pub floors: BTreeMap<LimitId, Amount>,
+    /// What it enforces.
+    pub policy: PolicyVersion,
+    /// What it has ready beside it; the same if there is nothing.
+    pub prepared: PolicyVersion,
+    /// The operator has given their word that it stays off until the roster has lost it.
+    pub is_condemned: bool,
+    /// What is sent to it, and what it admits, in tokens since it was made, by limit.
+    pub counters: Vec<Counters>,
+    /// Its daemon, while it runs.
+    pub daemon: Option<Daemon>,
+    /// Whether the host has power.
+    pub is_powered: bool,
+    /// How many daemons it has had: what was meant for an earlier one is not for this one.
+    pub epoch: u64,
+    /// The daemon does nothing until then.
+    pub paused_until: Nanos,
+    /// The term that the lease in the kernel is of, by limit.
+    pub lease_terms: BTreeMap<LimitId, Term>,
+    /// The furthest register that any of its daemons took.
+    pub recorded: Position,
+    /// The latest proposal that this life took and the highest term it promised, with its number.
+    pub seen: (Incarnation, Position, Term),
+}
+
+/// What one limit counts on one host, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// What arrived.
+    pub offered: u64,
+    /// What passed.
+    pub admitted: u64,
+    /// What arrived, exactly.
+    pub owed: f64,
+    /// What was admitted and offered before this tick.
+    pub before: (u64, u64),
+}
+
+/// A daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    /// When it started, by the host's clock.
+    pub started: Nanos,
+    /// Its session, if it has one.
+    pub session: Option<u64>,
+    /// Which life the session is.
+    pub incarnation: Option<Incarnation>,
+    /// The protocol's view of this host.
+    pub follower: Option<Follower>,
+    /// The leader, if it is here.
+    pub leader: Option<Leader<FleetCommit>>,
+    /// Whether and when to lead.
+    pub campaign: Campaign,
+    /// What `term` holds, as far as it is known here.
+    pub term: Option<TermRecord>,
+    /// The members, as far as they are known here.
+    pub roster: Vec<MemberRecord>,
+    /// What it wants `term` to be, from the decision to take over to its end.
+    pub bid: Option<Bid>,
+    /// No other bid before this.
+    pub retry_at: Nanos,
+    /// The highest term that anybody refused with.
+    pub at_least: Term,
+    /// What it was about to do when it was paused, to whom it answers.
+    pub stalled: VecDeque<(Command, usize)>,
+    /// A watch has fired and is on its way.
+    pub is_watching: bool,
+}
+
+/// A take-over under way.
+#[derive(Clone, Debug)]
+pub struct Bid {
+    /// Whose candidacy goes with it.
+    pub instead_of: Option<NodeId>,
+    /// The voters, if they are to be others.
+    pub voters: Option<Vec<NodeId>>,
+    /// What was written, if it is not known whether it was.
+    pub written: Option<TermRecord>,
+}
+
+impl Host {
+    /// A host that has never run a daemon.
+    #[must_use]
+    pub fn new(id: NodeId, clock: Clock, limits: usize) -> Self {
+        Self {
+            id,
+            clock,
+            kernel: Kernel::default(),
+            is_member: false,
+            floors: BTreeMap::new(),
+            policy: PolicyVersion(1),
+            prepared: PolicyVersion(1),
+            is_condemned: false,
+            counters: vec![Counters::default(); limits],
+            daemon: None,
+            is_powered: true,
+            epoch: 0,
+            paused_until: Nanos::ZERO,
+            lease_terms: BTreeMap::new(),
+            recorded: Position::default(),
+            seen: (Incarnation(0), Position::default(), Term(0)),
+        }
+    }
+
+    /// Loses what is not on disk.
+    pub fn lose_power(&mut self, policies: &Policies, now: Nanos) {
+        self.kernel = Kernel::new(self.kernel.fault);
+        // Somebody who knew it to be off may have removed it meanwhile: no floor before the roster
+        // has been read again.
+        self.is_member = false;
+        self.lease_terms.clear();
+        for counters in &mut self.counters {
+            *counters = Counters::default();
+        }
+        let local = self.clock.at(now);
+        self.prepare_kernel(policies, local);
+    }
+
+    /// Makes the buckets that are not there yet.
+    pub fn prepare_kernel(&mut self, policies: &Policies, local: Nanos) {
+        for limit in &policies.of(self.policy).limits {
+            if self.kernel.grant(limit.id).is_none() {
+                self.kernel
+                    .install(Grant::floor(limit.id, Amount::ZERO), local);
+            }
+        }
+        if self.is_member {
+            self.ensure_floors(policies, local);
+        }
+    }
+
+    /// Writes down which floors the kernel has.
+    pub fn remember_floors(&mut self) {
+        if self.is_member {
+            let grants = self.kernel.grants();
+            self.floors = grants.map(|grant| (grant.limit, grant.floor)).collect();
+        }
+    }
+
+    /// Gives a limit that holds nothing the floor that it had. A floor that is new, or larger,
+    /// comes with a commit.
+    pub fn ensure_floors(&mut self, policies: &Policies, local: Nanos) {
+        for limit in &policies.of(self.policy).limits {
+            let holds_nothing = self
+                .kernel
+                .grant(limit.id)
+                .is_none_or(|grant| grant.amount == Amount::ZERO && grant.floor == Amount::ZERO);
+            let floor = self.floors.get(&limit.id).copied().unwrap_or(Amount::ZERO);
+            let floor = floor.min(limit.floor);
+            if holds_nothing && floor != Amount::ZERO {
+                self.kernel.install(Grant::floor(limit.id, floor), local);
+            }
+        }
+        self.remember_floors();
+        let held: Vec<Grant> = self.kernel.grants().collect();
+        let follower = self
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.follower.as_mut());
+        if let Some(follower) = follower {
+            follower.set_policy(self.policy, held);
+        }
+    }
+
+    /// The roster has it: what it remembers of its floors is good, as far as it is reserved.
+    pub fn ensure_reserved_floors(
+        &mut self,
+        policies: &Policies,
+        record: &MemberRecord,
+        local: Nanos,
+    ) {
+        for limit in &policies.of(self.policy).limits {
+            let reserved = record.floor(limit);
+            if let Some(floor) = self.floors.get_mut(&limit.id) {
+                *floor = floor.min(reserved);
+            }
+        }
+        self.ensure_floors(policies, local);
+    }
+
+    /// It is no member any more: nothing is left to it.
+    pub fn leave(&mut self, local: Nanos) {
+        self.is_member = false;
+        self.floors.clear();
+        let limits: Vec<LimitId> = self.kernel.grants().map(|grant| grant.limit).collect();
+        for limit in limits {
+            self.kernel
+                .install(Grant::floor(limit, Amount::ZERO), local);
+        }
+        let held: Vec<Grant> = self.kernel.grants().collect();
+        let policy = self.policy;
+        let daemon = self.daemon.as_mut();
+        if let Some(follower) = daemon.and_then(|daemon| daemon.follower.as_mut()) {
+            follower.set_policy(policy, held);
+        }
+    }
+
+    /// Enforces another policy. What is held of a limit whose units are others ends: its bucket is
+    /// a new one, and empty.
+    pub fn switch_policy(&mut self, policies: &Policies, version: PolicyVersion, local: Nanos) {
+        if version == self.policy {
+            return;
+        }
+        let former = std::mem::replace(&mut self.policy, version);
+        self.prepared = former;
+        for (before, after) in policies
+            .of(former)
+            .limits
+            .iter()
+            .zip(&policies.of(version).limits)
+        {
+            if before.revision != after.revision {
+                self.kernel.renew(after.id, local);
+                self.floors.remove(&after.id);
+                self.lease_terms.remove(&after.id);
+            }
+        }
+        self.remember_floors();
+    }
+
+    /// The report of this tick.
+    #[must_use]
+    pub fn report(&self, policies: &Policies, local: Nanos) -> Option<FromNode> {
+        let follower = self.daemon.as_ref()?.follower.as_ref()?;
+        let counted = policies.of(self.policy).limits.iter().zip(&self.counters);
+        let counted: Vec<LimitReport> = counted
+            .map(|(limit, counters)| LimitReport {
+                limit: limit.id,
+                offered: counters.offered,
+                admitted: counters.admitted,
+                dropped: counters.offered - counters.admitted,
+                ..LimitReport::default()
+            })
+            .collect();
+        Some(FromNode::Report(follower.report(local, &counted)))
+    }
+}

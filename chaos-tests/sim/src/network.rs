@@ -1,0 +1,90 @@
+//! The network between hosts, and between them and ZooKeeper.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use weir_model::Nanos;
+
+use crate::dice::Dice;
+
+/// Which hosts cannot reach which. ZooKeeper is one more place.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// Whether messages are lost, late, repeated and out of order.
+    pub is_faulty: bool,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Clone, Debug)]
+struct Partition {
+    inside: BTreeSet<usize>,
+    /// Nothing gets out.
+    out: bool,
+    /// Nothing gets in.
+    into: bool,
+    until: Nanos,
+}
+
+impl Network {
+    /// Without partitions.
+    #[must_use]
+    pub const fn new(is_faulty: bool) -> Self {
+        Self {
+            is_faulty,
+            partitions: Vec::new(),
+        }
+    }
+
+    /// Cuts these places off from all others, one way or both.
+    pub fn cut(&mut self, inside: BTreeSet<usize>, out: bool, into: bool, until: Nanos) {
+        self.partitions.push(Partition {
+            inside,
+            out,
+            into,
+            until,
+        });
+    }
+
+    /// From now on everything arrives.
+    pub fn cease(&mut self, now: Nanos) {
+        self.is_faulty = false;
+        for partition in &mut self.partitions {
+            partition.until = partition.until.min(now);
+        }
+    }
+
+    /// Forgets what has healed.
+    pub fn heal(&mut self, now: Nanos) {
+        self.partitions.retain(|partition| partition.until > now);
+    }
+
+    /// Whether a message gets from one place to another now.
+    #[must_use]
+    pub fn connects(&self, from: usize, to: usize, now: Nanos) -> bool {
+        from == to
+            || !self.partitions.iter().any(|partition| {
+                let (from, to) = (
+                    partition.inside.contains(&from),
+                    partition.inside.contains(&to),
+                );
+                partition.until > now
+                    && ((partition.out && from && !to) || (partition.into && !from && to))
+            })
+    }
+
+    /// How long each copy of a message takes: none if it is lost.
+    pub fn delays(&self, dice: &mut Dice) -> Vec<Duration> {
+        if !self.is_faulty {
+            return vec![Duration::from_micros(100 + dice.roll(400))];
+        }
+        let mut copies = match dice.roll(40) {
+            0 => return Vec::new(),
+            1 => vec![dice.up_to_ms(3_000)],
+            2 | 3 => vec![dice.up_to_ms(300)],
+            _ => vec![dice.up_to_ms(8)],
+        };
+        if dice.one_in(30) {
+            copies.push(dice.up_to_ms(4_000));
+        }
+        copies
+    }
+}

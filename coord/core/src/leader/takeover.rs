@@ -1,0 +1,258 @@
+//! Rule 6, *take-over*, from the write of `term` on, and changes of voters.
+//!
+//! A leader of a new term asks the voters of every set that may have committed anything since the
+//! last term that surely did. A voter that promises refuses every older term from then on, so once
+//! a majority of a set has promised, no leader that relies on that set can commit any more; and of
+//! every majority that ever committed, one voter at least is among those that promised, with the
+//! register that it voted for. So the register of the highest (term, generation) covers every
+//! lease that may still be held. It is adopted; nodes that have not answered keep what it says of
+//! them until W after that moment, when the last lease of an older term has ended.
+//!
+//! Nothing freezes meanwhile: nodes spend what they were granted, and the first proposal of the new
+//! term leaves them what they hold.
+//!
+//! Without the register, a new leader gives away what nodes of its predecessor still spend.
+//! Without the former sets, a term whose leader died before it committed hides the voters that know.
+//! Counting W from the write of `term` instead forgets what the old leader commits until it is
+//! fenced.
+
+use alloc::{collections::BTreeSet, vec::Vec};
+use core::time::Duration;
+
+use weir_model::{
+    Nanos, NodeId,
+    message::{Position, Prepare, Promise, ToNode},
+};
+
+use super::{Command, Leader, StepDown};
+use crate::{
+    commit::CommitBackend,
+    record::EnvelopeRecord,
+    rules::{Mutation, Rules},
+    timing::wait_for,
+    voters::{choose, decide},
+};
+
+/// What is known of the terms before, until this one may begin.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Succession {
+    sets: Vec<Vec<NodeId>>,
+    promised: BTreeSet<NodeId>,
+    /// Voters that will never vote again, by the operator's word, and nobody knows for what they
+    /// have voted.
+    powered_off: BTreeSet<NodeId>,
+    /// When the last of them came to be known.
+    powered_off_since: Nanos,
+    latest: Option<EnvelopeRecord>,
+    since: Nanos,
+}
+
+impl Succession {
+    pub(super) fn new(
+        mut sets: Vec<Vec<NodeId>>,
+        stored: Option<EnvelopeRecord>,
+        rules: Rules,
+        now: Nanos,
+    ) -> Self {
+        if rules.breaks(Mutation::FormerVotersForgotten) {
+            let newest = sets.len().saturating_sub(1);
+            sets.drain(..newest);
+        }
+        Self {
+            sets,
+            promised: BTreeSet::new(),
+            powered_off: BTreeSet::new(),
+            powered_off_since: now,
+            latest: stored,
+            since: now,
+        }
+    }
+
+    /// Whether no older leader can commit any more, and everything that one has is known or over:
+    /// what only voters without power know of has ended W after they were known to be without.
+    fn is_fenced(&self, now: Nanos, wait: Duration) -> bool {
+        if decide(&self.sets, &self.promised) {
+            return true;
+        }
+        let agreeing: BTreeSet<NodeId> = self.promised.union(&self.powered_off).copied().collect();
+        let since = self.since.max(self.powered_off_since);
+        decide(&self.sets, &agreeing) && now - since >= wait
+    }
+
+    fn is_asked(&self, node: NodeId) -> bool {
+        let is_voter = self.sets.iter().any(|set| set.contains(&node));
+        is_voter && !self.promised.contains(&node)
+    }
+}
+
+fn position(record: &EnvelopeRecord) -> Position {
+    Position {
+        term: record.term,
+        generation: record.generation,
+    }
+}
+
+/// How voters that ought to be others are waited for.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Reform {
+    voters: Vec<NodeId>,
+    since: Nanos,
+    is_asked: bool,
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// Whether this term has not begun yet: promises are missing.
+    pub const fn is_preparing(&self) -> bool {
+        self.succession.is_some()
+    }
+
+    /// Asks a voter for its promise, if it is still missing.
+    pub(super) fn prepare(&mut self, to: NodeId) {
+        let is_asked = |succession: &Succession| succession.is_asked(to);
+        if self.succession.as_ref().is_some_and(is_asked) {
+            let message = ToNode::Prepare(Prepare {
+                term: self.term,
+                leader: self.node,
+            });
+            self.commands.push_back(Command::Send { to, message });
+        }
+    }
+
+    pub(super) fn go_on_preparing(&mut self, now: Nanos) {
+        let Some(succession) = &self.succession else {
+            return;
+        };
+        let asked = now - succession.since;
+        let does_not_ask =
+            self.rules.breaks(Mutation::LearnByWaiting) && asked >= self.timing.wait();
+        if does_not_ask || self.rules.breaks(Mutation::TrustSession) {
+            return self.begin(now);
+        }
+        self.begin_if_promised(now);
+        let Some(succession) = &self.succession else {
+            return;
+        };
+        if asked > self.timing.preparation() {
+            return self.step_down(StepDown::Idle);
+        }
+        let voters: BTreeSet<NodeId> = succession.sets.iter().flatten().copied().collect();
+        for voter in voters {
+            self.prepare(voter);
+        }
+    }
+
+    pub(super) fn promised(&mut self, promise: Promise, now: Nanos) {
+        let Some(succession) = &mut self.succession else {
+            return;
+        };
+        if promise.term != self.term || promise.abstains {
+            return;
+        }
+        succession.promised.insert(promise.node);
+        if let Some(register) = promise.register {
+            let is_newer = succession
+                .latest
+                .as_ref()
+                .is_none_or(|latest| position(latest) < position(&register));
+            if is_newer {
+                succession.latest = Some(register);
+            }
+        }
+        self.begin_if_promised(now);
+    }
+
+    fn begin_if_promised(&mut self, now: Nanos) {
+        if let Some(succession) = &self.succession
+            && succession.is_fenced(now, self.timing.wait())
+            && !self.rules.breaks(Mutation::LearnByWaiting)
+        {
+            self.begin(now);
+        }
+    }
+
+    /// Voters without power count as if they had promised: they vote for no older term either.
+    pub(super) fn do_without(&mut self, node: NodeId, now: Nanos) {
+        if let Some(succession) = &mut self.succession
+            && succession.powered_off.insert(node)
+        {
+            succession.powered_off_since = now;
+        }
+    }
+
+    /// No older leader can commit any more.
+    fn begin(&mut self, now: Nanos) {
+        let Some(succession) = self.succession.take() else {
+            return;
+        };
+        let is_unread = self.rules.breaks(Mutation::EnvelopeUnread)
+            || self.rules.breaks(Mutation::LearnByWaiting)
+            || self.rules.breaks(Mutation::TrustSession);
+        if let Some(record) = succession.latest.filter(|_| !is_unread) {
+            let from = if self.rules.breaks(Mutation::WaitFromTerm) {
+                succession.since
+            } else {
+                now
+            };
+            self.adopt(&record, from);
+        }
+        self.productive = now;
+        self.activate(now);
+        self.advance(now);
+    }
+
+    /// Takes over what an older leader may have granted until `now`.
+    pub(super) fn adopt(&mut self, record: &EnvelopeRecord, now: Nanos) {
+        let lease = record.lease.max(self.timing.lease);
+        let end = now + wait_for(lease);
+        self.book.adopt(record, end);
+        self.inherited = Some((lease, end));
+        self.adopted_policy = record.policy;
+    }
+
+    /// Rule 10, *members*: a change of voters is a new term. It is asked for when the voters ought
+    /// to be others for longer than a passing silence lasts, and a majority of them could vote.
+    pub(super) fn watch_voters(&mut self, now: Nanos) {
+        if !self.backend.is_voted() || self.committed.0 == 0 {
+            return;
+        }
+        let voters = self.electorate.voters();
+        let members: BTreeSet<NodeId> = self.members.keys().copied().collect();
+        let ready: BTreeSet<NodeId> = self
+            .participating(now)
+            .filter(|(node, member)| {
+                let leaves = self.leaving.contains_key(node);
+                !leaves && member.heard.is_some_and(|heard| !heard.abstains)
+            })
+            .map(|(node, _)| node)
+            .collect();
+        let wanted = choose(&members, &ready, &voters);
+        if wanted == voters || wanted.is_empty() || !decide(&[wanted.clone()], &ready) {
+            self.reform = None;
+            return;
+        }
+        let patience = self.reform_patience(&voters, &wanted);
+        let reform = match &mut self.reform {
+            Some(reform) if reform.voters == wanted => reform,
+            reform => reform.insert(Reform {
+                voters: wanted,
+                since: now,
+                is_asked: false,
+            }),
+        };
+        if !reform.is_asked && now - reform.since >= patience {
+            reform.is_asked = true;
+            let voters = reform.voters.clone();
+            self.commands.push_back(Command::ChangeVoters(voters));
+        }
+    }
+
+    /// More voters are wanted soon: until then the fleet survives fewer losses. A silent one may
+    /// come back.
+    fn reform_patience(&self, voters: &[NodeId], wanted: &[NodeId]) -> Duration {
+        if wanted.len() > voters.len() {
+            self.timing.idle()
+        } else {
+            self.timing.lease * 2
+        }
+    }
+}

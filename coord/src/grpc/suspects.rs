@@ -1,0 +1,78 @@
+//! Asking voters whether they miss the leader.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::timeout};
+use tonic::transport::Endpoint;
+use tracing::debug;
+use weir_model::{NodeId, Term};
+use weir_proto::coordination::v1::{self, coordination_client::CoordinationClient};
+
+/// A voter that takes longer is taken not to answer; it is asked again in the next tick.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Answers that wait to be read. Voters are seven at most, and are asked once a tick.
+const ANSWERS: usize = 64;
+
+/// A voter's word on the leader of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspected {
+    /// Whose.
+    pub voter: NodeId,
+    /// Of which term.
+    pub term: Term,
+    /// Whether it misses the leader.
+    pub suspects: bool,
+}
+
+/// Asks, without waiting, and collects the answers.
+#[derive(Debug)]
+pub struct Inquiry {
+    answers: mpsc::Receiver<Suspected>,
+    asking: mpsc::Sender<Suspected>,
+}
+
+impl Default for Inquiry {
+    fn default() -> Self {
+        let (asking, answers) = mpsc::channel(ANSWERS);
+        Self { answers, asking }
+    }
+}
+
+impl Inquiry {
+    /// Asks a voter, which is reached at `host:port`, whether it misses the leader of `term`. It
+    /// must be called within a tokio runtime.
+    pub fn ask(&self, voter: NodeId, address: String, term: Term) {
+        let asking = self.asking.clone();
+        tokio::spawn(async move {
+            match timeout(PATIENCE, suspects(&address, term)).await {
+                Ok(Ok(suspects)) => {
+                    let answer = Suspected {
+                        voter,
+                        term,
+                        suspects,
+                    };
+                    // Beyond the bound there are answers enough.
+                    let _ = asking.try_send(answer);
+                }
+                Ok(Err(error)) => debug!(%voter, error, "a voter did not answer"),
+                Err(_) => debug!(%voter, "a voter did not answer in time"),
+            }
+        });
+    }
+
+    /// The next answer, if there is one.
+    pub fn poll(&mut self) -> Option<Suspected> {
+        self.answers.try_recv().ok()
+    }
+}
+
+async fn suspects(address: &str, term: Term) -> Result<bool, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .tcp_nodelay(true);
+    let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+    let request = v1::SuspectRequest { term: term.0 };
+    let answer = CoordinationClient::new(channel).suspect(request).await;
+    let answer = answer.map_err(|status| status.to_string())?;
+    Ok(answer.into_inner().suspects)
+}

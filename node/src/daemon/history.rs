@@ -1,0 +1,150 @@
+//! Keeping a change, going back, and what there was.
+
+use tokio::sync::oneshot;
+use tonic::Status;
+use weir_coord::zookeeper::{Keeper, NO_LIMITS, PolicyError, Publication};
+use weir_model::{Policy, PolicyVersion, file};
+use weir_proto::admin::v1;
+
+use super::{
+    Coordination, Daemon,
+    apply::{change_list, refusal},
+    view::millis,
+};
+use crate::{dataplane, serve::Answer};
+
+type Reply<T> = oneshot::Sender<Answer<T>>;
+
+/// No fleet, no history.
+const ALONE: &str = "this host is alone: there is no ZooKeeper that keeps versions";
+
+impl Daemon {
+    /// Keeps a change that was applied for a trial.
+    pub(super) fn confirm(&self, request: v1::ConfirmRequest, answer: Reply<v1::ConfirmReply>) {
+        let Some((keeper, answer)) = self.as_leader(answer) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let version = request.version.map(PolicyVersion);
+            let _ = answer.send(match keeper.confirm(version).await {
+                Ok(PolicyVersion(version)) => Answer::Here(v1::ConfirmReply { version }),
+                Err(error) => Answer::Refused(refusal(&error)),
+            });
+        });
+    }
+
+    /// Puts an earlier version in force again.
+    pub(super) fn rollback(&self, request: v1::RollbackRequest, answer: Reply<v1::ApplyReply>) {
+        let Some((keeper, answer)) = self.as_leader(answer) else {
+            return;
+        };
+        let in_force = self.view().policy().clone();
+        let is_on_trial = self.trial().is_some();
+        tokio::spawn(async move {
+            let to = request.version.map(PolicyVersion);
+            let _ = answer.send(match roll_back(&keeper, &in_force, to, is_on_trial).await {
+                Ok(reply) => Answer::Here(reply),
+                Err(status) => Answer::Refused(status),
+            });
+        });
+    }
+
+    /// The stored versions. Every node can read them.
+    pub(super) fn history(&self, answer: Reply<v1::HistoryReply>) {
+        let Some(fleet) = self.coordination.fleet() else {
+            let _ = answer.send(Answer::Refused(Status::failed_precondition(ALONE)));
+            return;
+        };
+        let keeper = fleet.keeper().clone();
+        let trial = self.trial();
+        tokio::spawn(async move {
+            let _ = answer.send(match keeper.history().await {
+                Ok(entries) => {
+                    let versions = entries.iter().map(|entry| {
+                        let trial = trial.as_ref();
+                        let waits = trial.filter(|trial| trial.version == entry.version.0);
+                        v1::Version {
+                            version: entry.version.0,
+                            stored_at_ms: entry.stored_at_ms,
+                            in_force: entry.is_in_force,
+                            confirm_within_ms: waits.and_then(|trial| trial.confirm_within_ms),
+                        }
+                    });
+                    Answer::Here(v1::HistoryReply {
+                        versions: versions.collect(),
+                    })
+                }
+                Err(error) => Answer::Refused(refusal(&error)),
+            });
+        });
+    }
+
+    /// The version that waits to be confirmed, as far as this node knows.
+    pub(super) fn trial(&self) -> Option<v1::Version> {
+        let trial = self.coordination.fleet()?.trial()?;
+        Some(v1::Version {
+            version: trial.version().0,
+            stored_at_ms: 0,
+            in_force: true,
+            confirm_within_ms: Some(millis(trial.left(dataplane::now()))),
+        })
+    }
+
+    /// What a leader changes the policy with. Anybody else says who can.
+    fn as_leader<T>(&self, answer: Reply<T>) -> Option<(Keeper, Reply<T>)> {
+        let refused = match &self.coordination {
+            Coordination::Embedded { .. } => Answer::Refused(Status::failed_precondition(ALONE)),
+            Coordination::Fleet(fleet) if fleet.leader().is_some() => {
+                return Some((fleet.keeper().clone(), answer));
+            }
+            Coordination::Fleet(_) => match self.leader_elsewhere() {
+                Some(address) => Answer::Elsewhere(address),
+                None => Answer::Refused(Status::unavailable(
+                    "the fleet has no leader now; nothing was changed",
+                )),
+            },
+        };
+        let _ = answer.send(refused);
+        None
+    }
+}
+
+async fn roll_back(
+    keeper: &Keeper,
+    before: &Policy,
+    to: Option<PolicyVersion>,
+    is_on_trial: bool,
+) -> Result<v1::ApplyReply, Status> {
+    let current = keeper.in_force().await.map_err(|error| refusal(&error))?;
+    let target = to.unwrap_or(current.before);
+    if target == current.version {
+        let already = format!("version {target} is in force already");
+        return Err(Status::failed_precondition(already));
+    }
+    let document = match target {
+        // A first change on trial goes back to what was before it; nothing else goes back to none.
+        PolicyVersion(0) if is_on_trial => NO_LIMITS.to_owned(),
+        PolicyVersion(0) => return Err(refusal(&PolicyError::NothingBefore)),
+        version => {
+            let document = keeper.document(version).await;
+            document.map_err(|error| refusal(&error))?
+        }
+    };
+    let policy = file::parse(&document).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let problems = lines.join("\n");
+        let message = format!("version {target} is no valid document any more:\n{problems}");
+        Status::failed_precondition(message)
+    })?;
+    let publication = Publication {
+        ends_trial: true,
+        ..Publication::new(document, current.version)
+    };
+    let published = keeper.publish(publication).await;
+    let version = published.map_err(|error| refusal(&error))?;
+    Ok(v1::ApplyReply {
+        version: version.0,
+        changes: change_list(before, &policy),
+        warnings: Vec::new(),
+    })
+}
