@@ -3,6 +3,7 @@
 //! To the wire always succeeds (`From`); from the wire is checked (`TryFrom`).
 
 mod from_wire;
+pub mod stream;
 mod to_wire;
 
 /// Most nodes in a register.

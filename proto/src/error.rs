@@ -41,6 +41,18 @@ pub enum WireError {
         /// The bound.
         most: usize,
     },
+    /// A message about another one that this stream has not had.
+    #[error("{field} is about a message that was never sent on this stream")]
+    Baseless {
+        /// Which.
+        field: &'static str,
+    },
+    /// Columns of different lengths, a row that is none, or a number that leaves its range.
+    #[error("{field} does not fit what this stream has had")]
+    Misfit {
+        /// Which.
+        field: &'static str,
+    },
     /// A list that names a limit twice.
     #[error("{field} names limit {limit:016x} twice, expected each limit once")]
     Repeated {

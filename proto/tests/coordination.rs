@@ -107,14 +107,18 @@ fn propose() -> impl Strategy<Value = Propose> {
 }
 
 fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
-    let row = (any::<u64>(), 0..=Scale::MAX_FRACTION_BITS, amount(), amount()).prop_map(
-        |(limit, fraction_bits, amount, floor)| LimitEnvelope {
+    let row = (
+        any::<u64>(),
+        0..=Scale::MAX_FRACTION_BITS,
+        amount(),
+        amount(),
+    )
+        .prop_map(|(limit, fraction_bits, amount, floor)| LimitEnvelope {
             limit: LimitId(limit),
             scale: Scale { fraction_bits },
             amount,
             floor,
-        },
-    );
+        });
     let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| NodeEnvelope {
         node,
         limits: numbered(rows, |row| &mut row.limit),

@@ -13,7 +13,8 @@ use tracing::{debug, info};
 use weir_model::message::{FromNode, ToNode};
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
-    v1::{self, coordination_client::CoordinationClient},
+    stream::{ProposeDecoder, ReportEncoder},
+    v1::coordination_client::CoordinationClient,
 };
 
 use super::{INBOX, OUTBOX};
@@ -33,7 +34,7 @@ pub struct LeaderLink {
     incoming: mpsc::Receiver<ToNode>,
 }
 
-type Outbox = mpsc::Sender<v1::FromNode>;
+type Outbox = mpsc::Sender<FromNode>;
 
 impl LeaderLink {
     /// Starts the task. Ends when the link is dropped.
@@ -62,7 +63,7 @@ impl LeaderLink {
     /// Sends to the leader. Dropped if there is no stream, or one that does not keep up.
     pub fn send(&self, message: FromNode) {
         if let Some(outbox) = &*self.outgoing.borrow()
-            && outbox.try_send(message.into()).is_err()
+            && outbox.try_send(message).is_err()
         {
             debug!("a message to the leader was dropped: its stream is gone or slow");
         }
@@ -126,18 +127,22 @@ async fn attach(
         .max_decoding_message_size(MAX_STREAM_BYTES)
         .max_encoding_message_size(MAX_STREAM_BYTES);
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    let mut stream = match client.attach(ReceiverStream::new(messages)).await {
+    // Encoded as they leave: what found no room never was part of the stream.
+    let mut encoder = ReportEncoder::default();
+    let encoded = ReceiverStream::new(messages).map(move |message| encoder.encode(message));
+    let mut stream = match client.attach(encoded).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status.to_string(),
     };
     info!(leader = %address, "attached to the leader");
     outgoing.send_replace(Some(outbox));
+    let mut decoder = ProposeDecoder::default();
     while let Some(message) = stream.next().await {
         let wire = match message {
             Ok(wire) => wire,
             Err(status) => return status.to_string(),
         };
-        match ToNode::try_from(wire) {
+        match decoder.decode(wire) {
             Ok(message) => {
                 if inbox.try_send(message).is_err() {
                     debug!("a message of the leader was dropped: the inbox is full");

@@ -17,6 +17,7 @@ use weir_model::{
 };
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
+    stream::{ProposeEncoder, ReportDecoder},
     v1::{
         self,
         coordination_server::{Coordination, CoordinationServer},
@@ -53,7 +54,7 @@ impl Suspicion {
     }
 }
 
-type Outbox = mpsc::Sender<Result<v1::ToNode, Status>>;
+type Outbox = mpsc::Sender<Result<ToNode, Status>>;
 
 /// The open streams of the nodes that are attached to this leader.
 ///
@@ -78,7 +79,7 @@ impl Streams {
     /// Sends to a node. Dropped if it has no stream, or one that does not keep up.
     pub fn send(&self, to: NodeId, message: ToNode) {
         if let Some(outbox) = self.lock().as_ref().and_then(|open| open.get(&to))
-            && outbox.try_send(Ok(message.into())).is_err()
+            && outbox.try_send(Ok(message)).is_err()
         {
             debug!(node = %to, "a message to a node was dropped: its stream is gone or slow");
         }
@@ -145,7 +146,11 @@ impl Coordination for AttachService {
             outbox,
         };
         tokio::spawn(listener.run(request.into_inner()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        // Encoded as they leave: what found no room never was part of the stream.
+        let mut encoder = ProposeEncoder::default();
+        let encoded = ReceiverStream::new(messages)
+            .map(move |message| message.map(|message| encoder.encode(message)));
+        Ok(Response::new(Box::pin(encoded)))
     }
 
     async fn suspect(
@@ -170,9 +175,11 @@ struct Listener {
 impl Listener {
     async fn run(self, mut stream: Streaming<v1::FromNode>) {
         let mut node = None;
+        let mut decoder = ReportDecoder::default();
         while let Some(message) = stream.next().await {
             let message = message.and_then(|wire| {
-                FromNode::try_from(wire)
+                decoder
+                    .decode(wire)
                     .map_err(|error| Status::invalid_argument(error.to_string()))
             });
             match message {

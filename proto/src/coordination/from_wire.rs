@@ -24,6 +24,11 @@ impl TryFrom<v1::FromNode> for message::FromNode {
             Message::Ack(ack) => Self::Ack(ack.try_into()?),
             Message::Refuse(refuse) => Self::Refuse(refuse.try_into()?),
             Message::Promise(promise) => Self::Promise(promise.try_into()?),
+            Message::ReportChange(_) => {
+                return Err(WireError::Baseless {
+                    field: "from_node.report_change",
+                });
+            }
         })
     }
 }
@@ -37,6 +42,11 @@ impl TryFrom<v1::ToNode> for message::ToNode {
             Message::Propose(propose) => Self::Propose(propose.try_into()?),
             Message::Commit(commit) => Self::Commit(commit.try_into()?),
             Message::Prepare(prepare) => Self::Prepare(prepare.try_into()?),
+            Message::ProposeChange(_) => {
+                return Err(WireError::Baseless {
+                    field: "to_node.propose_change",
+                });
+            }
         })
     }
 }
@@ -178,7 +188,10 @@ fn envelopes(
 }
 
 fn node_envelope(wire: v1::NodeEnvelope) -> Result<register::NodeEnvelope, WireError> {
-    check_rows("node_envelope.limits", wire.limits.iter().map(|row| row.limit))?;
+    check_rows(
+        "node_envelope.limits",
+        wire.limits.iter().map(|row| row.limit),
+    )?;
     Ok(register::NodeEnvelope {
         node: node_id("node_envelope.node", &wire.node)?,
         limits: wire

@@ -1,0 +1,136 @@
+//! Columns of small numbers.
+
+use weir_model::{Amount, Units, UnitsPerSecond};
+
+use crate::error::WireError;
+
+/// Bits that say how many zeros an amount ends in.
+const ZERO_BITS: u32 = 5;
+/// Stands for the amount 0, and is more zeros than are counted.
+const NOTHING: u64 = (1 << ZERO_BITS) - 1;
+
+/// Amounts end in many zeros, since shares are rounded: a short number. `None` if there is no room
+/// for it, which takes an odd amount above 2^59.
+pub(super) fn pack(amount: u64) -> Option<u64> {
+    if amount == 0 {
+        return Some(NOTHING);
+    }
+    let zeros = u64::from(amount.trailing_zeros()).min(NOTHING - 1);
+    let odd = amount >> zeros;
+    // What ends in more zeros than are counted is not odd; its lowest bit has to be kept.
+    let (half, is_odd) = (odd >> 1, odd & 1);
+    let packed = (half << 1 | (1 - is_odd)) << ZERO_BITS | zeros;
+    (packed >> ZERO_BITS == (half << 1 | (1 - is_odd))).then_some(packed)
+}
+
+/// What [`pack`] was given; `None` if it was nothing.
+pub(super) fn unpack(packed: u64) -> Option<u64> {
+    let zeros = packed & NOTHING;
+    if zeros == NOTHING {
+        return (packed == NOTHING).then_some(0);
+    }
+    let odd = packed >> ZERO_BITS ^ 1;
+    let amount = odd << zeros;
+    (amount >> zeros == odd && amount != 0).then_some(amount)
+}
+
+/// An amount in two columns.
+pub(super) fn pack_amount(amount: Amount) -> Option<(u64, u64)> {
+    Some((pack(amount.rate.0)?, pack(amount.burst.0)?))
+}
+
+/// And back, within the bounds of the types.
+pub(super) fn unpack_amount(
+    rate: u64,
+    burst: u64,
+    field: &'static str,
+) -> Result<Amount, WireError> {
+    let misfit = || WireError::Misfit { field };
+    let rate = unpack(rate).filter(|rate| *rate <= UnitsPerSecond::MAX.0);
+    let burst = unpack(burst).filter(|burst| *burst <= Units::MAX.0);
+    Ok(Amount {
+        rate: UnitsPerSecond(rate.ok_or_else(misfit)?),
+        burst: Units(burst.ok_or_else(misfit)?),
+    })
+}
+
+/// Row numbers, in ascending order, as gaps.
+pub(super) fn gaps(rows: impl IntoIterator<Item = usize>) -> Vec<u32> {
+    let mut next = 0;
+    let gap = |row: usize| {
+        let gap = row - next;
+        next = row + 1;
+        u32::try_from(gap).expect("no message has so many rows")
+    };
+    rows.into_iter().map(gap).collect()
+}
+
+/// The row numbers that gaps stand for, all below `end`.
+pub(super) fn rows(gaps: &[u32], end: usize, field: &'static str) -> Result<Vec<usize>, WireError> {
+    let mut next = 0_usize;
+    let row = |gap: &u32| {
+        let row = next.saturating_add(*gap as usize);
+        next = row.saturating_add(1);
+        (row < end).then_some(row)
+    };
+    let rows: Option<Vec<usize>> = gaps.iter().map(row).collect();
+    rows.ok_or(WireError::Misfit { field })
+}
+
+/// Fails unless each column has as many rows.
+pub(super) fn check_lengths(
+    length: usize,
+    columns: &[usize],
+    field: &'static str,
+) -> Result<(), WireError> {
+    if columns.iter().all(|column| *column == length) {
+        Ok(())
+    } else {
+        Err(WireError::Misfit { field })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn rounded_amounts_are_short() {
+        // Twelve significant bits, and zeros behind them.
+        for amount in [0xfff_u64 << 28, 0x801 << 5, 1 << 30] {
+            assert!(pack(amount).unwrap() < 1 << 21, "{amount:x}");
+        }
+        assert_eq!(pack(u64::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn amounts_come_back(odd in 0_u64..1 << 59, zeros in 0_u32..60) {
+            let amount = odd << zeros & ((1 << 60) - 1);
+            if let Some(packed) = pack(amount) {
+                prop_assert_eq!(unpack(packed), Some(amount));
+            } else {
+                prop_assert!(amount >= 1 << 58);
+            }
+        }
+
+        #[test]
+        fn nothing_else_is_an_amount(packed: u64) {
+            if let Some(amount) = unpack(packed) {
+                prop_assert_eq!(unpack(pack(amount).unwrap()), Some(amount));
+            }
+        }
+
+        #[test]
+        fn rows_come_back(chosen in prop::collection::btree_set(0_usize..500, 0..100)) {
+            let chosen: Vec<usize> = chosen.into_iter().collect();
+            let gaps = gaps(chosen.iter().copied());
+            prop_assert_eq!(rows(&gaps, 500, "rows"), Ok(chosen.clone()));
+            if let Some(last) = chosen.last() {
+                prop_assert!(rows(&gaps, *last, "rows").is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! What a stream's encoders make of messages, their decoders turn back, to the bit.
+
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*};
+use prost::Message as _;
+use weir_model::{
+    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term, Units,
+    UnitsPerSecond,
+    message::{
+        Ack, Commit, FromNode, LimitReport, Position, Prepare, Propose, Report, Row, ToNode, Token,
+    },
+    register::RegisterUpdate,
+};
+use weir_proto::{
+    WireError,
+    coordination::{
+        stream::{ProposeDecoder, ProposeEncoder, ReportDecoder, ReportEncoder},
+        v1,
+    },
+};
+
+const NODE: NodeId = NodeId::from_u128(7);
+
+fn amount(rate: u64, burst: u64) -> Amount {
+    Amount {
+        rate: UnitsPerSecond(rate % (UnitsPerSecond::MAX.0 + 1)),
+        burst: Units(burst % (Units::MAX.0 + 1)),
+    }
+}
+
+/// What changes from one message to the next: by far most often only what changes each tick.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Counters, tokens, generations, and the amounts of some rows.
+    Tick,
+    /// One of the things that a difference has no words for.
+    Turn(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, Vec<u64>)>> {
+    let step = prop_oneof![
+        12 => Just(Step::Tick),
+        1 => (0_u8..9).prop_map(Step::Turn),
+    ];
+    let numbers = prop_oneof![vec(0_u64..2_000, 12..40), vec(any::<u64>(), 12..40)];
+    vec((step, numbers), 1..40)
+}
+
+fn over_the_wire<T: prost::Message + Default>(message: &T) -> T {
+    T::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+/// The rows whose turn it is by chance, so that a report has news of some limits only.
+fn reported(all: &[LimitReport], numbers: &[u64]) -> Vec<LimitReport> {
+    let rows = all.iter().zip(numbers.iter().cycle());
+    rows.filter(|(_, number)| **number % 3 != 0)
+        .map(|(row, _)| *row)
+        .collect()
+}
+
+fn turn_report(report: &mut Report, all: &mut Vec<LimitReport>, which: u8, number: u64) {
+    match which {
+        0 => report.token.incarnation = Incarnation(number),
+        1 => report.promised = Term(number),
+        2 => report.seen.term = Term(number),
+        3 => report.policy = PolicyVersion(number),
+        4 => report.prepared = PolicyVersion(number),
+        5 => report.abstains = !report.abstains,
+        6 => all.iter_mut().for_each(|row| row.offered = 0),
+        7 => all.push(LimitReport {
+            limit: LimitId(1_000 + all.len() as u64),
+            ..LimitReport::default()
+        }),
+        _ => report.token.at = Nanos(number),
+    }
+}
+
+proptest! {
+    #[test]
+    fn reports_come_back(limits in 0_u64..12, steps in steps()) {
+        let (mut encoder, mut decoder) = (ReportEncoder::default(), ReportDecoder::default());
+        let mut all: Vec<LimitReport> = (0..limits)
+            .map(|limit| LimitReport { limit: LimitId(limit), ..LimitReport::default() })
+            .collect();
+        let mut report = Report {
+            node: NODE,
+            token: Token::default(),
+            promised: Term(1),
+            seen: Position::default(),
+            policy: PolicyVersion(1),
+            prepared: PolicyVersion(1),
+            abstains: false,
+            limits: Vec::new(),
+        };
+        for (step, numbers) in steps {
+            report.token.at = Nanos(report.token.at.0.wrapping_add(numbers[0]));
+            report.seen.generation = Generation(numbers[1]);
+            for (row, number) in all.iter_mut().zip(numbers.iter().skip(2).cycle()) {
+                row.offered = row.offered.wrapping_add(*number);
+                row.admitted = row.admitted.wrapping_add(number / 2);
+                row.dropped = row.dropped.wrapping_add(number / 3);
+                row.expires = Nanos(row.expires.0.wrapping_add(number / 5 % 2));
+                if number % 4 == 0 {
+                    row.held = amount(*number, number / 2);
+                }
+            }
+            if let Step::Turn(which) = step {
+                turn_report(&mut report, &mut all, which, numbers[2]);
+            }
+            report.limits = reported(&all, &numbers[3..]);
+            let message = FromNode::Report(report.clone());
+            let wire = encoder.encode(message.clone());
+            prop_assert_eq!(decoder.decode(over_the_wire(&wire)), Ok(message));
+        }
+    }
+
+    #[test]
+    fn proposals_come_back(limits in 1_u64..12, steps in steps()) {
+        let (mut encoder, mut decoder) = (ProposeEncoder::default(), ProposeDecoder::default());
+        let mut propose = Propose {
+            position: Position { term: Term(1), generation: Generation(1) },
+            leader: NODE,
+            policy: PolicyVersion(1),
+            anchor: Token::default(),
+            lease: Duration::from_secs(2),
+            rows: (0..limits)
+                .map(|limit| Row {
+                    limit: LimitId(limit),
+                    amount: Amount::ZERO,
+                    floor: amount(limit, limit),
+                })
+                .collect(),
+            register: None,
+        };
+        for (step, numbers) in steps {
+            propose.position.generation = Generation(numbers[0]);
+            propose.anchor.at = Nanos(propose.anchor.at.0.wrapping_add(numbers[1]));
+            for (row, number) in propose.rows.iter_mut().zip(numbers.iter().skip(2).cycle()) {
+                if number % 3 != 0 {
+                    row.amount = amount(*number, number / 2);
+                }
+            }
+            propose.register = (numbers[2] % 2 == 0).then(|| RegisterUpdate {
+                base: Some(Generation(numbers[3])),
+                lease: Duration::from_secs(2),
+                nodes: Vec::new(),
+            });
+            match step {
+                Step::Turn(0) => propose.position.term = Term(numbers[2]),
+                Step::Turn(1) => propose.leader = NodeId::from_u128(numbers[2].into()),
+                Step::Turn(2) => propose.policy = PolicyVersion(numbers[2]),
+                Step::Turn(3) => propose.anchor.incarnation = Incarnation(numbers[2]),
+                Step::Turn(4) => propose.lease = Duration::from_nanos(numbers[2]),
+                Step::Turn(5) => propose.rows.truncate(1),
+                Step::Turn(6) => propose.rows[0].floor = amount(numbers[2], 0),
+                Step::Turn(7) => propose.rows[0].limit = LimitId(numbers[2] | 1 << 20),
+                Step::Turn(_) => propose.anchor.at = Nanos(numbers[2]),
+                Step::Tick => {}
+            }
+            let message = ToNode::Propose(propose.clone());
+            let wire = encoder.encode(message.clone());
+            prop_assert_eq!(decoder.decode(over_the_wire(&wire)), Ok(message));
+        }
+    }
+
+    /// Whatever a peer makes up, the answer is a message or an error.
+    #[test]
+    fn no_change_breaks_a_decoder(
+        rows in vec(0_u32..6, 0..6),
+        [offered, admitted, rates, bursts] in [vec(any::<u64>(), 0..6), vec(any::<u64>(), 0..6),
+            vec(any::<u64>(), 0..6), vec(any::<u64>(), 0..6)],
+        [dropped, renewed] in [vec(any::<i64>(), 0..6), vec(any::<i64>(), 0..6)],
+        numbers: [u64; 2],
+    ) {
+        let mut reports = ReportDecoder::default();
+        reports.decode(FromNode::Report(report_of(4)).into()).unwrap();
+        let change = v1::ReportChange {
+            elapsed_ns: numbers[0],
+            seen_generation: numbers[1],
+            rows: rows.clone(),
+            offered,
+            admitted,
+            dropped,
+            renewed_ns: 1,
+            other_renewed: rows.clone(),
+            other_renewed_ns: renewed,
+            held: rows.clone(),
+            held_rates: rates.clone(),
+            held_bursts: bursts.clone(),
+        };
+        let _ = reports.decode(v1::FromNode {
+            message: Some(v1::from_node::Message::ReportChange(change)),
+        });
+        let mut proposals = ProposeDecoder::default();
+        proposals.decode(ToNode::Propose(propose_of(4)).into()).unwrap();
+        let change = v1::ProposeChange {
+            generation: numbers[0],
+            elapsed_ns: numbers[1],
+            rows,
+            rates,
+            bursts,
+            register: None,
+        };
+        let _ = proposals.decode(v1::ToNode {
+            message: Some(v1::to_node::Message::ProposeChange(change)),
+        });
+    }
+}
+
+fn report_of(limits: u64) -> Report {
+    Report {
+        node: NODE,
+        token: Token::default(),
+        promised: Term(1),
+        seen: Position::default(),
+        policy: PolicyVersion(1),
+        prepared: PolicyVersion(1),
+        abstains: false,
+        limits: (0..limits)
+            .map(|limit| LimitReport {
+                limit: LimitId(limit),
+                ..LimitReport::default()
+            })
+            .collect(),
+    }
+}
+
+fn propose_of(limits: u64) -> Propose {
+    Propose {
+        position: Position::default(),
+        leader: NODE,
+        policy: PolicyVersion(1),
+        anchor: Token::default(),
+        lease: Duration::from_secs(2),
+        rows: (0..limits)
+            .map(|limit| Row {
+                limit: LimitId(limit),
+                amount: Amount::ZERO,
+                floor: Amount::ZERO,
+            })
+            .collect(),
+        register: None,
+    }
+}
+
+#[test]
+fn what_has_no_state_goes_as_it_is() {
+    let ack = FromNode::Ack(Ack {
+        node: NODE,
+        incarnation: Incarnation(1),
+        position: Position::default(),
+        holds: true,
+        votes: false,
+    });
+    let wire = ReportEncoder::default().encode(ack.clone());
+    assert_eq!(ReportDecoder::default().decode(wire), Ok(ack));
+    for message in [
+        ToNode::Commit(Commit {
+            position: Position::default(),
+        }),
+        ToNode::Prepare(Prepare {
+            term: Term(3),
+            leader: NODE,
+        }),
+    ] {
+        let wire = ProposeEncoder::default().encode(message.clone());
+        assert_eq!(ProposeDecoder::default().decode(wire), Ok(message));
+    }
+}
+
+#[test]
+fn a_change_of_nothing_is_refused() {
+    let mut encoder = ReportEncoder::default();
+    encoder.encode(FromNode::Report(report_of(1)));
+    let change = encoder.encode(FromNode::Report(report_of(1)));
+    let refused = ReportDecoder::default().decode(change).unwrap_err();
+    assert_eq!(
+        refused,
+        WireError::Baseless {
+            field: "from_node.report_change"
+        }
+    );
+    let mut encoder = ProposeEncoder::default();
+    encoder.encode(ToNode::Propose(propose_of(1)));
+    let change = encoder.encode(ToNode::Propose(propose_of(1)));
+    let refused = ProposeDecoder::default().decode(change).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "to_node.propose_change is about a message that was never sent on this stream"
+    );
+}
+
+#[test]
+fn a_quiet_tick_is_a_few_bytes() {
+    let mut encoder = ReportEncoder::default();
+    let mut report = report_of(100);
+    encoder.encode(FromNode::Report(report.clone()));
+    report.token.at = Nanos(100_000_000);
+    for row in &mut report.limits {
+        row.offered += 100;
+        row.admitted += 90;
+        row.dropped += 10;
+        row.expires = Nanos(100_000_000);
+    }
+    let size = encoder.encode(FromNode::Report(report)).encoded_len();
+    assert!(size < 500, "{size} bytes");
+}
