@@ -54,9 +54,11 @@ enum Chore {
     /// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
     #[command(disable_help_flag = true)]
     Sim(PassedOn),
-    /// Measure the data plane against its floor and its rivals
+    /// Measure what things cost: the data plane beside its floor and its rivals, or the control plane
     ///
     /// Example: cargo xtask bench data-plane --quick
+    ///
+    /// Example: cargo xtask bench control --nodes 10,100
     #[command(disable_help_flag = true)]
     Bench(PassedOn),
     /// Run every check; the last line is `N passed, N failed`
@@ -96,7 +98,13 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
         Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
-        Chore::Bench(passed_on) => programs::become_lab("bench", &passed_on.arguments),
+        Chore::Bench(passed_on) => match passed_on.arguments.split_first() {
+            // It is about the protocol alone, and needs no privilege.
+            Some((what, rest)) if what == "control" => {
+                programs::become_pure("weir-control-bench", rest)
+            }
+            _ => programs::become_lab("bench", &passed_on.arguments),
+        },
         Chore::Test(options) => check::run(&options),
         Chore::Tidy => tidy::run(),
     }

@@ -1,0 +1,177 @@
+//! One row: a fleet of one size, for some ticks.
+
+use std::{fmt, fs, time::Duration};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::fleet::Fleet;
+
+/// Until everybody has a share.
+const WARM_UP: usize = 15;
+/// How often the hot nodes change while ticks are measured.
+const SHIFT_EVERY: usize = 20;
+/// Shares are where they belong if none is further off, in parts of the rate.
+const CLOSE: f64 = 0.05;
+/// Limits that are looked at for that.
+const WATCHED: usize = 5;
+
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) limits: usize,
+    pub(crate) changing: u32,
+    pub(crate) ticks: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    nodes: usize,
+    limits: usize,
+    /// Percent of the pairs of node and limit.
+    changing: u32,
+    tick_ms_p50: f64,
+    /// Encoded reports in to encoded proposals out, CPU time of one core.
+    tick_ms_p99: f64,
+    /// The rest of a tick: acknowledgements in, commits and further proposals out.
+    answers_ms_p99: f64,
+    /// Of a node that is no voter, messages both ways, in bytes a second; `None` without such.
+    bytes_per_node_s: Option<f64>,
+    /// Of a voter.
+    bytes_per_voter_s: Option<f64>,
+    /// The worst of so few shifts.
+    convergence_ticks_p99: Option<usize>,
+    shifts: usize,
+    /// Of the whole process, all nodes included.
+    resident_mib: f64,
+}
+
+impl Row {
+    pub(crate) const HEADING: &str = "nodes limits changing  tick p50   p99 ms  answers p99  B/s a node  B/s a voter  ticks to converge  MiB";
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            |number: Option<f64>| number.map_or("-".into(), |number| format!("{number:.0}"));
+        write!(
+            f,
+            "{:>5} {:>6} {:>7}%  {:>8.2} {:>8.2}  {:>11.2}  {:>10}  {:>11}  {:>17}  {:>3.0}",
+            self.nodes,
+            self.limits,
+            self.changing,
+            self.tick_ms_p50,
+            self.tick_ms_p99,
+            self.answers_ms_p99,
+            shown(self.bytes_per_node_s),
+            shown(self.bytes_per_voter_s),
+            self.convergence_ticks_p99
+                .map_or("-".into(), |ticks| ticks.to_string()),
+            self.resident_mib,
+        )
+    }
+}
+
+pub(crate) fn measure(plan: Plan) -> Result<Row> {
+    let mut fleet = Fleet::new(plan.nodes, plan.limits, plan.changing);
+    for _ in 0..WARM_UP {
+        fleet.tick()?;
+    }
+    let (voters_before, others_before) = fleet.bytes();
+    let (mut ticks, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..plan.ticks {
+        let taken = fleet.tick()?;
+        ticks.push(taken.tick);
+        answers.push(taken.answers);
+    }
+    let (voters, others) = fleet.bytes();
+    let seconds = plan.ticks as f64 / 10.0;
+    let rate = |before: &[u64], after: &[u64]| {
+        let bytes = after.iter().sum::<u64>() - before.iter().sum::<u64>();
+        (!after.is_empty()).then(|| bytes as f64 / after.len() as f64 / seconds)
+    };
+    let converged = converge(&mut fleet, &plan)?;
+    Ok(Row {
+        nodes: plan.nodes,
+        limits: plan.limits,
+        changing: plan.changing,
+        tick_ms_p50: percentile(&mut ticks, 50),
+        tick_ms_p99: percentile(&mut ticks, 99),
+        answers_ms_p99: percentile(&mut answers, 99),
+        bytes_per_node_s: rate(&others_before, &others),
+        bytes_per_voter_s: rate(&voters_before, &voters),
+        convergence_ticks_p99: converged.iter().copied().max(),
+        shifts: converged.len(),
+        resident_mib: resident_mib(),
+    })
+}
+
+/// Ticks from each shift of demand until shares have followed. A fleet of one has no shares.
+fn converge(fleet: &mut Fleet, plan: &Plan) -> Result<Vec<usize>> {
+    let watched = plan.limits.min(WATCHED);
+    let mut converged = Vec::new();
+    if plan.nodes < 2 {
+        return Ok(converged);
+    }
+    for _ in 0..(plan.ticks / SHIFT_EVERY).clamp(1, 5) {
+        fleet.load.shift();
+        let mut ticks = 0;
+        loop {
+            fleet.tick()?;
+            ticks += 1;
+            if ticks >= SHIFT_EVERY || (0..watched).all(|limit| fleet.distance(limit) <= CLOSE) {
+                break;
+            }
+        }
+        converged.push(ticks);
+    }
+    Ok(converged)
+}
+
+/// In milliseconds; of fewer than a hundred the p99 is the largest.
+fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort_unstable();
+    let rank = (times.len() * percent).div_ceil(100).clamp(1, times.len());
+    let ms = times[rank - 1].as_secs_f64() * 1e3;
+    (ms * 1e3).round() / 1e3
+}
+
+fn resident_mib() -> f64 {
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| {
+            let resident = text.split(' ').nth(1)?;
+            resident.parse::<f64>().ok()
+        });
+    pages.unwrap_or(f64::NAN) * 4_096.0 / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_fleet_is_measured() {
+        let row = measure(Plan {
+            nodes: 9,
+            limits: 3,
+            changing: 0,
+            ticks: 20,
+        })
+        .unwrap();
+        assert_eq!(row.convergence_ticks_p99, Some(1));
+        let (node, voter) = (
+            row.bytes_per_node_s.unwrap(),
+            row.bytes_per_voter_s.unwrap(),
+        );
+        assert!(500.0 < node && node < voter, "{node} {voter}");
+        assert!(row.tick_ms_p99 > 0.0 && row.tick_ms_p99 >= row.tick_ms_p50);
+    }
+
+    #[test]
+    fn a_percentile_of_few_is_the_largest() {
+        let mut times: Vec<_> = (1..=99).map(Duration::from_millis).collect();
+        assert!((percentile(&mut times, 99) - 99.0).abs() < 1e-9);
+        assert!((percentile(&mut times, 50) - 50.0).abs() < 1e-9);
+    }
+}
