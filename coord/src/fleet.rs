@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use weir_coord_core::{
     campaign::{Campaign, Place, Step},
@@ -41,10 +42,17 @@ pub enum Notice {
     },
     /// A newer term is to be promised.
     Promise(Term),
-    /// Whether the roster reserves this node's floors.
-    Member(bool),
+    /// What the roster reserves for this node; nothing if it is no member.
+    Member(Option<MemberRecord>),
     /// A limits document is in force.
     Policy {
+        /// Its version.
+        version: PolicyVersion,
+        /// Its text.
+        document: String,
+    },
+    /// A limits document is to come into force once nodes have it ready.
+    NextPolicy {
         /// Its version.
         version: PolicyVersion,
         /// Its text.
@@ -96,14 +104,19 @@ pub struct Fleet {
     inquiry: Inquiry,
     term: Option<TermRecord>,
     roster: Roster,
+    roster_seen: watch::Sender<Vec<MemberRecord>>,
     live: Vec<Live>,
     registration: Option<Incarnation>,
     connection: Connection,
     is_taking_over: bool,
     at_least: Term,
     retry: Retry,
+    setback: Setback,
     turned_away: bool,
+    /// What ZooKeeper says is in force.
     policy: (PolicyVersion, Policy),
+    /// What it says is to come into force.
+    next: Option<(PolicyVersion, Policy)>,
     trial: Option<Countdown>,
 }
 
@@ -111,6 +124,37 @@ pub struct Fleet {
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between take-overs that fail.
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// `term` is below what nodes have promised. What is read may be behind for a moment; if it stays so,
+/// ZooKeeper was restored from an old backup, and the voters that `term` names need not be those
+/// that know what is granted. Nobody may lead then.
+#[derive(Debug, Default)]
+struct Setback {
+    since: Option<Nanos>,
+    is_said: bool,
+}
+
+impl Setback {
+    /// Whether this node may not stand, `stored` being the term that was read.
+    fn lasts(&mut self, stored: Term, promised: Term, timing: Timing, now: Nanos) -> bool {
+        if stored >= promised {
+            *self = Self::default();
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        if now - since >= timing.wait() && !self.is_said {
+            self.is_said = true;
+            error!(
+                %stored,
+                %promised,
+                "refusing to lead: `term` is below what nodes have promised; was ZooKeeper \
+                 restored from an old backup? Look at roster and policy, and write a term above \
+                 the promised one, with the voters that the fleet had"
+            );
+        }
+        true
+    }
+}
 
 /// When a take-over that failed is tried again, and why it failed. A failure may have taken the
 /// term nevertheless, so trying at once would count terms up for nothing.
@@ -147,6 +191,7 @@ impl Fleet {
             leader: None,
             term: None,
             roster: Roster::default(),
+            roster_seen: watch::Sender::new(Vec::new()),
             live: Vec::new(),
             registration: None,
             connection: Connection {
@@ -156,8 +201,10 @@ impl Fleet {
             is_taking_over: false,
             at_least: Term(0),
             retry: Retry::default(),
+            setback: Setback::default(),
             turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
+            next: None,
             trial: None,
         }
     }
@@ -172,10 +219,38 @@ impl Fleet {
         self.link.send(message);
     }
 
-    /// This host enforces another policy, and would lead by it.
+    /// ZooKeeper says that this policy is in force.
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
         self.policy = (version, policy.clone());
+        self.next.take_if(|(next, _)| *next <= version);
         self.lead(Input::Policy(version, policy), now);
+    }
+
+    /// ZooKeeper says that this policy is to come into force once nodes have it ready.
+    pub fn prepare_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
+        if version > self.policy.0 {
+            self.next = Some((version, policy.clone()));
+            self.lead(Input::Prepare(version, policy), now);
+        }
+    }
+
+    /// Whoever leads is to grant a member no share, or one again. Nothing is done unless that is
+    /// this node.
+    pub fn drain(&mut self, node: NodeId, is_drained: bool, now: Nanos) {
+        self.lead(Input::Drain { node, is_drained }, now);
+    }
+
+    /// Whoever leads is to have a member give back everything. Nothing is done unless that is this
+    /// node.
+    pub fn remove(&mut self, node: NodeId, now: Nanos) {
+        let is_powered_off = false;
+        self.lead(
+            Input::Remove {
+                node,
+                is_powered_off,
+            },
+            now,
+        );
     }
 
     /// The leader has said something to this node: it lives.
@@ -233,6 +308,12 @@ impl Fleet {
         if !is_free || self.registration.is_none() {
             return;
         }
+        if self
+            .setback
+            .lasts(record.term, self.at_least, self.host.timing, now)
+        {
+            return;
+        }
         match self.campaign.poll(record, now) {
             Some(Step::TakeOver { instead_of }) => {
                 if let Some(suspect) = instead_of {
@@ -287,17 +368,29 @@ impl Fleet {
             }
             Event::Term { record, .. } => return Some(self.term_changed(record, now)),
             Event::Members(roster) => {
-                let is_member = roster
-                    .members
-                    .iter()
-                    .any(|member| member.node == self.host.node);
+                let mut members = roster.members.iter();
+                let own = members.find(|member| member.node == self.host.node);
+                let own = own.cloned();
+                self.roster_seen.send_replace(roster.members.clone());
                 self.roster = roster.clone();
                 self.lead(Input::Members(roster.members), now);
-                return Some(Notice::Member(is_member));
+                return Some(Notice::Member(own));
             }
             Event::Live(live) => self.live = live,
             Event::Policy { version, document } => {
                 return Some(Notice::Policy { version, document });
+            }
+            Event::NextPolicy { version, document } => {
+                return Some(Notice::NextPolicy { version, document });
+            }
+            Event::Removed {
+                term,
+                node,
+                outcome,
+            } => {
+                if self.is_led_in(term) {
+                    self.lead(Input::Removed { node, outcome }, now);
+                }
             }
             Event::Trial(trial) => {
                 self.trial = trial.map(|trial| Countdown::read(trial, self.trial, now));
@@ -337,17 +430,18 @@ impl Fleet {
                 node,
                 outcome,
             } => {
-                // The answer to an earlier term of this node says nothing about this one.
-                if self
-                    .leader
-                    .as_ref()
-                    .is_some_and(|leader| leader.term() == term)
-                {
+                if self.is_led_in(term) {
                     self.lead(Input::Admitted { node, outcome }, now);
                 }
             }
         }
         None
+    }
+
+    /// The answer to an earlier term of this node says nothing about the one that it leads.
+    fn is_led_in(&self, term: Term) -> bool {
+        let leader = self.leader.as_ref();
+        leader.is_some_and(|leader| leader.term() == term)
     }
 
     fn connected(&mut self, is_up: bool) {
@@ -444,6 +538,9 @@ impl Fleet {
         };
         self.leader = Some(Leader::new(mandate, self.host.timing, backend, now));
         self.streams.open();
+        if let Some((version, policy)) = self.next.clone() {
+            self.lead(Input::Prepare(version, policy), now);
+        }
     }
 
     fn take_over_failed(&mut self, reason: TakeOverFailure, now: Nanos) {
@@ -509,8 +606,22 @@ impl Fleet {
                     self.take_over(None, Some(voters));
                 }
             }
-            // Performed by whoever asks a leader to remove a member or to prepare a policy.
-            Command::Remove(_) | Command::Activate(_) => {}
+            Command::Remove(node) => {
+                info!(%node, "removing a member");
+                if self.keeper.remove(node).is_err() {
+                    let outcome = StoreOutcome::Unknown;
+                    self.tell(Input::Removed { node, outcome }, now);
+                }
+            }
+            Command::Activate(version) => {
+                let keeper = self.keeper.clone();
+                // It is asked for again until ZooKeeper says so.
+                tokio::spawn(async move {
+                    if let Err(error) = keeper.activate(version).await {
+                        warn!(%version, %error, "not written down yet that a policy is in force");
+                    }
+                });
+            }
             Command::StepDown(reason) => self.step_down(reason, now),
         }
     }
@@ -601,6 +712,12 @@ impl Fleet {
     #[must_use]
     pub fn members(&self) -> &[MemberRecord] {
         &self.roster.members
+    }
+
+    /// The members, whenever the roster changes.
+    #[must_use]
+    pub fn watch_members(&self) -> watch::Receiver<Vec<MemberRecord>> {
+        self.roster_seen.subscribe()
     }
 
     /// The daemons that seem to run.
