@@ -479,7 +479,9 @@ fn coordination_ports(coordinator: Option<&Coordinator>) -> Vec<(u16, &'static s
     let port = |server: &str| server.rsplit_once(':')?.1.parse().ok();
     let mut ports: Vec<(u16, &'static str)> = zookeeper
         .servers
-        .split(',')
+        .split('/')
+        .take(1)
+        .flat_map(|servers| servers.split(','))
         .filter_map(port)
         .map(|port| (port, "ZooKeeper"))
         .chain([(grpc.listen.port(), "gRPC")])

@@ -175,6 +175,22 @@ fn an_embedded_coordinator_needs_an_interface_only() {
 }
 
 #[test]
+fn a_fleet_may_live_below_a_path() {
+    let text = LEAST.replace("2001:db8::1\"", "zk3/some/where\"");
+    let config = parse(&text, &host(), &Overrides::default()).unwrap();
+    let Coordinator::ZooKeeper(fleet) = config.coordinator else {
+        panic!("{:?}", config.coordinator)
+    };
+    assert_eq!(
+        fleet.zookeeper.servers,
+        "zk1:2181,zk2:2182,zk3:2181/some/where"
+    );
+    let text = LEAST.replace("2001:db8::1\"", "zk3/some//where/\"");
+    let problems = parse(&text, &host(), &Overrides::default()).unwrap_err();
+    assert!(problems[0].to_string().contains("is no path of a znode"));
+}
+
+#[test]
 fn an_embedded_coordinator_has_nothing_to_commit_by() {
     let text = "interfaces = [\"eth0\"]\n[coordinator]\nkind = \"embedded\"\ncommit = \"quorum\"\n";
     let problems = parse(text, &host(), &Overrides::default()).unwrap_err();
