@@ -82,3 +82,45 @@ impl Retry {
         self.reason = Some(reason);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Timing = Timing::DEFAULT;
+
+    const fn ms(ms: u64) -> Nanos {
+        Nanos(ms * 1_000_000)
+    }
+
+    #[test]
+    fn nobody_leads_by_a_term_that_went_back() {
+        let mut setback = Setback::default();
+        assert!(!setback.lasts(Term(7), Term(7), T, ms(0)));
+        assert!(
+            setback.lasts(Term(3), Term(7), T, ms(100)),
+            "as from a backup"
+        );
+        assert!(!setback.is_said, "a reading may be behind for a moment");
+        assert!(setback.lasts(Term(3), Term(7), T, ms(10_000)));
+        assert!(setback.is_said);
+        assert!(
+            !setback.lasts(Term(8), Term(7), T, ms(20_000)),
+            "the operator's"
+        );
+        assert!(!setback.is_said);
+    }
+
+    #[test]
+    fn pauses_between_failed_take_overs_grow_and_are_bounded() {
+        let mut retry = Retry::default();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            retry.failed(TakeOverFailure::Outrun, ms(0));
+            pauses.push(retry.at - ms(0));
+        }
+        assert_eq!(pauses[0], RETRY_MIN);
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses[8], RETRY_MAX);
+    }
+}

@@ -16,8 +16,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// Where Debian's package `zookeeper` puts the server; its manifest names what it needs.
-const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar";
+/// Where Debian's package `zookeeper` puts the server; its manifest names what it needs, but not all
+/// that it needs for TLS.
+const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:\
+                          /usr/share/java/netty-resolver.jar";
 /// How long a server may take to answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause between two looks at whether it does.

@@ -47,7 +47,9 @@ pub use mailbox::{ANSWERS_MAX, Events};
 pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, Next, PolicyEntry, PolicyError, Publication};
 pub use roster::RosterError;
 pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
-pub use settings::{Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError};
+pub use settings::{
+    Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError, Tls,
+};
 
 use crate::trial::Trial;
 use leadership::{EnvelopeVersion, LeaderCommand, Leadership, Tenure};
