@@ -108,8 +108,17 @@ impl Daemon {
                 .enforcement
                 .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM, Duration::ZERO);
         }
-        daemon.policy_changed();
+        daemon.remember_policy();
         daemon
+    }
+
+    /// What this host remembers is what it would lead by, until ZooKeeper says what is in force.
+    fn remember_policy(&mut self) {
+        if let Some((version, policy)) = self.enforcement.policy() {
+            let (version, policy) = (*version, policy.clone());
+            self.coordination
+                .set_policy(version, policy, dataplane::now());
+        }
     }
 
     /// Runs until `stop` is ready. Enforcement goes on in the kernel afterwards.
