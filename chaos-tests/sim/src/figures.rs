@@ -41,7 +41,8 @@ pub struct Figures {
     tick: Vec<(u64, u64)>,
     unsettled_since: Option<u64>,
     shift_seen: u64,
-    last_commit: Nanos,
+    /// When anything was last committed.
+    pub last_commit: Nanos,
     poor_ticks: u64,
 }
 

@@ -14,6 +14,8 @@ use crate::dice::Dice;
 pub struct Network {
     /// Whether messages are lost, late, repeated and out of order.
     pub is_faulty: bool,
+    /// How long a message takes where nothing goes wrong; `None` for less than a millisecond.
+    pub latency: Option<Duration>,
     partitions: Vec<Partition>,
     /// Hosts that hear everything late, in order, and until when.
     held: BTreeMap<usize, Nanos>,
@@ -35,6 +37,7 @@ impl Network {
     pub const fn new(is_faulty: bool) -> Self {
         Self {
             is_faulty,
+            latency: None,
             partitions: Vec::new(),
             held: BTreeMap::new(),
         }
@@ -93,6 +96,9 @@ impl Network {
 
     /// How long each copy of a message takes: none if it is lost.
     pub fn delays(&self, dice: &mut Dice) -> Vec<Duration> {
+        if let Some(latency) = self.latency {
+            return vec![latency];
+        }
         if !self.is_faulty {
             return vec![Duration::from_micros(100 + dice.roll(400))];
         }

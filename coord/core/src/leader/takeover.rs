@@ -155,6 +155,7 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         succession.promised.insert(promise.node);
+        self.electorate.hear_token(promise.node, promise.token, now);
         if let Some(register) = promise.register {
             let is_newer = succession
                 .latest
