@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use weir_coord_core::{rules::Mutation, timing::DRIFT_PER_MILLE};
+use weir_coord_core::timing::DRIFT_PER_MILLE;
 use weir_model::{
     Amount, Generation, Nanos, NodeId, Policy, PolicyVersion, Term, Units, UnitsPerSecond,
     message::Position,
@@ -12,7 +12,6 @@ use weir_model::{
 use crate::{
     figures::Figures,
     limits::{FINEST, Policies, SCALE},
-    mutation::Broken,
     world::{STEP, Settings, TIMING, World},
 };
 
@@ -140,9 +139,9 @@ impl Judge {
     }
 
     /// I0: one leader process a term.
-    pub fn leads(&mut self, term: Term, host: usize, epoch: u64, broken: Option<Broken>) {
+    pub fn leads(&mut self, term: Term, host: usize, epoch: u64) {
         let known = *self.leaders.entry(term).or_insert((host, epoch));
-        if known != (host, epoch) && !Broken::breaks(broken, Mutation::TermReused) {
+        if known != (host, epoch) {
             let details = format!("term {term} is led by {known:?} and {:?}", (host, epoch));
             self.blame("I0", details);
         }
