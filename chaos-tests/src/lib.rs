@@ -4,7 +4,6 @@
 //! - [`traffic`] sends, [`receiver`] counts in front of the limiter and behind it;
 //! - [`stage`] plays a script of shifts and faults and records what was counted;
 //! - [`oracle`] judges a recording, and shares no code with what it judges;
-//! - [`sim`] plays whole fleets of the protocol's core on one virtual clock;
 //! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
 
 pub mod bench;
@@ -21,7 +20,6 @@ pub mod progress;
 pub mod receiver;
 pub mod scenario;
 pub mod series;
-pub mod sim;
 pub mod stage;
 pub mod text;
 pub mod traffic;

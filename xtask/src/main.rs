@@ -49,6 +49,11 @@ enum Chore {
     /// Example: cargo xtask chaos --scenario leader-killed --json
     #[command(disable_help_flag = true)]
     Chaos(PassedOn),
+    /// Play whole fleets of the protocol on one virtual clock, with every fault
+    ///
+    /// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
+    #[command(disable_help_flag = true)]
+    Sim(PassedOn),
     /// Measure the data plane against its floor and its rivals
     ///
     /// Example: cargo xtask bench data-plane --quick
@@ -90,6 +95,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Demo(passed_on) => programs::become_lab("demo", &passed_on.arguments),
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
+        Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
         Chore::Bench(passed_on) => programs::become_lab("bench", &passed_on.arguments),
         Chore::Test(options) => check::run(&options),
         Chore::Tidy => tidy::run(),

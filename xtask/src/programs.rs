@@ -27,6 +27,13 @@ pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     .context("cannot run weir-chaos")
 }
 
+/// Builds and becomes a program that needs nothing but a Rust toolchain. Returns only if that fails.
+pub(crate) fn become_pure(package: &str, arguments: &[OsString]) -> Result<bool> {
+    shell::run(shell::cargo(&["build", "--quiet", "--package"]).arg(package))?;
+    Err(Command::new(lab()?.with_file_name(package)).args(arguments).exec())
+        .with_context(|| format!("cannot run {package}"))
+}
+
 /// Builds the programs that a fleet needs, beside this one.
 pub(crate) fn build() -> Result<()> {
     let begun = std::time::Instant::now();

@@ -4,7 +4,6 @@ mod bench;
 mod chaos;
 mod demo;
 mod fleet;
-mod sim;
 mod traffic;
 
 use anyhow::Result;
@@ -32,10 +31,6 @@ enum Command {
     ///
     /// Example: chaos --scenario leader-killed --json
     Chaos(chaos::Chaos),
-    /// Play whole fleets of the protocol on one virtual clock, with every fault
-    ///
-    /// Example: sim --faults all --nodes 50 --seeds 100 --ticks 600
-    Sim(sim::Sim),
     /// Measure what things cost
     ///
     /// Example: bench data-plane --quick
@@ -50,7 +45,6 @@ impl Arguments {
             Command::Fleet(command) => command.run(interrupt),
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
-            Command::Sim(sim) => sim.run(interrupt),
             Command::Bench(bench) => bench.run(interrupt),
         }
     }

@@ -5,12 +5,11 @@
 
 mod bucket;
 mod convergence;
-mod fairness;
 mod possible;
 mod utilisation;
 
 pub use bucket::{Budget, over_admission};
 pub use convergence::{Shift, TOLERANCE, convergence_ticks, recovery_bins, shift_seen};
-pub use fairness::{jain_index, max_min};
 pub use possible::{possible, possible_without_burst};
 pub use utilisation::{Utilised, utilisation};
+pub use weir_sim::fairness::{jain_index, max_min};

@@ -1,20 +1,24 @@
 //! What limits without floors are divided into.
 #![allow(clippy::unwrap_used)]
 
-mod harness;
+mod limits;
 
-use harness::{closed, limit};
+use limits::{closed, limit};
 use weir_coord_core::{
     allocation::{Participant, step, targets},
     book::{Book, Entry},
 };
-use weir_model::{Amount, Limit, NodeId, UnitsPerSecond};
+use weir_model::{Amount, Limit, NodeId, Units, UnitsPerSecond};
 
 fn participants(demands: &[u64]) -> Vec<Participant> {
     let participant = |(number, demand): (u128, &u64)| Participant {
         node: NodeId::from_u128(number),
         weight: 1,
         demand: UnitsPerSecond(demand << 10),
+        reserved: Amount {
+            rate: UnitsPerSecond(u64::MAX),
+            burst: Units(u64::MAX),
+        },
     };
     (1..).zip(demands).map(participant).collect()
 }

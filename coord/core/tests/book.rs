@@ -5,7 +5,7 @@ use weir_coord_core::{
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
 };
 use weir_model::{
-    Amount, Cost, Generation, Limit, LimitId, Nanos, NodeId, Revision, Scale, Term, Units,
+    Amount, Cost, Generation, Limit, LimitId, Nanos, NodeId, PolicyVersion, Revision, Scale, Term, Units,
     UnitsPerSecond,
     policy::{Match, Mode, OnExpiry, Promise},
 };
@@ -55,6 +55,7 @@ fn record(amount: Amount, floor: Amount) -> EnvelopeRecord {
         term: Term(1),
         generation: Generation(1),
         lease: std::time::Duration::from_secs(2),
+        policy: PolicyVersion(1),
         nodes: vec![NodeEnvelope {
             node: NODE,
             limits: vec![held],
@@ -67,7 +68,7 @@ fn a_floor_outlives_leases_and_take_overs() {
     let mut book = Book::default();
     book.set_limits(&[limit(30_000, 40, SCALE)]);
     book.adopt(&record(amount(12_000, 100), amount(9_000, 10)), Nanos(50));
-    book.reserve_floor(NODE, ID, amount(40, 1));
+    book.reserve(NODE, ID, SCALE, amount(40, 1));
     assert_eq!(book.envelope(NODE, ID), amount(12_000, 100));
     book.expire(Nanos(50));
     assert_eq!(

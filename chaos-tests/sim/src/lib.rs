@@ -6,13 +6,14 @@
 //! - [`faults`] breaks things;
 //! - [`judge`] is the oracle, outside the protocol: promise 1 as a receiver would see it, and the
 //!   invariants, in every step; [`figures`] measures promises 2 and 3;
-//! - [`mutation`] breaks rules on purpose, to prove that the oracle can fail;
+//! - [`mutation`] breaks rules on purpose, and [`mutations`] proves that the oracle finds each;
 //! - [`run`] plays many seeds.
 //!
 //! A run is its settings and its seed: playing it again gives the same events.
 
 pub mod daemon;
 pub mod dice;
+pub mod fairness;
 pub mod faults;
 pub mod figures;
 pub mod host;
@@ -21,6 +22,7 @@ pub mod kernel;
 pub mod limits;
 pub mod load;
 pub mod mutation;
+pub mod mutations;
 pub mod network;
 pub mod run;
 pub mod world;

@@ -14,7 +14,7 @@ use weir_model::{
     message::{FromNode, LimitReport, Position},
 };
 
-use super::{
+use crate::{
     kernel::{Clock, Kernel},
     limits::Policies,
 };

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use weir_coord_core::follower::Grant;
 use weir_model::{Amount, LimitId, Nanos};
 
-use super::mutation::KernelFault;
+use crate::mutation::KernelFault;
 
 /// A boot clock that runs a little fast or slow.
 #[derive(Clone, Copy, Debug)]

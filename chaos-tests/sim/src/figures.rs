@@ -3,11 +3,12 @@
 
 use weir_model::Nanos;
 
-use super::{
+use crate::{
+    fairness::{jain_index, max_min},
+    faults::RECOVERY_TICKS,
     load::Pattern,
     world::{STEP, Settings, TIMING, World},
 };
-use crate::oracle::{jain_index, max_min};
 
 /// A share is settled within this part of the budget of its optimum.
 const TOLERANCE: f64 = 0.05;
@@ -84,7 +85,8 @@ impl World {
         let steps_per_tick = (TIMING.tick.as_nanos() / STEP.as_nanos()) as u64;
         let step = self.judge.steps;
         let is_formed = step * (STEP.as_millis() as u64) >= FORMATION_MS;
-        if is_formed && !self.settings.faults {
+        let has_faults = self.settings.faults || self.faults.cease_at_tick.is_some();
+        if is_formed && !has_faults {
             self.judge_convergence(step, steps_per_tick);
         }
         if !step.is_multiple_of(steps_per_tick) {
@@ -97,7 +99,34 @@ impl World {
         self.judge.figures.tick.fill((0, 0));
     }
 
+    /// After some peace the fleet is at work: a leader commits, and the budget is used.
+    fn judge_recovery(&mut self, tick: u64) {
+        let Some(ceased) = self.faults.cease_at_tick.filter(|ceased| tick > ceased + RECOVERY_TICKS)
+        else {
+            return;
+        };
+        let gap = self.now - self.judge.figures.last_commit;
+        if gap > TIMING.idle() {
+            let details = format!("no commit for {gap:?}, {} ticks after the last fault", tick - ceased);
+            self.judge.blame("recovery", details);
+        }
+        let limit = &self.policy.limits[0];
+        let held: u64 = self
+            .hosts
+            .iter()
+            .filter_map(|host| {
+                let grant = host.kernel.grant(limit.id)?;
+                Some(grant.effective(host.clock.at(self.now)).rate.0)
+            })
+            .sum();
+        if held < limit.budget.rate.0 / 4 * 3 {
+            let details = format!("{held} of {} in use", limit.budget.rate.0);
+            self.judge.blame("recovery", details);
+        }
+    }
+
     fn judge_tick(&mut self, tick: u64) {
+        self.judge_recovery(tick);
         let limit = &self.policy.limits[0];
         let unit = f64::from(1_u32 << limit.scale.fraction_bits);
         let (rate, floor) = (

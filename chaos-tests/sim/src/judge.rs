@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 use weir_coord_core::{rules::Mutation, timing::DRIFT_PER_MILLE};
 use weir_model::{Amount, Generation, Nanos, Policy, Term, message::Position};
 
-use super::{
+use crate::{
     figures::Figures,
     mutation::Broken,
     world::{STEP, Settings, TIMING, World},
@@ -100,7 +100,7 @@ impl Judge {
         self.begun.entry(term).or_insert(now);
     }
 
-    fn blame(&mut self, what: &'static str, details: String) {
+    pub(crate) fn blame(&mut self, what: &'static str, details: String) {
         if self.violation.is_none() {
             let at_ms = self.steps * STEP.as_millis() as u64;
             self.violation = Some(Violation {

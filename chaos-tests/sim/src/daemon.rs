@@ -15,7 +15,7 @@ use weir_model::{
     message::{FromNode, Position, ToNode},
 };
 
-use super::{
+use crate::{
     host::{Bid, Daemon},
     mutation::Broken,
     world::{Event, Message, TIMING, World},

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weir_model::{Nanos, PolicyVersion};
 
-use super::{
+use crate::{
     kernel::Clock,
     world::{Event, TIMING, World},
 };
@@ -26,10 +26,18 @@ pub struct Faults {
     pub expiries: u64,
     /// How rare they are: 1 is hardly any peace.
     pub rarity: u64,
+    /// The tick from which nothing goes wrong any more: then the fleet has to come to itself.
+    pub cease_at_tick: Option<u64>,
 }
 
+/// Ticks without faults at the end of some runs.
+pub const PEACE_TICKS: u64 = 250;
+/// Ticks of peace after which a fleet has to be at work again: a daemon that was killed is back
+/// after 8 s, its session has ended after 5, and voters abstain for W.
+pub const RECOVERY_TICKS: u64 = 200;
+
 /// How rare faults are in a run: its seed chooses.
-pub const RARITIES: [u64; 3] = [1, 4, 12];
+pub const RARITIES: [u64; 5] = [1, 4, 12, 40, 120];
 
 impl World {
     /// One tick's share of faults.
@@ -67,6 +75,15 @@ impl World {
                 self.tell_watchers();
             }
         }
+    }
+
+    /// From here on nothing goes wrong. What has gone wrong heals by itself.
+    pub(crate) fn cease_faults(&mut self) {
+        let now = self.now;
+        self.note(|| "faults cease".to_owned());
+        self.settings.faults = false;
+        self.network.cease(now);
+        self.zookeeper.down_until = self.zookeeper.down_until.min(now);
     }
 
     /// Any host, but a leader or a voter more often than others.

@@ -1,13 +1,10 @@
 //! `sim`: seeded simulation of whole fleets.
 
-use std::{sync::Mutex, thread, time::Instant};
+use std::{process::ExitCode, sync::Mutex, thread, time::Instant};
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
-use weir_chaos::{
-    interrupt::Interrupt,
-    sim::{Broken, Outcome, Pattern, Settings, Summary, World, play, play_all},
-};
+use clap::{Parser, ValueEnum};
+use weir_sim::{Broken, Outcome, Pattern, Settings, Summary, World, mutations::table, play_all};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,8 +15,12 @@ enum FaultChoice {
     All,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Sim {
+/// Whole fleets of the protocol on one virtual clock, with every fault
+///
+/// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
+#[derive(Debug, Parser)]
+#[command(name = "weir-sim", version)]
+struct Sim {
     /// What goes wrong
     #[arg(long, default_value = "all")]
     faults: FaultChoice,
@@ -55,8 +56,19 @@ pub(crate) struct Sim {
     json: bool,
 }
 
+fn main() -> ExitCode {
+    match Sim::parse().run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
 impl Sim {
-    pub(crate) fn run(self, _: &Interrupt) -> Result<bool> {
+    fn run(self) -> Result<bool> {
         if self.mutations {
             return self.mutate();
         }
@@ -134,36 +146,22 @@ impl Sim {
 
     /// Every rule is broken in turn, until a seed finds it.
     fn mutate(&self) -> Result<bool> {
-        let mut rows = Vec::new();
-        for broken in Broken::all() {
-            let settings = self.settings(Some(broken));
-            let found = (0..self.seeds).find_map(|number| {
-                let seed = self.seed + number;
-                let outcome = play(Settings {
-                    seed,
-                    ..settings.clone()
-                });
-                outcome.violation.map(|violation| (seed, outcome.events, violation))
-            });
-            match &found {
-                Some((seed, events, violation)) => eprintln!(
-                    "✓ {:<26} seed {seed:<4} {events:>8} events: {violation}",
-                    broken.name()
-                ),
-                None => eprintln!("✗ {:<26} not found in {} seeds", broken.name(), self.seeds),
-            }
-            let by = found.as_ref().map(|(seed, events, violation)| {
-                format!("seed {seed}, {events} events: {}", violation.what)
-            });
-            rows.push(serde_json::json!({
-                "name": broken.name(), "caught": found.is_some(), "by": by,
-            }));
-        }
-        let missed = rows.iter().filter(|row| row["caught"] == false).count();
+        let rows = table(|row| match &row.found {
+            Some(found) => eprintln!("✓ {:<26} {found}", row.name),
+            None => eprintln!("✗ {:<26} not found", row.name),
+        });
+        let are_found = rows.iter().all(|row| row.found.is_some());
         if self.json {
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|row| {
+                    let by = row.found.as_ref().map(ToString::to_string);
+                    serde_json::json!({ "name": row.name, "caught": by.is_some(), "by": by })
+                })
+                .collect();
             println!("{}", serde_json::json!({ "mutations": rows }));
         }
-        Ok(missed == 0)
+        Ok(are_found)
     }
 }
 

@@ -12,9 +12,9 @@ use weir_model::{
     message::{FromNode, ToNode},
 };
 
-use super::{
+use crate::{
     dice::Dice,
-    faults::{Faults, RARITIES},
+    faults::{Faults, PEACE_TICKS, RARITIES},
     host::Host,
     judge::Judge,
     kernel::Clock,
@@ -257,8 +257,10 @@ impl World {
             })
             .collect();
         let network = Network::new(settings.faults);
+        let has_peace = dice.one_in(4) && settings.faults && settings.ticks >= 2 * PEACE_TICKS;
         let faults = Faults {
             rarity: RARITIES[dice.index(RARITIES.len())],
+            cease_at_tick: has_peace.then(|| settings.ticks - PEACE_TICKS),
             ..Faults::default()
         };
         let places = hosts.iter().map(|host| host.id).zip(0..).collect();
@@ -466,6 +468,9 @@ impl World {
             }
             self.network.heal(self.now);
             self.keep_sessions();
+            if self.faults.cease_at_tick == Some(tick) && self.settings.faults {
+                self.cease_faults();
+            }
             if self.settings.faults {
                 self.break_something();
             }

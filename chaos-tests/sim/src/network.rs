@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weir_model::Nanos;
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// Which hosts cannot reach which. ZooKeeper is one more place.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,14 @@ impl Network {
             into,
             until,
         });
+    }
+
+    /// From now on everything arrives.
+    pub fn cease(&mut self, now: Nanos) {
+        self.is_faulty = false;
+        for partition in &mut self.partitions {
+            partition.until = partition.until.min(now);
+        }
     }
 
     /// Forgets what has healed.

@@ -1,6 +1,6 @@
 //! What is sent to the hosts: who wants how much, when.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// How the traffic is spread over hosts and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
+use crate::{
     faults::Faults,
     judge::Violation,
     load::Pattern,
