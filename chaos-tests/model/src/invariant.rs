@@ -6,7 +6,7 @@ use weir_model::{Amount, message::Position};
 
 use crate::{
     host::Host,
-    scope::{STEPS_PER_LEASE, amount},
+    scope::{STEPS_PER_LEASE, Scope, amount},
     store::{LeadFacts, Store},
     world::World,
 };
@@ -28,9 +28,9 @@ impl fmt::Display for Broken {
 
 /// **I5**: promised and seen never go back within an incarnation.
 #[must_use]
-pub fn of_a_step(before: &Host, after: &Host) -> Option<Broken> {
+pub fn of_a_step(before: &Host, after: &Host, scope: &Scope) -> Option<Broken> {
     let (was, is) = (&before.follower, &after.follower);
-    if was.incarnation() != is.incarnation() {
+    if scope.budget_only || was.incarnation() != is.incarnation() {
         return None;
     }
     let goes_back = is.promised() < was.promised() || is.seen() < was.seen();
@@ -58,6 +58,22 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
     let leads: Vec<&LeadFacts> = world.leads().map(|lead| store.facts(lead)).collect();
     let hosts = || world.hosts(&store.scope).map(|host| store.hosts.at(host));
 
+    let effective: Amount = hosts().map(|host| host.effective(world.step)).sum();
+    if !effective.fits(amount(store.scope.budget)) {
+        return broken(
+            "I1",
+            format!(
+                "the hosts may spend {} of {}",
+                tokens(effective),
+                tokens(amount(store.scope.budget))
+            ),
+        );
+    }
+
+    if store.scope.budget_only {
+        return None;
+    }
+
     for (later, lead) in leads.iter().enumerate() {
         if leads[..later].iter().any(|other| other.term == lead.term) {
             return broken("I0", format!("two leaders of term {}", lead.term));
@@ -83,18 +99,6 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
                 ),
             );
         }
-    }
-
-    let effective: Amount = hosts().map(|host| host.effective(world.step)).sum();
-    if !effective.fits(amount(store.scope.budget)) {
-        return broken(
-            "I1",
-            format!(
-                "the hosts may spend {} of {}",
-                tokens(effective),
-                tokens(amount(store.scope.budget))
-            ),
-        );
     }
 
     let newest = leads

@@ -93,7 +93,7 @@ impl Lead {
         match event {
             Event::Hears(message) => {
                 if let FromNode::Report(report) = message
-                    && scope.members < scope.hosts
+                    && scope.joins
                 {
                     let joins = Input::Join(record(report.node));
                     self.leader.handle(joins, now);

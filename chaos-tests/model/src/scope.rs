@@ -32,7 +32,7 @@ pub struct Scope {
     pub voters: &'static [&'static [u8]],
     /// How many terms there may be, the first included. Each has a leader that lives for ever.
     pub leaders: u8,
-    /// For how many steps of the clock it goes on, a step being half a lease.
+    /// For how many steps of the clock it goes on, a step being a third of a lease.
     pub steps: u8,
     /// How many daemons may crash and start again, their kernels going on.
     pub restarts: u8,
@@ -49,6 +49,10 @@ pub struct Scope {
     pub pauses: bool,
     /// Reports may be late.
     pub late_reports: bool,
+    /// Answers may be late. Otherwise they arrive at once, or not at all.
+    pub late_answers: bool,
+    /// Hosts may read `term`, and be fenced by that.
+    pub reads_term: bool,
     /// How often the hungry host may be another one.
     pub shifts: u8,
     /// The whole limit: the same number of tokens as rate and as burst.
@@ -59,14 +63,19 @@ pub struct Scope {
     pub is_divisible: bool,
     /// Whether outcomes of writes to ZooKeeper may be unknown.
     pub unknown_outcomes: bool,
+    /// Whether hosts that are no members ask to become some.
+    pub joins: bool,
+    /// Whether the budget alone is watched (I1), and not what it rests on.
+    pub budget_only: bool,
     /// Which rules hold.
     pub rules: Rules,
 }
 
-/// The times of every scope: a lease is two steps of the clock.
+/// The times of every scope.
 pub const TIMING: Timing = Timing::DEFAULT;
-/// How many steps of the clock a lease lasts.
-pub const STEPS_PER_LEASE: u8 = 2;
+/// How many steps of the clock a lease lasts. A leader stops when it has committed nothing for half a
+/// lease: steps of half a lease or more would leave no old leader alive.
+pub const STEPS_PER_LEASE: u8 = 3;
 /// When a scope begins.
 const EPOCH: Nanos = Nanos(100_000_000_000);
 
@@ -120,11 +129,15 @@ impl Scope {
         capacity: 1,
         pauses: false,
         late_reports: false,
+        late_answers: false,
+        reads_term: false,
         shifts: 0,
         budget: 1,
         floor: 0,
         is_divisible: false,
         unknown_outcomes: false,
+        joins: false,
+        budget_only: false,
         rules: Rules::ALL,
     };
 

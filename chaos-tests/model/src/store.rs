@@ -337,7 +337,7 @@ impl Store {
             HostKey::Reads(term) => host::Event::Reads(term),
         };
         let sent = host.step(&event, step, &self.scope);
-        let broken = invariant::of_a_step(before, &host);
+        let broken = invariant::of_a_step(before, &host, &self.scope);
         let index = host.index;
         let part_after = self.host(host);
         let wires = sent

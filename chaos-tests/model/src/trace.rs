@@ -65,7 +65,7 @@ fn describe(store: &Store, world: &World, action: Action) -> String {
     match action {
         Action::Time => {
             let step = world.step + 1 - SETTLING;
-            format!("half a lease passes: it is step {step}")
+            format!("a third of a lease passes: it is step {step}")
         }
         Action::TakeOver(choice) => {
             let voters = store.scope.voters[usize::from(choice)];
@@ -73,6 +73,9 @@ fn describe(store: &Store, world: &World, action: Action) -> String {
             format!("{lead} takes over, with the voters {voters:?}")
         }
         Action::Deliver(wire) => message(store.wires.at(wire)),
+        Action::Unanswered(wire) => {
+            format!("{}, and its answer is lost", message(store.wires.at(wire)))
+        }
         Action::Duplicate(wire) => format!("{} (and will again)", message(store.wires.at(wire))),
         Action::GoOn(host) => format!("host {host} installs what it had decided"),
         Action::Report(host, lead) => format!("host {host} reports to {}", letter(lead)),

@@ -6,6 +6,7 @@ use crate::{
     scope::{HOSTS_MAX, LEADERS_MAX, Scope},
     start::settled,
     store::{Part, Store, Wire},
+    trace::readable,
     world::{Action, World},
 };
 
@@ -36,6 +37,8 @@ pub struct Walked {
     pub walks: u64,
     /// A way to a violation, shortened.
     pub violation: Option<Violation>,
+    /// That way, for people.
+    pub trace: String,
 }
 
 /// How likely what is, drawn anew for each walk: runs that are alike in something find what runs
@@ -50,6 +53,7 @@ struct Weights {
     write: u64,
     fault: u64,
     go_on: u64,
+    unanswered: u64,
     reads: u64,
 }
 
@@ -70,6 +74,7 @@ impl Weights {
             write: any(&LIKELY),
             fault: any(&PERHAPS),
             go_on: any(&LIKELY),
+            unanswered: any(&PERHAPS),
             reads: any(&PERHAPS),
         }
     }
@@ -79,6 +84,7 @@ impl Weights {
             Action::Time => self.time,
             Action::TakeOver(_) => self.take_over,
             Action::Deliver(wire) | Action::Duplicate(wire) => self.of_wire(wire, store),
+            Action::Unanswered(_) => self.unanswered,
             Action::GoOn(_) => self.go_on,
             Action::Report(host, lead) => self.report[pair(host, lead)],
             Action::Tick(_) => self.tick,
@@ -113,6 +119,7 @@ pub fn walk(scope: &Scope, steps: u64, seed: u64) -> Walked {
         steps: 0,
         walks: 0,
         violation: None,
+        trace: String::new(),
     };
     let mut actions = Vec::new();
     while walked.steps < steps {
@@ -146,6 +153,9 @@ pub fn walk(scope: &Scope, steps: u64, seed: u64) -> Walked {
             });
             if broken.is_some() {
                 walked.violation = shortened(&mut store, &start, done);
+                if let Some(violation) = &walked.violation {
+                    walked.trace = readable(&mut store, violation);
+                }
                 return walked;
             }
             world = next;

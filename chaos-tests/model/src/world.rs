@@ -49,12 +49,14 @@ pub struct World {
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Half a lease passes.
+    /// A third of a lease passes.
     Time,
     /// Another host takes over, with this choice of voters.
     TakeOver(u8),
     /// A message arrives.
     Deliver(Part),
+    /// It arrives, and the answer is lost.
+    Unanswered(Part),
     /// It arrives, and will once more.
     Duplicate(Part),
     /// A stopped daemon goes on.
@@ -154,6 +156,9 @@ impl World {
                 }
             }
             out.push(Action::Deliver(*wire));
+            if !scope.late_answers {
+                out.push(Action::Unanswered(*wire));
+            }
             if self.used.duplicates < scope.duplicates {
                 out.push(Action::Duplicate(*wire));
             }
@@ -164,7 +169,9 @@ impl World {
                 out.push(Action::GoOn(host));
             } else {
                 out.extend((0..self.leaders).map(|lead| Action::Report(host, lead)));
-                out.push(Action::ReadTerm(host));
+                if scope.reads_term {
+                    out.push(Action::ReadTerm(host));
+                }
             }
             if self.used.restarts < scope.restarts {
                 out.push(Action::Restart(host));
@@ -181,7 +188,7 @@ impl World {
         }
         for lead in 0..self.leaders {
             out.push(Action::Tick(lead));
-            if scope.members < scope.hosts {
+            if scope.joins {
                 out.push(Action::ReadRoster(lead));
             }
         }
@@ -211,14 +218,18 @@ impl World {
             }
             Action::Deliver(wire) => {
                 self.remove(wire)?;
-                return self.deliver(wire, store);
+                return self.deliver(wire, true, store);
+            }
+            Action::Unanswered(wire) => {
+                self.remove(wire)?;
+                return self.deliver(wire, false, store);
             }
             Action::Duplicate(wire) => {
                 self.wires.iter().find(|known| **known == wire)?;
                 self.used.duplicates += 1;
-                return self.deliver(wire, store);
+                return self.deliver(wire, true, store);
             }
-            Action::GoOn(host) => return self.host_step(host, HostKey::GoesOn, store),
+            Action::GoOn(host) => return self.host_step(host, HostKey::GoesOn, true, store),
             Action::Report(host, lead) => self.report(host, lead, store)?,
             Action::Tick(lead) => self.lead_step(lead, LeadKey::Ticks, store)?,
             Action::Write(wire, outcome) => {
@@ -228,21 +239,21 @@ impl World {
             Action::Restart(host) => {
                 self.used.restarts += 1;
                 let life = self.new_life(store);
-                return self.host_step(host, HostKey::Restarts(life), store);
+                return self.host_step(host, HostKey::Restarts(life), true, store);
             }
             Action::Reboot(host) => {
                 self.used.reboots += 1;
                 let life = self.new_life(store);
-                return self.host_step(host, HostKey::Reboots(life), store);
+                return self.host_step(host, HostKey::Reboots(life), true, store);
             }
             Action::NewSession(host) => {
                 self.used.sessions += 1;
                 let life = self.new_life(store);
-                return self.host_step(host, HostKey::BeginsLife(life), store);
+                return self.host_step(host, HostKey::BeginsLife(life), true, store);
             }
             Action::ReadTerm(host) => {
                 let term = store.zookeepers.at(self.zookeeper).term.term;
-                return self.host_step(host, HostKey::Reads(term), store);
+                return self.host_step(host, HostKey::Reads(term), true, store);
             }
             Action::ReadRoster(lead) => {
                 let key = LeadKey::Reads(self.zookeeper);
@@ -284,14 +295,14 @@ impl World {
         self.send(&next.wires, store);
     }
 
-    fn deliver(&mut self, wire: Part, store: &mut Store) -> Option<Option<Broken>> {
+    fn deliver(&mut self, wire: Part, is_heard: bool, store: &mut Store) -> Option<Option<Broken>> {
         match *store.wires.at(wire) {
             Wire::Down(_, host, _) => {
                 let stalled = store.hosts.at(self.hosts[usize::from(host)]).is_stalled();
                 if stalled {
                     return None;
                 }
-                self.host_step(host, HostKey::Arrives(wire), store)
+                self.host_step(host, HostKey::Arrives(wire), is_heard, store)
             }
             Wire::Up(_, lead, _) => {
                 self.lead_step(lead, LeadKey::Hears(wire), store)?;
@@ -320,12 +331,20 @@ impl World {
         &mut self,
         host: u8,
         key: HostKey,
+        is_heard: bool,
         store: &mut Store,
     ) -> Option<Option<Broken>> {
         let place = &mut self.hosts[usize::from(host)];
         let next = store.host_step(*place, key, self.step);
         *place = next.part;
-        self.send(&next.wires, store);
+        if store.scope.late_answers {
+            self.send(&next.wires, store);
+        } else if is_heard {
+            for answer in &next.wires {
+                let lead = store.channel(*answer).1;
+                self.lead_step(lead, LeadKey::Hears(*answer), store)?;
+            }
+        }
         Some(next.broken.clone())
     }
 
