@@ -43,6 +43,8 @@ impl Embedded {
                 name: name.to_owned(),
                 weight: 1,
                 floors: Vec::new(),
+                is_drained: false,
+                is_powered_off: false,
             }],
             policy,
         };
@@ -67,6 +69,8 @@ impl Embedded {
                 // The backend stores nothing, and no other term exists.
                 Command::Store(_)
                 | Command::Activated
+                | Command::Activate(_)
+                | Command::Remove(_)
                 | Command::ChangeVoters(_)
                 | Command::StepDown(_) => {}
             }

@@ -476,6 +476,8 @@ impl Fleet {
                     self.take_over(None, Some(voters));
                 }
             }
+            // Performed by whoever asks a leader to remove a member or to prepare a policy.
+            Command::Remove(_) | Command::Activate(_) => {}
             Command::StepDown(reason) => self.step_down(reason, now),
         }
     }
@@ -542,6 +544,8 @@ impl Fleet {
             name: live.record.name.clone(),
             weight: live.record.weight.max(1),
             floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
         })
     }
 }

@@ -49,6 +49,9 @@ pub struct Report {
     pub seen: Position,
     /// The policy that it enforces.
     pub policy: PolicyVersion,
+    /// The other policy that it has ready, and can enforce from one packet to the next; the same as
+    /// `policy` if there is none.
+    pub prepared: PolicyVersion,
     /// Whether it has started too recently to vote.
     pub abstains: bool,
     /// What it counts and holds, per limit.

@@ -73,6 +73,7 @@ fn report() -> impl Strategy<Value = Report> {
             promised: Term(promised),
             seen,
             policy: PolicyVersion(policy),
+            prepared: PolicyVersion(policy ^ 1),
             abstains: promised % 2 == 0,
             limits: numbered(rows, |row| &mut row.limit),
         })
@@ -436,6 +437,7 @@ fn the_largest_messages_fit_the_bound() {
         promised: Term(u64::MAX),
         seen: position,
         policy: PolicyVersion(u64::MAX),
+        prepared: PolicyVersion(u64::MAX),
         abstains: true,
         limits: (0..MAX_ROWS as u64)
             .map(|limit| LimitReport {

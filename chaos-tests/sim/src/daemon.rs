@@ -7,8 +7,9 @@ use weir_coord_core::{
     commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
     follower::{Birth, Command as NodeCommand, Follower, Grant},
     leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{MemberRecord, TermRecord},
+    record::{EnvelopeRecord, MemberRecord, TermRecord},
     rules::Mutation,
+    voters::succeeding,
 };
 use weir_model::{
     Nanos, NodeId, PolicyVersion, Term,
@@ -39,8 +40,12 @@ impl World {
         if self.hosts[host].daemon.is_some() {
             return;
         }
+        if self.hosts[host].is_condemned {
+            return self.schedule(Duration::from_millis(500), Event::Boot { host });
+        }
         let local = self.local(host);
         let place = &mut self.hosts[host];
+        place.is_powered = true;
         place.epoch += 1;
         place.prepare_kernel(&self.policies, local);
         place.daemon = Some(Daemon {
@@ -176,8 +181,7 @@ impl World {
         let roster = self.zookeeper.roster.clone();
         let place = self.zookeeper.place(node);
         let local = self.local(host);
-        let policy = self.zookeeper.policy;
-        self.enforce(host, policy);
+        self.tell_of_policies(host);
         let Some(daemon) = self.daemon(host) else {
             return;
         };
@@ -190,33 +194,64 @@ impl World {
             self.ask(host, Ask::Register);
         }
         self.learn_term(host, record);
-        let is_member = roster.iter().any(|member| member.node == node);
+        let own = roster.iter().find(|member| member.node == node).cloned();
         self.daemon(host).expect("it runs").roster = roster.clone();
         self.lead(host, Input::Members(roster));
-        if is_member && !self.hosts[host].is_member {
-            self.hosts[host].is_member = true;
-            self.hosts[host].ensure_floors(&self.policies, local);
+        match own {
+            Some(own) if !self.hosts[host].is_member => {
+                self.hosts[host].is_member = true;
+                self.hosts[host].ensure_reserved_floors(&self.policies, &own, local);
+            }
+            None if self.hosts[host].is_member => {
+                self.note(|| format!("{host}: is no member any more"));
+                self.hosts[host].leave(local);
+            }
+            _ => {}
         }
     }
 
-    /// A host takes up a policy, in its kernel first.
+    /// What ZooKeeper says of policies: there is a newer one to be made ready, or in force.
+    fn tell_of_policies(&mut self, host: usize) {
+        let (current, document) = (self.zookeeper.policy, self.zookeeper.document);
+        self.enforce(host, current);
+        if document > current {
+            let place = &mut self.hosts[host];
+            if place.prepared < document && place.policy != document {
+                place.prepared = document;
+                let daemon = place.daemon.as_mut();
+                if let Some(follower) = daemon.and_then(|daemon| daemon.follower.as_mut()) {
+                    follower.prepare_policy(document);
+                }
+            }
+            let policy = self.policies.of(document).clone();
+            self.lead(host, Input::Prepare(document, policy));
+        }
+        let policy = self.policies.of(current).clone();
+        self.lead(host, Input::Policy(current, policy));
+    }
+
+    /// A host takes up the policy that is in force, in its kernel first.
     fn enforce(&mut self, host: usize, version: PolicyVersion) {
         if version <= self.hosts[host].policy {
             return;
         }
-        let local = self.local(host);
-        self.note(|| format!("{host}: policy {version}"));
+        self.switch(host, version);
         let place = &mut self.hosts[host];
-        place.policy = version;
         let held: Vec<Grant> = place.kernel.grants().collect();
-        if let Some(follower) = place.daemon.as_mut().and_then(|daemon| daemon.follower.as_mut()) {
+        if let Some(follower) = place
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.follower.as_mut())
+        {
             follower.set_policy(version, held);
         }
-        let policy = self.policies.of(version).clone();
-        self.lead(host, Input::Policy(version, policy));
-        if self.hosts[host].is_member {
-            self.hosts[host].ensure_floors(&self.policies, local);
-        }
+    }
+
+    /// The kernel enforces another policy from this packet on.
+    fn switch(&mut self, host: usize, version: PolicyVersion) {
+        let local = self.local(host);
+        self.note(|| format!("{host}: enforces policy {version}"));
+        self.hosts[host].switch_policy(&self.policies, version, local);
     }
 
     fn learn_term(&mut self, host: usize, record: TermRecord) {
@@ -239,7 +274,11 @@ impl World {
             .leader
             .as_ref()
             .is_some_and(|leader| leader.term() < record.term);
-        if daemon.term.as_ref().is_none_or(|term| term.term <= record.term) {
+        if daemon
+            .term
+            .as_ref()
+            .is_none_or(|term| term.term <= record.term)
+        {
             daemon.term = Some(record);
         }
         if is_deposed && !self.is_stubborn() {
@@ -264,7 +303,10 @@ impl World {
     /// To the leader; when things go wrong, to whoever thinks to be one.
     fn send_up(&mut self, host: usize, message: FromNode) {
         let message = Message::Up(Box::new(message));
-        let term = self.hosts[host].daemon.as_ref().and_then(|daemon| daemon.term.as_ref());
+        let term = self.hosts[host]
+            .daemon
+            .as_ref()
+            .and_then(|daemon| daemon.term.as_ref());
         let leader = term
             .and_then(|term| term.leader)
             .map(|leader| self.places[&leader]);
@@ -337,29 +379,32 @@ impl World {
             (_, Some(Answer::TermForLife(record))) => self.begin_life(host, record),
             (_, Some(Answer::Term(record, version))) => self.write_term(host, &record, version),
             (_, Some(Answer::Written(true, record))) => self.ask(host, Ask::Inherit { record }),
-            (_, Some(Answer::Inherited(record, roster, envelope))) => {
-                self.begin_term(host, record, roster, envelope);
+            (_, Some(Answer::Inherited(record, roster, envelope, policy))) => {
+                self.begin_term(host, record, roster, envelope, policy);
+            }
+            (_, Some(Answer::Removed(term, node, is_gone))) => {
+                let outcome = outcome_of(is_gone);
+                self.lead_in(host, term, Input::Removed { node, outcome });
+            }
+            (Ask::Remove(term, node, _), None) => {
+                let outcome = StoreOutcome::Unknown;
+                self.lead_in(host, term, Input::Removed { node, outcome });
             }
             (_, Some(Answer::Admitted(term, node, is_written))) => {
-                let is_own = |daemon: &mut Daemon| {
-                    daemon.leader.as_ref().is_some_and(|leader| leader.term() == term)
-                };
-                if self.daemon(host).is_some_and(is_own) {
-                    let outcome = match is_written {
-                        Some(true) => StoreOutcome::Committed,
-                        Some(false) => StoreOutcome::Fenced,
-                        None => StoreOutcome::Unknown,
-                    };
-                    self.lead(host, Input::Admitted { node, outcome });
-                }
+                let outcome = outcome_of(is_written);
+                self.lead_in(host, term, Input::Admitted { node, outcome });
             }
             (_, Some(Answer::Stored(record, outcome))) => {
-                let outcome = match outcome {
-                    Some(true) => StoreOutcome::Committed,
-                    Some(false) => StoreOutcome::Fenced,
-                    None => StoreOutcome::Unknown,
-                };
-                self.stored(host, record.term, record.generation, outcome);
+                let generation = record.generation;
+                let outcome = outcome_of(outcome);
+                self.lead_in(
+                    host,
+                    record.term,
+                    Input::Stored {
+                        generation,
+                        outcome,
+                    },
+                );
             }
             (Ask::Register | Ask::ReadTermForLife, None) => self.ask(host, Ask::Register),
             (Ask::WriteTerm { record, .. }, None) => {
@@ -372,44 +417,48 @@ impl World {
             (Ask::ReadTerm | Ask::Inherit { .. } | Ask::WriteTerm { .. }, _) => {
                 self.bid_failed(host);
             }
-            (Ask::Admit(_, record, _), None) => {
+            (Ask::Admit(term, record, _), None) => {
                 let outcome = StoreOutcome::Unknown;
                 let node = record.node;
-                self.lead(host, Input::Admitted { node, outcome });
+                self.lead_in(host, term, Input::Admitted { node, outcome });
             }
             (Ask::Store(record), None) => {
-                self.stored(host, record.term, record.generation, StoreOutcome::Unknown);
+                let generation = record.generation;
+                let outcome = StoreOutcome::Unknown;
+                self.lead_in(
+                    host,
+                    record.term,
+                    Input::Stored {
+                        generation,
+                        outcome,
+                    },
+                );
             }
             (Ask::DropFormer(term), None) => {
                 let leads = |daemon: &mut Daemon| {
-                    daemon.leader.as_ref().is_some_and(|leader| leader.term() == term)
+                    daemon
+                        .leader
+                        .as_ref()
+                        .is_some_and(|leader| leader.term() == term)
                 };
                 if self.daemon(host).is_some_and(leads) {
                     self.ask(host, Ask::DropFormer(term));
                 }
             }
-            (Ask::Resign, None) | (_, Some(_)) => {}
+            (Ask::Resign | Ask::Activate(..), None) | (_, Some(_)) => {}
         }
     }
 
-    fn stored(
-        &mut self,
-        host: usize,
-        term: Term,
-        generation: weir_model::Generation,
-        outcome: StoreOutcome,
-    ) {
+    /// An answer to a leader, unless it is another one by now.
+    fn lead_in(&mut self, host: usize, term: Term, input: Input) {
         let is_own = |daemon: &mut Daemon| {
-            daemon.leader.as_ref().is_some_and(|leader| leader.term() == term)
+            daemon
+                .leader
+                .as_ref()
+                .is_some_and(|leader| leader.term() == term)
         };
         if self.daemon(host).is_some_and(is_own) {
-            self.lead(
-                host,
-                Input::Stored {
-                    generation,
-                    outcome,
-                },
-            );
+            self.lead(host, input);
         }
     }
 
@@ -438,7 +487,9 @@ impl World {
                     },
                 };
                 let held: Vec<Grant> = place.kernel.grants().collect();
-                daemon.follower = Some(Follower::new(birth, place.policy, held, rules));
+                let mut follower = Follower::new(birth, place.policy, held, rules);
+                follower.prepare_policy(place.prepared);
+                daemon.follower = Some(follower);
             }
         }
         self.learn_term(host, record);
@@ -463,13 +514,10 @@ impl World {
             }
             return;
         }
-        let voters = bid.voters.unwrap_or_else(|| {
-            if stored.voters.is_empty() {
-                vec![node]
-            } else {
-                stored.voters.clone()
-            }
-        });
+        let members = &daemon.roster;
+        let voters = bid
+            .voters
+            .unwrap_or_else(|| succeeding(&stored.voters, members, node));
         let mut record = stored.successor(node, String::new(), at_least, voters, 0);
         if reuses && stored.term > Term(0) {
             record.term = stored.term;
@@ -490,7 +538,8 @@ impl World {
         host: usize,
         record: TermRecord,
         roster: Vec<MemberRecord>,
-        envelope: Option<weir_coord_core::record::EnvelopeRecord>,
+        envelope: Option<EnvelopeRecord>,
+        policy: PolicyVersion,
     ) {
         let rules = Broken::rules(self.settings.broken);
         let local = self.local(host);
@@ -499,7 +548,6 @@ impl World {
         } else {
             FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), rules))
         };
-        let policy = self.hosts[host].policy;
         let mandate = Mandate {
             node: self.hosts[host].id,
             term: record.term,
@@ -509,7 +557,8 @@ impl World {
             policy: (policy, self.policies.of(policy).clone()),
         };
         let epoch = self.hosts[host].epoch;
-        self.judge.leads(record.term, host, epoch, self.settings.broken);
+        self.judge
+            .leads(record.term, host, epoch, self.settings.broken);
         let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
         };
@@ -518,6 +567,7 @@ impl World {
         let leader = Leader::with_rules(mandate, TIMING, backend, rules, local);
         daemon.leader = Some(leader);
         self.learn_term(host, record);
+        self.tell_of_policies(host);
         self.lead(host, Input::Tick);
     }
 
@@ -549,13 +599,18 @@ impl World {
         }
         if let FromNode::Report(report) = &message {
             let daemon = self.daemon(host).expect("it leads");
-            let is_member = daemon.roster.iter().any(|member| member.node == report.node);
+            let is_member = daemon
+                .roster
+                .iter()
+                .any(|member| member.node == report.node);
             if !is_member {
                 let record = MemberRecord {
                     node: report.node,
                     name: "host".into(),
                     weight: 1,
                     floors: Vec::new(),
+                    is_drained: false,
+                    is_powered_off: false,
                 };
                 self.lead(host, Input::Join(record));
             }
@@ -590,6 +645,9 @@ impl World {
     fn perform(&mut self, host: usize, term: Term, command: Command) {
         match command {
             Command::Send { to, message } => {
+                if let ToNode::Propose(propose) = &message {
+                    self.judge.uses(&self.policies, propose.policy);
+                }
                 let to = self.places[&to];
                 self.send(host, to, &Message::Down(Box::new(message)));
             }
@@ -598,6 +656,11 @@ impl World {
                 let version = self.zookeeper.member_version(record.node);
                 self.ask(host, Ask::Admit(term, record, version));
             }
+            Command::Remove(node) => {
+                let version = self.zookeeper.member_version(node);
+                self.ask(host, Ask::Remove(term, node, version));
+            }
+            Command::Activate(version) => self.ask(host, Ask::Activate(term, version)),
             Command::Activated => self.ask(host, Ask::DropFormer(term)),
             Command::ChangeVoters(voters) => {
                 self.note(|| format!("{host}: other voters: {voters:?}"));
@@ -638,25 +701,34 @@ impl World {
         let recorded = follower.recorded().unwrap_or_default();
         let place = &mut self.hosts[to];
         place.recorded = place.recorded.max(recorded);
+        self.collect(to, from);
+        self.resume(to);
+    }
+
+    /// Puts what a follower has decided at the end of what is to be done.
+    fn collect(&mut self, host: usize, reply_to: usize) {
         while let Some(command) = self
-            .daemon(to)
+            .daemon(host)
             .and_then(|daemon| daemon.follower.as_mut())
             .and_then(Follower::poll_command)
         {
-            let daemon = self.daemon(to).expect("it runs");
-            daemon.stalled.push_back((command, from));
+            let daemon = self.daemon(host).expect("it runs");
+            daemon.stalled.push_back((command, reply_to));
         }
-        self.resume(to);
     }
 
     /// Goes on with what was decided. A daemon may be stopped between any two steps.
     pub(super) fn resume(&mut self, host: usize) {
-        while let Some((command, reply_to)) =
-            self.daemon(host).and_then(|daemon| daemon.stalled.pop_front())
+        while let Some((command, reply_to)) = self
+            .daemon(host)
+            .and_then(|daemon| daemon.stalled.pop_front())
         {
             if self.settings.faults && self.dice.one_in(400 * self.faults.rarity) {
                 let pause = self.dice.up_to_ms(4_000);
-                self.daemon(host).expect("it runs").stalled.push_front((command, reply_to));
+                self.daemon(host)
+                    .expect("it runs")
+                    .stalled
+                    .push_front((command, reply_to));
                 self.pause(host, pause);
                 let epoch = self.hosts[host].epoch;
                 return self.schedule(pause, Event::Resume { host, epoch });
@@ -668,6 +740,18 @@ impl World {
                 } => self.install(host, &grants, acknowledge, reply_to),
                 NodeCommand::Send(message) => {
                     self.send(host, reply_to, &Message::Up(Box::new(message)));
+                }
+                NodeCommand::Enforce(version) => {
+                    self.switch(host, version);
+                    let local = self.local(host);
+                    let held: Vec<Grant> = self.hosts[host].kernel.grants().collect();
+                    if let Some(follower) = self
+                        .daemon(host)
+                        .and_then(|daemon| daemon.follower.as_mut())
+                    {
+                        follower.enforced(version, held, local);
+                    }
+                    self.collect(host, reply_to);
                 }
             }
         }
@@ -683,7 +767,10 @@ impl World {
     ) {
         let local = self.local(host);
         let place = &mut self.hosts[host];
-        let Some(follower) = place.daemon.as_mut().and_then(|daemon| daemon.follower.as_mut())
+        let Some(follower) = place
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.follower.as_mut())
         else {
             return;
         };
@@ -697,7 +784,10 @@ impl World {
             }
         }
         place.remember_floors();
-        let Some(follower) = place.daemon.as_mut().and_then(|daemon| daemon.follower.as_mut())
+        let Some(follower) = place
+            .daemon
+            .as_mut()
+            .and_then(|daemon| daemon.follower.as_mut())
         else {
             return;
         };
@@ -713,5 +803,13 @@ impl World {
             self.send(host, reply_to, &Message::Up(Box::new(message)));
         }
         self.judge_installed();
+    }
+}
+
+const fn outcome_of(is_written: Option<bool>) -> StoreOutcome {
+    match is_written {
+        Some(true) => StoreOutcome::Committed,
+        Some(false) => StoreOutcome::Fenced,
+        None => StoreOutcome::Unknown,
     }
 }

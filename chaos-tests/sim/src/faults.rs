@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use weir_coord_core::leader::Input;
 use weir_model::{Nanos, PolicyVersion};
 
 use crate::{
@@ -24,6 +25,10 @@ pub struct Faults {
     pub outages: u64,
     /// Sessions that ended before their time.
     pub expiries: u64,
+    /// Policies written.
+    pub policies: u64,
+    /// Members that were to be removed.
+    pub removals: u64,
     /// How rare they are: 1 is hardly any peace.
     pub rarity: u64,
     /// The tick from which nothing goes wrong any more: then the fleet has to come to itself.
@@ -59,12 +64,8 @@ impl World {
             self.faults.outages += 1;
             self.zookeeper.down_until = self.now + self.dice.up_to_ms(6_000);
         }
-        let is_new = self.settings.policies && self.dice.one_in(60 * rarity);
-        if is_new && self.zookeeper.policy < self.policies.last() {
-            let next = PolicyVersion(self.zookeeper.policy.0 + 1);
-            self.zookeeper.policy = next;
-            self.note(|| format!("policy {next} is in force"));
-            self.tell_watchers();
+        if self.settings.policies {
+            self.operate(rarity.min(4));
         }
         if self.dice.one_in(30 * rarity) {
             let host = self.victim();
@@ -75,6 +76,89 @@ impl World {
                 self.tell_watchers();
             }
         }
+    }
+
+    /// What operators do: policies, members that are drained and removed.
+    fn operate(&mut self, rarity: u64) {
+        if self.dice.one_in(60 * rarity) && self.zookeeper.document < self.policies.last() {
+            self.write_policy();
+        }
+        if self.dice.one_in(120 * rarity) {
+            let host = self.victim();
+            let node = self.hosts[host].id;
+            let is_drained = self.dice.one_in(2);
+            self.note(|| format!("{host}: is to be drained: {is_drained}"));
+            self.tell_leaders(|| Input::Drain { node, is_drained });
+        }
+        if self.dice.one_in(200 * rarity) && self.removals.is_empty() {
+            let host = self.victim();
+            let is_powered_off = self.dice.one_in(2);
+            if is_powered_off {
+                self.switch_off(host);
+            }
+            self.note(|| format!("{host}: is to be removed, powered off: {is_powered_off}"));
+            self.faults.removals += 1;
+            self.removals.insert(host, is_powered_off);
+        }
+    }
+
+    /// The operator writes the next policy.
+    pub fn write_policy(&mut self) {
+        let next = PolicyVersion(self.zookeeper.document.0 + 1);
+        self.zookeeper.document = next;
+        if self.is_sudden {
+            self.zookeeper.policy = next;
+        }
+        self.faults.policies += 1;
+        self.note(|| format!("policy {next} is written"));
+        self.tell_watchers();
+    }
+
+    /// The operator goes on asking, whoever leads, until the roster has lost the member.
+    pub(crate) fn insist(&mut self) {
+        let removals: Vec<(usize, bool)> = self
+            .removals
+            .iter()
+            .map(|(host, off)| (*host, *off))
+            .collect();
+        for (host, is_powered_off) in removals {
+            let node = self.hosts[host].id;
+            if self
+                .zookeeper
+                .roster
+                .iter()
+                .any(|member| member.node == node)
+            {
+                if is_powered_off && self.zookeeper.power_off(node) {
+                    self.tell_watchers();
+                } else {
+                    self.tell_leaders(|| Input::Remove {
+                        node,
+                        is_powered_off,
+                    });
+                }
+            } else {
+                self.removals.remove(&host);
+                self.hosts[host].is_condemned = false;
+            }
+        }
+    }
+
+    fn tell_leaders(&mut self, input: impl Fn() -> Input) {
+        for host in 0..self.hosts.len() {
+            if self.leads(host) && !self.waits(host) {
+                self.lead(host, input());
+            }
+        }
+    }
+
+    /// Takes the power away until the roster has lost the host.
+    fn switch_off(&mut self, host: usize) {
+        self.crash(host);
+        let now = self.now;
+        self.hosts[host].lose_power(&self.policies, now);
+        self.hosts[host].is_powered = false;
+        self.hosts[host].is_condemned = true;
     }
 
     /// From here on nothing goes wrong. What has gone wrong heals by itself.

@@ -6,6 +6,7 @@ use weir_model::Nanos;
 use crate::{
     fairness::{jain_index, max_min},
     faults::RECOVERY_TICKS,
+    limits::FINEST,
     load::Pattern,
     world::{STEP, Settings, TIMING, World},
 };
@@ -16,6 +17,9 @@ const TOLERANCE: f64 = 0.05;
 const FORMATION_MS: u64 = 8_000;
 /// Ticks after a shift that are not judged for utilisation.
 const SETTLE_TICKS: u64 = 4;
+/// Ticks with a quarter of the budget idle that are allowed after a recovery: budget that moves is
+/// with nobody for an instant.
+const POOR_TICKS: u64 = 5;
 /// A shift that is not followed after so many ticks counts as so many.
 const NEVER_TICKS: u64 = 1_000;
 
@@ -38,6 +42,7 @@ pub struct Figures {
     unsettled_since: Option<u64>,
     shift_seen: u64,
     last_commit: Nanos,
+    poor_ticks: u64,
 }
 
 impl Figures {
@@ -101,26 +106,42 @@ impl World {
 
     /// After some peace the fleet is at work: a leader commits, and the budget is used.
     fn judge_recovery(&mut self, tick: u64) {
-        let Some(ceased) = self.faults.cease_at_tick.filter(|ceased| tick > ceased + RECOVERY_TICKS)
+        let Some(ceased) = self
+            .faults
+            .cease_at_tick
+            .filter(|ceased| tick > ceased + RECOVERY_TICKS)
         else {
             return;
         };
         let gap = self.now - self.judge.figures.last_commit;
         if gap > TIMING.idle() {
-            let details = format!("no commit for {gap:?}, {} ticks after the last fault", tick - ceased);
+            let details = format!(
+                "no commit for {gap:?}, {} ticks after the last fault",
+                tick - ceased
+            );
             self.judge.blame("recovery", details);
         }
-        let limit = &self.policy.limits[0];
+        let budget = self.policies.budget(self.zookeeper.policy, 0).rate.0;
         let held: u64 = self
             .hosts
             .iter()
             .filter_map(|host| {
-                let grant = host.kernel.grant(limit.id)?;
-                Some(grant.effective(host.clock.at(self.now)).rate.0)
+                let limit = &self.policies.of(host.policy).limits[0];
+                let effective = host
+                    .kernel
+                    .grant(limit.id)?
+                    .effective(host.clock.at(self.now));
+                Some(effective.rescaled_up(limit.scale, FINEST).rate.0)
             })
             .sum();
-        if held < limit.budget.rate.0 / 4 * 3 {
-            let details = format!("{held} of {} in use", limit.budget.rate.0);
+        let figures = &mut self.judge.figures;
+        figures.poor_ticks = if held < budget / 4 * 3 {
+            figures.poor_ticks + 1
+        } else {
+            0
+        };
+        if figures.poor_ticks > POOR_TICKS {
+            let details = format!("{held} of {budget} in use");
             self.judge.blame("recovery", details);
         }
     }
@@ -135,9 +156,7 @@ impl World {
         );
         let load = &self.loads[0];
         let moved = load.moved_at_tick();
-        let settles = load.pattern() != Pattern::Moving
-            && moved > 0
-            && tick < moved + SETTLE_TICKS;
+        let settles = load.pattern() != Pattern::Moving && moved > 0 && tick < moved + SETTLE_TICKS;
         let figures = &mut self.judge.figures;
         let seconds = TIMING.tick.as_secs_f64();
         let mut offered = 0.0;
@@ -177,7 +196,9 @@ impl World {
         let limit = &self.policy.limits[0];
         let unit = f64::from(1_u32 << limit.scale.fraction_bits);
         let rate = limit.budget.rate.0 as f64 / unit;
-        let demands: Vec<f64> = (0..self.hosts.len()).map(|host| load.demand(host)).collect();
+        let demands: Vec<f64> = (0..self.hosts.len())
+            .map(|host| load.demand(host))
+            .collect();
         let optimum = max_min(rate, &demands, &vec![1.0; demands.len()]);
         let now = self.now;
         let is_settled = self.hosts.iter().enumerate().all(|(index, host)| {

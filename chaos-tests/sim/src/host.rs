@@ -34,6 +34,10 @@ pub struct Host {
     pub floors: BTreeMap<LimitId, Amount>,
     /// What it enforces.
     pub policy: PolicyVersion,
+    /// What it has ready beside it; the same if there is nothing.
+    pub prepared: PolicyVersion,
+    /// The operator has given their word that it stays off until the roster has lost it.
+    pub is_condemned: bool,
     /// What is sent to it, and what it admits, in tokens since it was made, by limit.
     pub counters: Vec<Counters>,
     /// Its daemon, while it runs.
@@ -118,6 +122,8 @@ impl Host {
             is_member: false,
             floors: BTreeMap::new(),
             policy: PolicyVersion(1),
+            prepared: PolicyVersion(1),
+            is_condemned: false,
             counters: vec![Counters::default(); limits],
             daemon: None,
             is_powered: true,
@@ -132,6 +138,9 @@ impl Host {
     /// Loses what is not on disk.
     pub fn lose_power(&mut self, policies: &Policies, now: Nanos) {
         self.kernel = Kernel::new(self.kernel.fault);
+        // Somebody who knew it to be off may have removed it meanwhile: no floor before the roster
+        // has been read again.
+        self.is_member = false;
         self.lease_terms.clear();
         for counters in &mut self.counters {
             *counters = Counters::default();
@@ -184,6 +193,62 @@ impl Host {
         if let Some(follower) = follower {
             follower.set_policy(self.policy, held);
         }
+    }
+
+    /// The roster has it: what it remembers of its floors is good, as far as it is reserved.
+    pub fn ensure_reserved_floors(
+        &mut self,
+        policies: &Policies,
+        record: &MemberRecord,
+        local: Nanos,
+    ) {
+        for limit in &policies.of(self.policy).limits {
+            let reserved = record.floor(limit);
+            if let Some(floor) = self.floors.get_mut(&limit.id) {
+                *floor = floor.min(reserved);
+            }
+        }
+        self.ensure_floors(policies, local);
+    }
+
+    /// It is no member any more: nothing is left to it.
+    pub fn leave(&mut self, local: Nanos) {
+        self.is_member = false;
+        self.floors.clear();
+        let limits: Vec<LimitId> = self.kernel.grants().map(|grant| grant.limit).collect();
+        for limit in limits {
+            self.kernel
+                .install(Grant::floor(limit, Amount::ZERO), local);
+        }
+        let held: Vec<Grant> = self.kernel.grants().collect();
+        let policy = self.policy;
+        let daemon = self.daemon.as_mut();
+        if let Some(follower) = daemon.and_then(|daemon| daemon.follower.as_mut()) {
+            follower.set_policy(policy, held);
+        }
+    }
+
+    /// Enforces another policy. What is held of a limit whose units are others ends: its bucket is
+    /// a new one, and empty.
+    pub fn switch_policy(&mut self, policies: &Policies, version: PolicyVersion, local: Nanos) {
+        if version == self.policy {
+            return;
+        }
+        let former = std::mem::replace(&mut self.policy, version);
+        self.prepared = former;
+        for (before, after) in policies
+            .of(former)
+            .limits
+            .iter()
+            .zip(&policies.of(version).limits)
+        {
+            if before.revision != after.revision {
+                self.kernel.renew(after.id, local);
+                self.floors.remove(&after.id);
+                self.lease_terms.remove(&after.id);
+            }
+        }
+        self.remember_floors();
     }
 
     /// The report of this tick.

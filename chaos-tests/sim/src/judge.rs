@@ -4,10 +4,13 @@
 use std::{collections::BTreeMap, fmt};
 
 use weir_coord_core::{rules::Mutation, timing::DRIFT_PER_MILLE};
-use weir_model::{Amount, Generation, Nanos, Policy, Term, message::Position};
+use weir_model::{
+    Amount, Generation, Nanos, NodeId, Policy, PolicyVersion, Term, message::Position,
+};
 
 use crate::{
     figures::Figures,
+    limits::{FINEST, Policies},
     mutation::Broken,
     world::{STEP, Settings, TIMING, World},
 };
@@ -30,10 +33,13 @@ impl fmt::Display for Violation {
 }
 
 /// The receiver's bucket of one limit: `d = max(0, d − R(1+ρ)·Δt) + n`, and `d ≤ B` always.
+///
+/// While policies change it is the largest budget of any that is in use; a lower one is promised
+/// once the leader says that it is, and from then on it is another bucket.
 #[derive(Clone, Copy, Debug)]
 struct Receiver {
-    rate: f64,
-    burst: f64,
+    /// In the finest units.
+    promised: Amount,
     level: f64,
     arrived: f64,
 }
@@ -52,20 +58,22 @@ pub struct Judge {
     /// When a majority had promised each term.
     begun: BTreeMap<Term, Nanos>,
     committed: BTreeMap<Term, Generation>,
+    /// The newest policy that any leader has proposed under.
+    in_use: PolicyVersion,
+    /// What the newest leader's book adds up to, of limits that are above their budgets.
+    excess: BTreeMap<usize, (Term, PolicyVersion, Amount)>,
+    /// Lowered budgets that came to be promised.
+    pub cuts: u64,
 }
 
 impl Judge {
     /// Knows nothing yet.
     #[must_use]
     pub fn new(policy: &Policy, settings: &Settings) -> Self {
-        let receivers = policy.limits.iter().map(|limit| {
-            let unit = f64::from(1_u32 << limit.scale.fraction_bits);
-            Receiver {
-                rate: limit.budget.rate.0 as f64 / unit,
-                burst: limit.budget.burst.0 as f64 / unit,
-                level: 0.0,
-                arrived: 0.0,
-            }
+        let receivers = policy.limits.iter().map(|limit| Receiver {
+            promised: limit.budget.rescaled_up(limit.scale, FINEST),
+            level: 0.0,
+            arrived: 0.0,
         });
         Self {
             violation: None,
@@ -75,6 +83,31 @@ impl Judge {
             leaders: BTreeMap::new(),
             begun: BTreeMap::new(),
             committed: BTreeMap::new(),
+            in_use: PolicyVersion(1),
+            excess: BTreeMap::new(),
+            cuts: 0,
+        }
+    }
+
+    /// A leader proposes under a policy: what it allows more is promised no more.
+    pub fn uses(&mut self, policies: &Policies, version: PolicyVersion) {
+        if version <= self.in_use {
+            return;
+        }
+        self.in_use = version;
+        for (number, receiver) in self.receivers.iter_mut().enumerate() {
+            let budget = policies.budget(version, number);
+            receiver.promised = receiver.promised.max(budget);
+        }
+    }
+
+    /// A leader says that a limit's budget is promised.
+    fn promises(&mut self, number: usize, budget: Amount) {
+        let receiver = &mut self.receivers[number];
+        if receiver.promised != budget && budget.fits(receiver.promised) {
+            receiver.promised = budget;
+            receiver.level = 0.0;
+            self.cuts += 1;
         }
     }
 
@@ -117,36 +150,38 @@ impl World {
     pub fn judge_step(&mut self) {
         self.judge.steps += 1;
         let drain = STEP.as_secs_f64() * (1.0 + f64::from(DRIFT_PER_MILLE) / 1_000.0);
+        let unit = f64::from(1_u32 << FINEST.fraction_bits);
         for (number, limit) in self.policy.limits.iter().enumerate() {
             let receiver = &mut self.judge.receivers[number];
-            receiver.level = (receiver.level - receiver.rate * drain).max(0.0) + receiver.arrived;
+            let rate = receiver.promised.rate.0 as f64 / unit;
+            receiver.level = (receiver.level - rate * drain).max(0.0) + receiver.arrived;
             receiver.arrived = 0.0;
-            let (level, burst) = (receiver.level, receiver.burst);
+            let (level, burst) = (receiver.level, receiver.promised.burst.0 as f64 / unit);
             if level > burst + 1e-6 {
                 let details = format!("{}: {level:.1} in the bucket of {burst}", limit.name);
                 self.judge.blame("promise 1", details);
             }
         }
-        self.judge_effective();
         self.judge_leaders();
+        self.judge_effective();
         self.judge_figures();
     }
 
     /// I1: what all kernels may spend is at most the budget.
     pub(super) fn judge_effective(&mut self) {
-        for limit in &self.policy.limits {
+        for (number, limit) in self.policy.limits.iter().enumerate() {
             let mut total = Amount::ZERO;
             for host in self.hosts.iter().filter(|host| host.is_powered) {
                 let local = host.clock.at(self.now);
                 if let Some(grant) = host.kernel.grant(limit.id) {
-                    total = total.saturating_add(grant.effective(local));
+                    let effective = grant.effective(local);
+                    let scale = self.policies.of(host.policy).limits[number].scale;
+                    total = total.saturating_add(effective.rescaled_up(scale, FINEST));
                 }
             }
-            if !total.fits(limit.budget) {
-                let details = format!(
-                    "{}: kernels hold {total:?} of {:?}",
-                    limit.name, limit.budget
-                );
+            let promised = self.judge.receivers[number].promised;
+            if !total.fits(promised) {
+                let details = format!("{}: kernels hold {total:?} of {promised:?}", limit.name);
                 self.judge.blame("I1", details);
             }
         }
@@ -177,19 +212,46 @@ impl World {
             return;
         };
         let mut found = None;
-        if let Some(limit) = leader.over_budget().next() {
-            found = Some(("I4", format!("the book of {limit} adds up to too much")));
-        }
+        let mut promised = Vec::new();
         let term = leader.term();
+        let version = leader.policy_version();
+        let limits = &self.policies.of(version).limits;
         let begun = self.judge.begun.get(&term).copied();
+        let booked = |node: NodeId, number: usize| {
+            let limit = &limits[number];
+            leader
+                .envelope(node, limit.id)
+                .rescaled_up(limit.scale, FINEST)
+        };
+        for (number, limit) in limits.iter().enumerate() {
+            if leader.is_promised(limit.id) {
+                promised.push((number, self.policies.budget(version, number)));
+            }
+            // Above its budget, after a cut, a book may only shrink.
+            let before = self.judge.excess.remove(&number);
+            if leader.over_budget().any(|id| id == limit.id) {
+                let total: Amount = self.hosts.iter().map(|host| booked(host.id, number)).sum();
+                let is_new = before.is_none_or(|before| (before.0, before.1) != (term, version));
+                let budget = self.policies.budget(version, number);
+                let has_grown =
+                    before.is_some_and(|(_, _, before)| !total.fits(before.max(budget)));
+                if !self.settings.policies || (!is_new && has_grown) {
+                    found = Some((
+                        "I4",
+                        format!("the book of {} has grown to {total:?}", limit.name),
+                    ));
+                }
+                self.judge.excess.insert(number, (term, version, total));
+            }
+        }
         for host in &self.hosts {
             let local = host.clock.at(self.now);
-            for limit in &self.policy.limits {
+            for (number, limit) in self.policies.of(host.policy).limits.iter().enumerate() {
                 let Some(grant) = host.kernel.grant(limit.id) else {
                     continue;
                 };
-                let effective = grant.effective(local);
-                let booked = leader.envelope(host.id, limit.id);
+                let effective = grant.effective(local).rescaled_up(limit.scale, FINEST);
+                let booked = booked(host.id, number);
                 if !effective.fits(booked) {
                     let details = format!(
                         "{} on {}: {effective:?}, and the book of {term} has {booked:?}",
@@ -205,6 +267,9 @@ impl World {
                     found = Some(("I6", details));
                 }
             }
+        }
+        for (number, budget) in promised {
+            self.judge.promises(number, budget);
         }
         if let Some((what, details)) = found {
             self.judge.blame(what, details);
@@ -222,7 +287,10 @@ impl World {
         }
         *known = committed;
         self.judge.figures.commit(self.now);
-        let record = self.hosts[host].daemon.as_ref().and_then(|daemon| daemon.term.as_ref());
+        let record = self.hosts[host]
+            .daemon
+            .as_ref()
+            .and_then(|daemon| daemon.term.as_ref());
         let Some(voters) = record
             .filter(|record| record.term == term)
             .map(|record| record.voters.clone())
@@ -246,15 +314,14 @@ impl World {
     /// I5: promised and seen never go back within a life.
     pub(super) fn judge_follower(&mut self, host: usize) {
         let place = &mut self.hosts[host];
-        let Some(follower) = place.daemon.as_ref().and_then(|daemon| daemon.follower.as_ref())
+        let Some(follower) = place
+            .daemon
+            .as_ref()
+            .and_then(|daemon| daemon.follower.as_ref())
         else {
             return;
         };
-        let now = (
-            follower.incarnation(),
-            follower.seen(),
-            follower.promised(),
-        );
+        let now = (follower.incarnation(), follower.seen(), follower.promised());
         let before = std::mem::replace(&mut place.seen, now);
         if before.0 == now.0 && (before.1 > now.1 || before.2 > now.2) {
             let details = format!("host {host}: {before:?}, then {now:?}");

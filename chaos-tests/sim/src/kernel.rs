@@ -119,6 +119,12 @@ impl Kernel {
         self.buckets.get(&limit).map(|bucket| bucket.grant)
     }
 
+    /// Makes a limit's bucket anew: empty, and with nothing granted.
+    pub fn renew(&mut self, limit: LimitId, now: Nanos) {
+        self.buckets.remove(&limit);
+        self.install(Grant::floor(limit, Amount::ZERO), now);
+    }
+
     /// Installs a grant, or refuses one that has expired.
     pub fn install(&mut self, grant: Grant, now: Nanos) -> bool {
         if grant.expires <= now && grant.amount != grant.floor {

@@ -41,18 +41,51 @@ pub const fn amount(rate: u64, burst: u64) -> Amount {
     }
 }
 
-/// The policies that a fleet goes through: the same limits, with other floors.
+/// The policies that a fleet goes through: the same limits, with other budgets, floors and units.
 #[derive(Clone, Debug)]
 pub struct Policies(Vec<Policy>);
 
-/// Floors, in thousandths of the rate, all members together: up and down, more than once.
-const FLOORS_PER_MILLE: [u64; 6] = [10, 200, 30, 0, 120, 5];
+/// What one policy is like, in parts of the first.
+struct Chapter {
+    /// Budgets, in thousandths.
+    budget: u64,
+    /// Floors of all members together, in thousandths of the rate.
+    floors: u64,
+    scale: Scale,
+}
+
+/// No scale is finer: amounts of different policies are compared in these units.
+pub const FINEST: Scale = Scale { fraction_bits: 12 };
+
+/// Up and down, more than once.
+const CHAPTERS: [Chapter; 7] = [
+    chapter(1_000, 10, SCALE),
+    chapter(1_000, 200, SCALE),
+    chapter(500, 30, SCALE),
+    chapter(1_500, 0, FINEST),
+    chapter(1_500, 120, FINEST),
+    chapter(300, 300, FINEST),
+    chapter(900, 5, SCALE),
+];
+
+const fn chapter(budget: u64, floors: u64, scale: Scale) -> Chapter {
+    Chapter {
+        budget,
+        floors,
+        scale,
+    }
+}
 
 impl Policies {
     /// For so many hosts.
     #[must_use]
     pub fn new(hosts: usize) -> Self {
-        Self(FLOORS_PER_MILLE.map(|floors| policy(hosts, floors)).into())
+        Self(
+            CHAPTERS
+                .iter()
+                .map(|chapter| policy(hosts, chapter))
+                .collect(),
+        )
     }
 
     /// One of them.
@@ -66,30 +99,64 @@ impl Policies {
     pub fn last(&self) -> PolicyVersion {
         PolicyVersion(self.0.len() as u64)
     }
+
+    /// The budget of one limit under a policy, in the finest units.
+    #[must_use]
+    pub fn budget(&self, version: PolicyVersion, limit: usize) -> Amount {
+        let limit = &self.of(version).limits[limit];
+        limit.budget.rescaled_up(limit.scale, FINEST)
+    }
 }
 
 /// One limit with floors, one without that closes, and one that moves whole.
-fn policy(hosts: usize, floors_per_mille: u64) -> Policy {
+fn policy(hosts: usize, chapter: &Chapter) -> Policy {
     let members = (hosts as u64 + 8).next_power_of_two();
     let wide = 1_000 * hosts as u64;
     let floor = Amount {
-        rate: UnitsPerSecond((wide << SCALE.fraction_bits) * floors_per_mille / 1_000 / members),
-        burst: Units(if floors_per_mille == 0 { 0 } else { 1 << SCALE.fraction_bits }),
+        rate: UnitsPerSecond((wide << SCALE.fraction_bits) * chapter.floors / 1_000 / members),
+        burst: Units(if chapter.floors == 0 {
+            0
+        } else {
+            1 << SCALE.fraction_bits
+        }),
     };
     let closed = Limit {
         on_expiry: OnExpiry::Closed,
         ..limit("shut", 300 * hosts as u64, 4 * members, Amount::ZERO, true)
     };
+    let limits = [
+        limit("wide", wide, 20 * members, floor, true),
+        closed,
+        limit("narrow", 50, 20, Amount::ZERO, false),
+    ];
+    let limits = limits.map(|limit| {
+        let to = chapter.scale;
+        let part = |amount: Amount| Amount {
+            rate: UnitsPerSecond(amount.rate.0 * chapter.budget / 1_000),
+            burst: Units(amount.burst.0 * chapter.budget.max(500) / 1_000),
+        };
+        let single = Amount {
+            burst: limit.smallest_burst,
+            ..Amount::ZERO
+        };
+        Limit {
+            budget: part(limit.budget).rescaled_down(SCALE, to),
+            floor: Amount {
+                rate: part(limit.floor).rate,
+                ..limit.floor
+            }
+            .rescaled_down(SCALE, to),
+            smallest_burst: single.rescaled_up(SCALE, to).burst,
+            revision: Revision(u32::from(to.fraction_bits)),
+            scale: to,
+            ..limit
+        }
+    });
     Policy {
         fleet: FleetSettings {
             max_members: u32::try_from(members).unwrap_or(u32::MAX),
             ..FleetSettings::default()
         },
-        limits: vec![
-            limit("wide", wide, 20 * members, floor, true),
-            closed,
-            limit("narrow", 50, 20, Amount::ZERO, false),
-        ]
-        .into(),
+        limits: limits.to_vec().into(),
     }
 }

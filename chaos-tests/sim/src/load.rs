@@ -26,6 +26,18 @@ impl Pattern {
         Self::Steps,
         Self::BackOff,
     ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Skewed => "skewed",
+            Self::Moving => "moving",
+            Self::Steps => "steps",
+            Self::BackOff => "back-off",
+        }
+    }
 }
 
 /// What each host wants of one limit.

@@ -38,7 +38,11 @@ impl fmt::Display for Found {
             tick,
             violation,
         } = self;
-        write!(f, "simulator, {nodes} hosts, seed {seed}, tick {tick}: {}", violation.what)
+        write!(
+            f,
+            "simulator, {nodes} hosts, seed {seed}, tick {tick}: {}",
+            violation.what
+        )
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub commit_gap_ms: u64,
     /// What went wrong.
     pub faults: Faults,
+    /// Lowered budgets that came to be promised.
+    pub cuts: u64,
     /// Events.
     pub events: u64,
     /// Grants installed.
@@ -57,10 +59,13 @@ pub fn outcome(world: &World) -> Outcome {
         violation: world.judge.violation.clone(),
         pattern,
         utilisation: figures.utilisation(),
-        jain: (pattern == Pattern::Steady).then(|| figures.jain()).flatten(),
+        jain: (pattern == Pattern::Steady)
+            .then(|| figures.jain())
+            .flatten(),
         convergence_ticks: figures.convergence_ticks.clone(),
         commit_gap_ms: figures.commit_gap_ms,
         faults: world.faults,
+        cuts: world.judge.cuts,
         events: world.events,
         installs: figures.installs,
     }

@@ -208,8 +208,12 @@ pub struct World {
     pub network: Network,
     /// What goes wrong, when.
     pub faults: Faults,
-    /// The limits, whose budgets never change.
+    /// The limits, as they are at first.
     pub policy: Policy,
+    /// Members that the operator wants to be gone, and whether they are off.
+    pub removals: BTreeMap<usize, bool>,
+    /// Policies are in force as soon as they are written, and not when nodes have them ready.
+    pub is_sudden: bool,
     /// What the fleet goes through.
     pub policies: Policies,
     /// The traffic, by limit.
@@ -263,6 +267,7 @@ impl World {
             cease_at_tick: has_peace.then(|| settings.ticks - PEACE_TICKS),
             ..Faults::default()
         };
+        let is_sudden = dice.one_in(3);
         let places = hosts.iter().map(|host| host.id).zip(0..).collect();
         let mut world = Self {
             now,
@@ -273,6 +278,8 @@ impl World {
             faults,
             judge: Judge::new(&policy, &settings),
             policy,
+            removals: BTreeMap::new(),
+            is_sudden,
             policies,
             loads,
             hosts,
@@ -284,7 +291,9 @@ impl World {
         };
         world.schedule(Duration::ZERO, Event::Step);
         for host in 0..world.hosts.len() {
-            let after = world.dice.up_to_ms(if world.settings.faults { 3_000 } else { 200 });
+            let after = world
+                .dice
+                .up_to_ms(if world.settings.faults { 3_000 } else { 200 });
             world.schedule(after, Event::Boot { host });
         }
         world
@@ -331,7 +340,11 @@ impl World {
             if self.log.len() == LOG_LINES {
                 self.log.pop_front();
             }
-            let line = format!("{:.6} {}", (self.now.0 - 1_000_000_000_000) as f64 / 1e9, line());
+            let line = format!(
+                "{:.6} {}",
+                (self.now.0 - 1_000_000_000_000) as f64 / 1e9,
+                line()
+            );
             self.log.push_back(line);
         }
     }
@@ -471,6 +484,9 @@ impl World {
             if self.faults.cease_at_tick == Some(tick) && self.settings.faults {
                 self.cease_faults();
             }
+            if tick.is_multiple_of(5) {
+                self.insist();
+            }
             if self.settings.faults {
                 self.break_something();
             }
@@ -487,7 +503,7 @@ impl World {
                 continue;
             }
             let local = host.clock.at(now);
-            for (number, limit) in self.policy.limits.iter().enumerate() {
+            for (number, limit) in self.policies.of(host.policy).limits.iter().enumerate() {
                 let counters = &mut host.counters[number];
                 counters.owed += self.loads[number].demand(index) * STEP.as_secs_f64();
                 let offered = counters.owed as u64;

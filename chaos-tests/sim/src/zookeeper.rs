@@ -38,6 +38,10 @@ pub enum Ask {
     /// Write a member to the roster while the term is this one, and the member's znode is at this
     /// version, as it was read before; 0 if there was none.
     Admit(Term, MemberRecord, u64),
+    /// Delete a member from the roster while the term is this one, and its znode is at this version.
+    Remove(Term, NodeId, u64),
+    /// Write which policy is in force while the term is this one, unless a newer one is.
+    Activate(Term, PolicyVersion),
     /// Write the envelope while the term is its own, after all that was written before.
     Store(EnvelopeRecord),
     /// Go to the end of the queue of candidates.
@@ -56,7 +60,14 @@ pub enum Answer {
     /// To [`Ask::WriteTerm`]: whether it was written.
     Written(bool, TermRecord),
     /// To [`Ask::Inherit`].
-    Inherited(TermRecord, Vec<MemberRecord>, Option<EnvelopeRecord>),
+    Inherited(
+        TermRecord,
+        Vec<MemberRecord>,
+        Option<EnvelopeRecord>,
+        PolicyVersion,
+    ),
+    /// To [`Ask::Remove`]: whether it is gone; `None` if another write came in between.
+    Removed(Term, NodeId, Option<bool>),
     /// To [`Ask::Admit`]: whether it was written; `None` if another write came in between.
     Admitted(Term, NodeId, Option<bool>),
     /// To [`Ask::Store`]: whether it was written; `None` if an older write came in between.
@@ -91,6 +102,8 @@ pub struct ZooKeeper {
     transaction: u64,
     /// The policy in force.
     pub policy: PolicyVersion,
+    /// The newest policy that there is.
+    pub document: PolicyVersion,
     /// Until when there is no quorum of servers.
     pub down_until: Nanos,
 }
@@ -109,6 +122,7 @@ impl ZooKeeper {
             sessions: BTreeMap::new(),
             transaction: 1,
             policy: PolicyVersion(1),
+            document: PolicyVersion(1),
             down_until: Nanos::ZERO,
         }
     }
@@ -117,6 +131,18 @@ impl ZooKeeper {
     #[must_use]
     pub fn member_version(&self, node: NodeId) -> u64 {
         self.member_versions.get(&node).copied().unwrap_or(0)
+    }
+
+    /// The operator gives their word that a member has no power. `true` if there is such a member.
+    pub fn power_off(&mut self, node: NodeId) -> bool {
+        let member = self.roster.iter_mut().find(|member| member.node == node);
+        let Some(member) = member else {
+            return false;
+        };
+        member.is_powered_off = true;
+        self.transaction += 1;
+        self.member_versions.insert(node, self.transaction);
+        true
     }
 
     /// Where a host's candidacy is.
@@ -183,7 +209,12 @@ impl ZooKeeper {
                 (Answer::Written(true, record), true)
             }
             Ask::Inherit { record } => (
-                Answer::Inherited(record, self.roster.clone(), self.envelope.clone()),
+                Answer::Inherited(
+                    record,
+                    self.roster.clone(),
+                    self.envelope.clone(),
+                    self.policy,
+                ),
                 false,
             ),
             Ask::DropFormer(term) => {
@@ -205,11 +236,37 @@ impl ZooKeeper {
                 };
                 let writes = outcome == Some(true);
                 if writes {
+                    let mut record = record;
+                    let mut members = self.roster.iter();
+                    record.is_powered_off |=
+                        members.any(|member| member.node == node && member.is_powered_off);
                     self.roster.retain(|member| member.node != node);
                     self.roster.push(record);
                     self.member_versions.insert(node, self.transaction);
                 }
                 (Answer::Admitted(term, node, outcome), writes)
+            }
+            Ask::Remove(term, node, version) => {
+                let is_there = self.roster.iter().any(|member| member.node == node);
+                let is_current = self.member_version(node) == version;
+                let outcome = match (self.term.term == term, is_there && !is_current) {
+                    (false, _) => Some(false),
+                    (true, false) => Some(true),
+                    (true, true) => None,
+                };
+                let removes = outcome == Some(true) && is_there;
+                if removes {
+                    self.roster.retain(|member| member.node != node);
+                    self.member_versions.insert(node, self.transaction);
+                }
+                (Answer::Removed(term, node, outcome), removes)
+            }
+            Ask::Activate(term, version) => {
+                let applies = self.term.term == term && self.policy < version;
+                if applies {
+                    self.policy = version;
+                }
+                (Answer::Done, applies)
             }
             Ask::Store(record) => {
                 let is_newer = self.envelope.as_ref().is_none_or(|stored| {

@@ -19,9 +19,7 @@
 
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 
-use weir_model::{
-    Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond,
-};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale, Units, UnitsPerSecond};
 
 use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 
@@ -187,6 +185,18 @@ impl Holding {
         }
     }
 
+    fn forget_floors(&mut self, has_lease: bool) {
+        self.reserved = Amount::ZERO;
+        if !has_lease {
+            self.settled = Entry::default();
+            self.unanswered.clear();
+        }
+        self.settled.floor = Amount::ZERO;
+        for (_, entry) in &mut self.unanswered {
+            entry.floor = Amount::ZERO;
+        }
+    }
+
     fn expire(&mut self) {
         self.settled = Entry::floor(self.spendable_floor());
         self.unanswered.clear();
@@ -295,6 +305,43 @@ impl Book {
         })
     }
 
+    /// Takes new floors for granted: a rule that is broken on purpose.
+    pub(crate) fn lower_floors<'a>(&mut self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let next = self.next;
+        for limit in limits {
+            let ledger = self.ledger(limit.id, limit.scale);
+            let nodes: Vec<NodeId> = ledger.holdings.keys().copied().collect();
+            for node in nodes {
+                ledger.change(node, next, |holding| {
+                    holding.reserved = holding.reserved.min(limit.floor);
+                    holding.settled = Entry::floor(limit.floor);
+                    holding.unanswered.clear();
+                });
+            }
+        }
+    }
+
+    /// Whether a node's kernel may have no floor of any limit that is in force.
+    #[must_use]
+    pub fn has_given_up(&self, node: NodeId) -> bool {
+        let mut in_force = self.limits.values().filter(|ledger| ledger.is_in_force);
+        in_force.all(|ledger| {
+            let holding = ledger.holdings.get(&node);
+            holding.is_none_or(|holding| holding.spendable_floor() == Amount::ZERO)
+        })
+    }
+
+    /// The roster has a node no more: it has no floors. What was leased to it counts until its
+    /// leases have ended.
+    pub fn forget_floors(&mut self, node: NodeId) {
+        let has_lease = self.leases.contains_key(&node);
+        for ledger in self.limits.values_mut() {
+            if ledger.holdings.contains_key(&node) {
+                ledger.change(node, self.next, |holding| holding.forget_floors(has_lease));
+            }
+        }
+    }
+
     /// Whether a node's floors may be these: what they are more than the node's envelope would
     /// still fit beside all that may be held.
     #[must_use]
@@ -308,7 +355,9 @@ impl Book {
     /// Writes down that `entry` is proposed to `node`.
     pub fn propose(&mut self, node: NodeId, limit: LimitId, generation: Generation, entry: Entry) {
         if let Some(ledger) = self.limits.get_mut(&limit) {
-            ledger.change(node, self.next, |holding| holding.propose(generation, entry));
+            ledger.change(node, self.next, |holding| {
+                holding.propose(generation, entry)
+            });
         }
     }
 

@@ -222,6 +222,9 @@ mod tests {
         let step = Some(Step::TakeOver { instead_of: None });
         assert_eq!(campaign(Place::Lowest).poll(&record(), ms(500)), step);
         assert_eq!(campaign(Place::Lowest).poll(&record(), ms(499)), None);
-        assert_eq!(campaign(Place::Lowest).poll(&TermRecord::VACANT, ms(0)), step);
+        assert_eq!(
+            campaign(Place::Lowest).poll(&TermRecord::VACANT, ms(0)),
+            step
+        );
     }
 }

@@ -15,6 +15,9 @@
 //! - **Quorum** (4) and **take-over** (6), the voter's part: it keeps the register that comes with a
 //!   proposal, votes once its kernel holds no more than the proposal says, and tells a new leader
 //!   what the register holds.
+//! - **Policy** (12), the node's part: it takes no rows of another policy than it enforces; one that
+//!   is ready it enforces first. Without it a node reads rows of limits that have changed in the
+//!   units of those that it knows.
 //! - **Restart** (7): a life begins with the term that ZooKeeper has now, read after the live znode
 //!   of this life was made. Without it a restart forgets a promise, and an older leader finds its
 //!   majority again. What cannot be read again is the register; a voter that has forgotten it
@@ -88,6 +91,8 @@ pub enum Command {
     },
     /// Send to the leader.
     Send(FromNode),
+    /// Enforce the other policy that is ready, and answer with [`Follower::enforced`].
+    Enforce(PolicyVersion),
 }
 
 /// One life of a node, as the protocol sees it.
@@ -99,6 +104,10 @@ pub struct Follower {
     leader: Option<NodeId>,
     seen: Position,
     policy: PolicyVersion,
+    /// The other policy that is ready to be enforced; `policy` if there is none.
+    prepared: PolicyVersion,
+    /// The latest proposal, if it waits for its policy to be enforced.
+    awaiting: Option<Propose>,
     proposed: Option<Proposed>,
     held: BTreeMap<LimitId, Grant>,
     register: Register,
@@ -145,6 +154,8 @@ impl Follower {
             leader: None,
             seen: Position::default(),
             policy,
+            prepared: policy,
+            awaiting: None,
             proposed: None,
             held: held.into_iter().map(|grant| (grant.limit, grant)).collect(),
             register: Register::default(),
@@ -195,6 +206,7 @@ impl Follower {
         if incarnation != self.incarnation {
             self.incarnation = incarnation;
             self.proposed = None;
+            self.awaiting = None;
         }
         self.promise(term);
     }
@@ -205,14 +217,44 @@ impl Follower {
             self.promised = term;
             self.leader = None;
             self.proposed = None;
+            self.awaiting = None;
         }
     }
 
-    /// Another policy is in force in the kernel, which now holds `held` of it.
+    /// The kernel enforces `policy` now, and holds `held` of it: it follows from what ZooKeeper says
+    /// is in force, or is as before. The one before stays ready, for a leader that has not heard of
+    /// this one.
     pub fn set_policy(&mut self, policy: PolicyVersion, held: impl IntoIterator<Item = Grant>) {
-        self.policy = policy;
+        if policy != self.policy {
+            self.prepared = core::mem::replace(&mut self.policy, policy);
+        }
         self.proposed = None;
         self.held = held.into_iter().map(|grant| (grant.limit, grant)).collect();
+    }
+
+    /// As [`Follower::set_policy`], in answer to a [`Command::Enforce`]: goes on with the proposal.
+    pub fn enforced(
+        &mut self,
+        policy: PolicyVersion,
+        held: impl IntoIterator<Item = Grant>,
+        now: Nanos,
+    ) {
+        self.set_policy(policy, held);
+        let awaited = self.awaiting.take();
+        if let Some(propose) = awaited.filter(|propose| propose.policy == self.policy) {
+            self.take(propose, now);
+        }
+    }
+
+    /// A policy is ready to be enforced from one packet to the next, beside the one that is.
+    pub const fn prepare_policy(&mut self, policy: PolicyVersion) {
+        self.prepared = policy;
+    }
+
+    /// The other policy that is ready; the one in force if there is none.
+    #[must_use]
+    pub const fn prepared(&self) -> PolicyVersion {
+        self.prepared
     }
 
     /// A message from whoever leads, or thinks so.
@@ -273,6 +315,7 @@ impl Follower {
             promised: self.promised,
             seen: self.seen,
             policy: self.policy,
+            prepared: self.prepared,
             abstains: self.abstains(now),
             limits,
         }
@@ -296,12 +339,25 @@ impl Follower {
         if let Some(update) = propose.register.take() {
             self.register.take(position, propose.policy, &update);
         }
-        if propose.policy != self.policy {
+        self.awaiting = None;
+        // Rule 12, *policy*: rows mean something under their own policy only.
+        if propose.policy != self.policy && !self.rules.breaks(Mutation::PolicyUnchecked) {
             self.proposed = None;
             // The register is about nodes' kernels, whatever this one enforces.
             self.acknowledge(position, false, now);
-            return self.refuse();
+            if propose.policy != self.prepared || propose.rows.is_empty() {
+                return self.refuse();
+            }
+            let version = propose.policy;
+            self.awaiting = Some(propose);
+            return self.commands.push_back(Command::Enforce(version));
         }
+        self.take(propose, now);
+    }
+
+    /// Takes a proposal of the policy that is enforced: shrinks, and acknowledges.
+    fn take(&mut self, propose: Propose, now: Nanos) {
+        let position = propose.position;
         let grants: Vec<Grant> = propose
             .rows
             .iter()
@@ -459,5 +515,9 @@ impl Follower {
                 "only the latest proposal can be committed"
             );
         }
+        assert!(
+            self.awaiting.is_none() || self.proposed.is_none(),
+            "there is one latest proposal"
+        );
     }
 }

@@ -3,8 +3,8 @@
 use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
-use weir_model::{Amount, Limit, LimitId, NodeId, Scale, Term};
 pub use weir_model::register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate};
+use weir_model::{Amount, Limit, LimitId, NodeId, Scale, Term};
 
 /// `term`: the fence. Only ever changed by a conditional write, and its number only grows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,6 +38,14 @@ pub struct MemberRecord {
     /// has to last longer than any voter's memory, so it is written here before it may be spent.
     #[serde(default)]
     pub floors: Vec<ReservedFloor>,
+    /// It is to take no share, and keeps its floors only.
+    #[serde(default)]
+    pub is_drained: bool,
+    /// The operator's word that it has no power, and will have none before it is removed. Whoever
+    /// leads removes it without asking it, and does without its vote. Only ever set by operators;
+    /// who writes the record for another reason keeps it.
+    #[serde(default)]
+    pub is_powered_off: bool,
 }
 
 /// A floor in a [`MemberRecord`].

@@ -54,11 +54,19 @@ pub enum Mutation {
     AdmitBeforeCommitted,
     /// Rule 10: a newcomer's floors are reserved although there is no room.
     AdmitWithoutRoom,
+    /// Rule 10: a member is removed although it has not acknowledged giving up its floors.
+    RemoveUnacknowledged,
+    /// Rule 11: the new floors of a cut are booked before they are acknowledged.
+    CutUnacknowledged,
+    /// Rule 12: a node takes proposals of another policy than it enforces.
+    PolicyUnchecked,
+    /// Rule 12: a new leader does not look which policy the register was made under.
+    PolicyForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -82,6 +90,10 @@ impl Mutation {
         Self::TermReused,
         Self::AdmitBeforeCommitted,
         Self::AdmitWithoutRoom,
+        Self::RemoveUnacknowledged,
+        Self::CutUnacknowledged,
+        Self::PolicyUnchecked,
+        Self::PolicyForgotten,
     ];
 }
 

@@ -4,6 +4,8 @@ use alloc::{collections::BTreeSet, vec::Vec};
 
 use weir_model::NodeId;
 
+use crate::record::MemberRecord;
+
 /// Most voters. Each costs the leader a copy of the register in every tick, and seven outlive any
 /// three hosts.
 pub const VOTERS_MAX: usize = 7;
@@ -54,6 +56,27 @@ pub fn choose(
     candidates
 }
 
+/// The voters of a term that `candidate` takes over: those that there are, unless one of them has
+/// no power any more, by the operator's word. Without that a fleet which has lost a majority of
+/// voters for good could never commit again.
+#[must_use]
+pub fn succeeding(current: &[NodeId], members: &[MemberRecord], candidate: NodeId) -> Vec<NodeId> {
+    if current.is_empty() {
+        return Vec::from([candidate]);
+    }
+    let is_off = |node: &NodeId| {
+        let mut members = members.iter();
+        members.any(|member| member.node == *node && member.is_powered_off)
+    };
+    if !current.iter().any(is_off) {
+        return Vec::from(current);
+    }
+    let members = members.iter().map(|member| member.node);
+    let mut members: BTreeSet<NodeId> = members.filter(|node| !is_off(node)).collect();
+    members.insert(candidate);
+    choose(&members, &BTreeSet::from([candidate]), current)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +105,10 @@ mod tests {
         let members = set(1..=4);
         let current = nodes([2, 3, 4]);
         assert_eq!(choose(&members, &members, &current), current);
-        assert_eq!(choose(&members, &set([1, 2, 4]), &current), nodes([1, 2, 4]));
+        assert_eq!(
+            choose(&members, &set([1, 2, 4]), &current),
+            nodes([1, 2, 4])
+        );
         assert_eq!(choose(&members, &set([2]), &current), current);
     }
 

@@ -67,6 +67,8 @@ pub fn member(number: u128) -> MemberRecord {
         name: format!("edge-{number}"),
         weight: 1,
         floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
     }
 }
 

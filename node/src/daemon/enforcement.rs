@@ -271,6 +271,8 @@ impl Enforcement {
         while let Some(command) = self.follower.as_mut().and_then(Follower::poll_command) {
             match command {
                 Command::Send(message) => reply(message),
+                // No policy is made ready beside the one in force.
+                Command::Enforce(_) => {}
                 Command::Install {
                     grants,
                     acknowledge,

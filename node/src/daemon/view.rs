@@ -98,6 +98,8 @@ impl View<'_> {
             name: self.facts.name.clone(),
             weight: 1,
             floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
         };
         LeaderView {
             term: Term(0),

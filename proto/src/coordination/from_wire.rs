@@ -52,6 +52,7 @@ impl TryFrom<v1::Report> for message::Report {
             promised: Term(wire.promised),
             seen: position(required("report.seen", wire.seen)?),
             policy: PolicyVersion(wire.policy),
+            prepared: PolicyVersion(wire.prepared),
             abstains: wire.abstains,
             limits: wire
                 .limits

@@ -47,6 +47,7 @@ impl From<message::Report> for v1::Report {
             policy: report.policy.0,
             limits: report.limits.into_iter().map(Into::into).collect(),
             abstains: report.abstains,
+            prepared: report.prepared.0,
         }
     }
 }

@@ -7,6 +7,8 @@ use weir_model::{
     message::{Ack, Report, Token},
 };
 
+use crate::voters::majority;
+
 /// The voters.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Electorate {
@@ -32,6 +34,12 @@ impl Electorate {
 
     pub(super) fn voters(&self) -> Vec<NodeId> {
         self.voters.keys().copied().collect()
+    }
+
+    /// Whether most of them are so.
+    pub(super) fn has_majority(&self, is_so: impl Fn(NodeId) -> bool) -> bool {
+        let count = self.voters.keys().filter(|voter| is_so(**voter)).count();
+        count >= majority(self.voters.len())
     }
 
     /// The voters that have no part in a plan.

@@ -11,6 +11,8 @@ use crate::{demand::Meter, record::MemberRecord};
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Member {
     pub(super) record: MemberRecord,
+    /// What the roster is to say of its share, if it says otherwise.
+    pub(super) wants_drained: Option<bool>,
     pub(super) heard: Option<Heard>,
     /// The latest proposal that it acknowledged in this life, and when that was heard.
     pub(super) acknowledged: Option<(Generation, Nanos)>,
@@ -27,13 +29,22 @@ pub(super) struct Heard {
     pub(super) token: Token,
     pub(super) at: Nanos,
     pub(super) policy: PolicyVersion,
+    pub(super) prepared: PolicyVersion,
     pub(super) abstains: bool,
+}
+
+impl Heard {
+    /// Whether it enforces a policy, or will as soon as it is told to.
+    pub(super) fn has(&self, policy: PolicyVersion) -> bool {
+        self.policy == policy || self.prepared == policy
+    }
 }
 
 impl Member {
     pub(super) const fn new(record: MemberRecord) -> Self {
         Self {
             record,
+            wants_drained: None,
             heard: None,
             acknowledged: None,
             committed: Generation(0),

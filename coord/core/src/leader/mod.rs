@@ -7,12 +7,15 @@
 //!   A lease that ran from the receipt of the grant instead could start long after the leader
 //!   counted it as ended.
 //! - **Take-over** (6), its second half, and the change of voters (10): see [`takeover`].
+//! - **Members** (10): see [`roster`] and [`departure`]. **Cut** (11) and **policy** (12): see [`policy`].
 //! - **Step-down** (9): on a refusal by a newer term, on a store that the fence refused, or with no
 //!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
 //!   lets a better placed node lead; safety rests on the fence and the quorum.
 
+mod departure;
 mod electorate;
 mod member;
+mod policy;
 mod proposal;
 mod roster;
 mod takeover;
@@ -41,8 +44,10 @@ use crate::{
 
 pub use view::{HeldView, MemberView, ShareView};
 
+use departure::{Departed, Leaving};
 use electorate::Electorate;
 use member::{Heard, Member};
+use policy::{Activation, Prepared};
 use roster::Joining;
 use takeover::{Reform, Succession};
 
@@ -73,9 +78,32 @@ pub enum Input {
         /// How.
         outcome: StoreOutcome,
     },
+    /// A [`Command::Remove`] has ended.
+    Removed {
+        /// Who was to be removed.
+        node: NodeId,
+        /// How. Somebody who was not there to be removed is removed.
+        outcome: StoreOutcome,
+    },
     /// The roster, whenever it changes.
     Members(Vec<MemberRecord>),
-    /// Another policy is in force.
+    /// A member is to keep its floors only, or to have a share again.
+    Drain {
+        /// Who.
+        node: NodeId,
+        /// Which of both.
+        is_drained: bool,
+    },
+    /// A member is to give back its floors too, and to be no member any more.
+    Remove {
+        /// Who.
+        node: NodeId,
+        /// The operator's word that it is powered off: it is not asked.
+        is_powered_off: bool,
+    },
+    /// A policy is to come into force once nodes have it ready.
+    Prepare(PolicyVersion, Policy),
+    /// What ZooKeeper says is in force.
     Policy(PolicyVersion, Policy),
 }
 
@@ -93,6 +121,11 @@ pub enum Command {
     Store(EnvelopeRecord),
     /// Write a member to the roster under the fence and answer with [`Input::Admitted`].
     Admit(MemberRecord),
+    /// Delete a member from the roster under the fence and answer with [`Input::Removed`].
+    Remove(NodeId),
+    /// Write under the fence that this policy is in force, unless a newer one is. It is asked for
+    /// again until [`Input::Policy`] says so.
+    Activate(PolicyVersion),
     /// This term has committed: [`former`](crate::record::TermRecord::former) voters may be
     /// dropped from `term`, if it is unchanged.
     Activated,
@@ -143,11 +176,20 @@ pub struct Leader<B> {
     book: Book,
     members: BTreeMap<NodeId, Member>,
     joining: BTreeMap<NodeId, Joining>,
+    leaving: BTreeMap<NodeId, Leaving>,
+    /// Who has left in this term: an old listing of the roster does not bring them back.
+    departed: BTreeMap<NodeId, Departed>,
     electorate: Electorate,
     /// Until a majority of each voter set has promised this term.
     succession: Option<Succession>,
     /// The policy of the register that was adopted.
     adopted_policy: PolicyVersion,
+    /// The first proposal under the policy that is in force.
+    policy_since: Generation,
+    /// A policy that is to come into force.
+    prepared: Option<Prepared>,
+    /// One that has, and that is to be written down.
+    activation: Option<Activation>,
     /// The voters ought to be others.
     reform: Option<Reform>,
     backend: B,
@@ -192,9 +234,14 @@ impl<B: CommitBackend> Leader<B> {
             book: Book::default(),
             members: BTreeMap::new(),
             joining: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            departed: BTreeMap::new(),
             electorate: Electorate::new(voters),
             succession: None,
             adopted_policy: PolicyVersion(0),
+            policy_since: Generation(1),
+            prepared: None,
+            activation: None,
             reform: None,
             backend,
             generation: Generation(0),
@@ -214,7 +261,7 @@ impl<B: CommitBackend> Leader<B> {
         } else if let Some(record) = &mandate.adopted {
             leader.adopt(record, now);
         }
-        leader.set_members(mandate.members);
+        leader.set_members(mandate.members, now);
         leader
     }
 
@@ -232,8 +279,15 @@ impl<B: CommitBackend> Leader<B> {
             } => self.stored(generation, outcome, now),
             Input::Join(record) => self.join(record, now),
             Input::Admitted { node, outcome } => self.admitted(node, outcome),
-            Input::Members(records) => self.set_members(records),
-            Input::Policy(version, policy) => self.set_policy(version, policy),
+            Input::Members(records) => self.set_members(records, now),
+            Input::Removed { node, outcome } => self.removed(node, outcome),
+            Input::Drain { node, is_drained } => self.drain(node, is_drained),
+            Input::Remove {
+                node,
+                is_powered_off,
+            } => self.remove(node, is_powered_off),
+            Input::Prepare(version, policy) => self.prepare_policy(version, policy, now),
+            Input::Policy(version, policy) => self.policy_in_force(version, policy),
         }
     }
 
@@ -247,6 +301,7 @@ impl<B: CommitBackend> Leader<B> {
             return self.step_down(StepDown::Refused(report.promised));
         }
         self.electorate.hear(report, now);
+        self.notice_return(report.node, report.token.incarnation);
         self.prepare(report.node);
         let Some(member) = self.members.get_mut(&report.node) else {
             return;
@@ -261,6 +316,7 @@ impl<B: CommitBackend> Leader<B> {
             token: report.token,
             at: now,
             policy: report.policy,
+            prepared: report.prepared,
             abstains: report.abstains,
         });
         if report.policy != self.policy_version {
@@ -373,10 +429,7 @@ impl<B: CommitBackend> Leader<B> {
         let acknowledged = member
             .acknowledged
             .is_some_and(|(generation, _)| generation == self.generation);
-        if acknowledged
-            && member.committed < self.generation
-            && self.committed == self.generation
-        {
+        if acknowledged && member.committed < self.generation && self.committed == self.generation {
             member.committed = self.generation;
             self.send_commit(node);
         }
@@ -398,6 +451,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.backend.is_voted() && now - self.productive > self.timing.idle() {
             return self.step_down(StepDown::Idle);
         }
+        self.activate(now);
         self.advance(now);
         self.remind(now);
         self.watch_voters(now);
@@ -425,6 +479,7 @@ impl<B: CommitBackend> Leader<B> {
         }
         self.release(now);
         self.admit();
+        self.depart();
         if self.backend.is_busy() {
             return;
         }
@@ -490,23 +545,9 @@ impl<B: CommitBackend> Leader<B> {
             let answers = member
                 .unanswered_since
                 .is_none_or(|since| now - since < deaf);
-            let takes_part =
-                now - heard.at <= stale && heard.policy == self.policy_version && answers;
+            let takes_part = now - heard.at <= stale && heard.has(self.policy_version) && answers;
             takes_part.then_some((*node, member))
         })
-    }
-
-    fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
-        self.policy_version = version;
-        self.policy = policy;
-        // Nodes begin a limit whose units have changed with an empty bucket and no grant.
-        self.renewal_forced = true;
-        self.book.set_limits(coordinated(&self.policy));
-        for member in self.members.values_mut() {
-            member
-                .meters
-                .retain(|limit, _| self.policy.limit(*limit).is_some());
-        }
     }
 
     fn step_down(&mut self, reason: StepDown) {

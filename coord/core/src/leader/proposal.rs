@@ -12,6 +12,7 @@ use weir_model::{
 use super::{Command, Leader, PlannedRow, coordinated, member::Member, roster::Stage};
 use crate::{
     allocation::{Participant, step, targets},
+    book::Entry,
     commit::CommitBackend,
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
     rules::Mutation,
@@ -27,6 +28,7 @@ impl<B: CommitBackend> Leader<B> {
         for limit in coordinated(&self.policy) {
             let participants: Vec<Participant> = present
                 .iter()
+                .filter(|(node, _)| !self.is_idle(*node))
                 .map(|(node, member)| Participant {
                     node: *node,
                     weight: member.record.weight,
@@ -58,6 +60,17 @@ impl<B: CommitBackend> Leader<B> {
                     entry,
                 };
                 plan.entry(participant.node).or_default().push(row);
+            }
+            for (node, member) in present.iter().filter(|(node, _)| self.is_idle(*node)) {
+                let row = PlannedRow {
+                    limit: limit.id,
+                    entry: if self.leaving.contains_key(node) {
+                        Entry::default()
+                    } else {
+                        Entry::floor(limit.floor.min(member.record.floor(limit)))
+                    },
+                };
+                plan.entry(*node).or_default().push(row);
             }
         }
         plan
@@ -147,12 +160,7 @@ impl<B: CommitBackend> Leader<B> {
         self.commands.push_back(Command::Send { to: node, message });
     }
 
-    fn proposal(
-        &self,
-        anchor: Token,
-        rows: Vec<Row>,
-        register: Option<RegisterUpdate>,
-    ) -> ToNode {
+    fn proposal(&self, anchor: Token, rows: Vec<Row>, register: Option<RegisterUpdate>) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
                 term: self.term,

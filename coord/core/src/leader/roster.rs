@@ -85,17 +85,15 @@ impl<B: CommitBackend> Leader<B> {
     /// Compares what the roster reserves with what the policy wants, for each member, and for those
     /// that wait, as the policy may have changed meanwhile.
     fn review_floors(&mut self) {
-        let members = self.members.iter().map(|(node, member)| (*node, &member.record));
+        let members = self
+            .members
+            .iter()
+            .map(|(node, member)| (*node, &member.record));
         let due: Vec<(NodeId, MemberRecord, Stage)> = members
-            .filter(|(node, _)| !self.joining.contains_key(node))
-            .filter_map(|(node, record)| {
-                let (floors, stage) = self.due_floors(node)?;
-                let record = MemberRecord {
-                    floors,
-                    ..record.clone()
-                };
-                Some((node, record, stage))
+            .filter(|(node, _)| {
+                !self.joining.contains_key(node) && !self.leaving.contains_key(node)
             })
+            .filter_map(|(node, record)| self.due_record(node, record))
             .collect();
         for (node, record, stage) in due {
             if stage == Stage::Asked && self.rules.breaks(Mutation::FloorGivenAwayEarly) {
@@ -113,10 +111,31 @@ impl<B: CommitBackend> Leader<B> {
         }
         for (node, joining) in &mut self.joining {
             if joining.stage == Stage::Waiting {
-                let wanted = coordinated(&self.policy).map(|limit| (limit.id, limit.scale, limit.floor));
+                let wanted =
+                    coordinated(&self.policy).map(|limit| (limit.id, limit.scale, limit.floor));
                 joining.record.floors = merged(self.book.reserved(*node), wanted);
             }
         }
+    }
+
+    /// What the roster ought to say of a member, if it says otherwise.
+    fn due_record(
+        &self,
+        node: NodeId,
+        record: &MemberRecord,
+    ) -> Option<(NodeId, MemberRecord, Stage)> {
+        let drained = self.members.get(&node)?.wants_drained;
+        let (floors, stage) = self.due_floors(node).or_else(|| {
+            drained?;
+            let same = merged(self.book.reserved(node), core::iter::empty());
+            Some((same, Stage::Asked))
+        })?;
+        let record = MemberRecord {
+            floors,
+            is_drained: drained.unwrap_or(record.is_drained),
+            ..record.clone()
+        };
+        Some((node, record, stage))
     }
 
     /// The floors that a member ought to have in the roster, if they are others: larger ones go the
@@ -162,7 +181,7 @@ impl<B: CommitBackend> Leader<B> {
     /// A node that is no member has reported. Beyond `max_members` it is turned away: floors were
     /// computed for no more.
     pub(super) fn join(&mut self, record: MemberRecord, now: Nanos) {
-        if self.members.contains_key(&record.node) {
+        if self.members.contains_key(&record.node) || self.is_departed(record.node) {
             return;
         }
         if let Some(joining) = self.joining.get_mut(&record.node) {
@@ -213,10 +232,18 @@ impl<B: CommitBackend> Leader<B> {
             StoreOutcome::Committed => {
                 if let Some(joining) = self.joining.remove(&node) {
                     self.reserve_exactly(node, &joining.record.floors);
-                    self.members
-                        .entry(node)
-                        .and_modify(|member| member.record = joining.record.clone())
-                        .or_insert_with(|| Member::new(joining.record));
+                    if !self.members.contains_key(&node) {
+                        // One that was a member before may remember floors, and use them again as
+                        // soon as the roster reserves them.
+                        self.book.assume_reserved(node);
+                    }
+                    self.departed.remove(&node);
+                    let member = self.members.entry(node);
+                    let member = member.or_insert_with(|| Member::new(joining.record.clone()));
+                    member.record = joining.record;
+                    let is_drained = member.record.is_drained;
+                    member.wants_drained =
+                        member.wants_drained.filter(|wants| *wants != is_drained);
                 }
             }
         }
@@ -236,17 +263,27 @@ impl<B: CommitBackend> Leader<B> {
 
     /// The roster. What it reserves counts for members that are new here; of the others this leader
     /// knows better, for it alone writes the roster.
-    pub(super) fn set_members(&mut self, records: Vec<MemberRecord>) {
+    pub(super) fn set_members(&mut self, records: Vec<MemberRecord>, now: Nanos) {
         for mut record in records {
+            if record.is_powered_off && !self.departed.contains_key(&record.node) {
+                self.do_without(record.node, now);
+            }
+            let (node, is_powered_off) = (record.node, record.is_powered_off);
             if let Some(member) = self.members.get_mut(&record.node) {
                 record.floors = core::mem::take(&mut member.record.floors);
+                record.is_drained = member.record.is_drained;
                 member.record = record;
-            } else if !self.joining.contains_key(&record.node) {
+            } else if !self.joining.contains_key(&record.node)
+                && !self.departed.contains_key(&record.node)
+            {
                 if !self.rules.breaks(Mutation::FloorsUnrecorded) {
                     self.reserve_exactly(record.node, &record.floors);
                     self.book.assume_reserved(record.node);
                 }
                 self.members.insert(record.node, Member::new(record));
+            }
+            if is_powered_off {
+                self.remove(node, true);
             }
         }
     }

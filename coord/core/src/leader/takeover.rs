@@ -38,6 +38,11 @@ use crate::{
 pub(super) struct Succession {
     sets: Vec<Vec<NodeId>>,
     promised: BTreeSet<NodeId>,
+    /// Voters that will never vote again, by the operator's word, and nobody knows for what they
+    /// have voted.
+    powered_off: BTreeSet<NodeId>,
+    /// When the last of them came to be known.
+    powered_off_since: Nanos,
     latest: Option<EnvelopeRecord>,
     since: Nanos,
 }
@@ -56,9 +61,22 @@ impl Succession {
         Self {
             sets,
             promised: BTreeSet::new(),
+            powered_off: BTreeSet::new(),
+            powered_off_since: now,
             latest: stored,
             since: now,
         }
+    }
+
+    /// Whether no older leader can commit any more, and everything that one has is known or over:
+    /// what only voters without power know of has ended W after they were known to be without.
+    fn is_fenced(&self, now: Nanos, wait: Duration) -> bool {
+        if decide(&self.sets, &self.promised) {
+            return true;
+        }
+        let agreeing: BTreeSet<NodeId> = self.promised.union(&self.powered_off).copied().collect();
+        let since = self.since.max(self.powered_off_since);
+        decide(&self.sets, &agreeing) && now - since >= wait
     }
 
     fn is_asked(&self, node: NodeId) -> bool {
@@ -110,6 +128,10 @@ impl<B: CommitBackend> Leader<B> {
         if does_not_ask || self.rules.breaks(Mutation::TrustSession) {
             return self.begin(now);
         }
+        self.begin_if_promised(now);
+        let Some(succession) = &self.succession else {
+            return;
+        };
         if asked > self.timing.preparation() {
             return self.step_down(StepDown::Idle);
         }
@@ -136,10 +158,24 @@ impl<B: CommitBackend> Leader<B> {
                 succession.latest = Some(register);
             }
         }
-        if decide(&succession.sets, &succession.promised)
+        self.begin_if_promised(now);
+    }
+
+    fn begin_if_promised(&mut self, now: Nanos) {
+        if let Some(succession) = &self.succession
+            && succession.is_fenced(now, self.timing.wait())
             && !self.rules.breaks(Mutation::LearnByWaiting)
         {
             self.begin(now);
+        }
+    }
+
+    /// Voters without power count as if they had promised: they vote for no older term either.
+    pub(super) fn do_without(&mut self, node: NodeId, now: Nanos) {
+        if let Some(succession) = &mut self.succession
+            && succession.powered_off.insert(node)
+        {
+            succession.powered_off_since = now;
         }
     }
 
@@ -160,6 +196,7 @@ impl<B: CommitBackend> Leader<B> {
             self.adopt(&record, from);
         }
         self.productive = now;
+        self.activate(now);
         self.advance(now);
     }
 
@@ -172,12 +209,6 @@ impl<B: CommitBackend> Leader<B> {
         self.adopted_policy = record.policy;
     }
 
-    /// Whether this leader has yet to hear of a policy that the one before led by: nodes enforce
-    /// it, and its floors are not known here.
-    pub(super) fn is_behind(&self) -> bool {
-        self.policy_version < self.adopted_policy
-    }
-
     /// Rule 10, *members*: a change of voters is a new term. It is asked for when the voters ought
     /// to be others for longer than a passing silence lasts, and a majority of them could vote.
     pub(super) fn watch_voters(&mut self, now: Nanos) {
@@ -188,7 +219,10 @@ impl<B: CommitBackend> Leader<B> {
         let members: BTreeSet<NodeId> = self.members.keys().copied().collect();
         let ready: BTreeSet<NodeId> = self
             .participating(now)
-            .filter(|(_, member)| member.heard.is_some_and(|heard| !heard.abstains))
+            .filter(|(node, member)| {
+                let leaves = self.leaving.contains_key(node);
+                !leaves && member.heard.is_some_and(|heard| !heard.abstains)
+            })
             .map(|(node, _)| node)
             .collect();
         let wanted = choose(&members, &ready, &voters);

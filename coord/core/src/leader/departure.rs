@@ -1,0 +1,118 @@
+//! Rule 10, *members*, the other direction: who takes no share any more, and who leaves.
+//!
+//! A member that is *drained* keeps its floors and takes no share; the roster says so, for the next
+//! leader. A member that is *removed* gives back its floors as well:
+//!
+//! 1. proposals give it nothing, not even a floor;
+//! 2. it acknowledges, or the operator has given their word that it is powered off;
+//! 3. the roster is written without it;
+//! 4. others are given its floors, and what was leased to it when its leases have ended.
+//!
+//! Others that were given a floor before its holder has acknowledged giving it up would spend it
+//! beside that holder, for ever: floors have no end.
+
+use weir_model::{Incarnation, NodeId};
+
+use super::{Command, Leader, StepDown, roster::Stage};
+use crate::{
+    commit::{CommitBackend, StoreOutcome},
+    rules::Mutation,
+};
+
+/// A member that is to leave.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Leaving {
+    is_powered_off: bool,
+    /// The roster is being written.
+    is_asked: bool,
+}
+
+/// A member that has left.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Departed {
+    /// The last life that was heard. A daemon that goes on is not let in again; one that starts is.
+    life: Incarnation,
+    is_back: bool,
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// A member is to take no share, or to take one again.
+    pub(super) fn drain(&mut self, node: NodeId, is_drained: bool) {
+        if let Some(member) = self.members.get_mut(&node) {
+            member.wants_drained = (member.record.is_drained != is_drained).then_some(is_drained);
+        }
+    }
+
+    /// A member is to leave. The operator's word that it is powered off may follow later.
+    pub(super) fn remove(&mut self, node: NodeId, is_powered_off: bool) {
+        if self.members.contains_key(&node) {
+            let leaving = self.leaving.entry(node).or_insert(Leaving {
+                is_powered_off: false,
+                is_asked: false,
+            });
+            leaving.is_powered_off |= is_powered_off;
+        }
+    }
+
+    /// Takes the next step with each member that leaves.
+    pub(super) fn depart(&mut self) {
+        let leaving = &self.leaving;
+        self.joining
+            .retain(|node, joining| joining.stage != Stage::Waiting || !leaving.contains_key(node));
+        for (node, leaving) in &mut self.leaving {
+            // Its floors are being written to the roster: one at a time.
+            if leaving.is_asked || self.joining.contains_key(node) {
+                continue;
+            }
+            let skips = self.rules.breaks(Mutation::RemoveUnacknowledged);
+            if leaving.is_powered_off || self.book.has_given_up(*node) || skips {
+                leaving.is_asked = true;
+                self.commands.push_back(Command::Remove(*node));
+            }
+        }
+    }
+
+    pub(super) fn removed(&mut self, node: NodeId, outcome: StoreOutcome) {
+        match outcome {
+            StoreOutcome::Fenced => self.step_down(StepDown::Fenced),
+            StoreOutcome::Unknown => {
+                // The roster may have lost it, so nothing new is proposed to it; ask again.
+                if let Some(leaving) = self.leaving.get_mut(&node) {
+                    leaving.is_asked = false;
+                }
+            }
+            StoreOutcome::Committed => {
+                self.leaving.remove(&node);
+                self.book.forget_floors(node);
+                let member = self.members.remove(&node);
+                let heard = member.and_then(|member| member.heard);
+                let life = heard.map_or(Incarnation(0), |heard| heard.token.incarnation);
+                let departed = Departed {
+                    life,
+                    is_back: false,
+                };
+                self.departed.insert(node, departed);
+            }
+        }
+    }
+
+    /// Whether a node has left, and not come back as another life.
+    pub(super) fn is_departed(&self, node: NodeId) -> bool {
+        self.departed
+            .get(&node)
+            .is_some_and(|departed| !departed.is_back)
+    }
+
+    /// A life of a node is heard.
+    pub(super) fn notice_return(&mut self, node: NodeId, life: Incarnation) {
+        if let Some(departed) = self.departed.get_mut(&node) {
+            departed.is_back |= life > departed.life;
+        }
+    }
+
+    /// Whether a member takes no share: it is drained, or leaves.
+    pub(super) fn is_idle(&self, node: NodeId) -> bool {
+        let is_drained = |member: &super::member::Member| member.record.is_drained;
+        self.leaving.contains_key(&node) || self.members.get(&node).is_some_and(is_drained)
+    }
+}

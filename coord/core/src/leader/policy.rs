@@ -1,0 +1,186 @@
+//! Rule 12, *policy*, and rule 11, *cut*: how another document comes into force.
+//!
+//! 1. Every node compiles the document and loads it beside the one in force; its reports say so.
+//! 2. Once all that take part have it, or a majority of voters for a while, the next proposal is
+//!    made under it: that generation is where it begins. A node that has it ready enforces it then,
+//!    one that has not runs on what it holds, and soon on its floors.
+//! 3. Once that proposal, or a later one, is committed, a majority of voters has the version in
+//!    the register. `policy/current` is written under the check of `term`, until it is known to be.
+//!
+//! A leader that dies before the last step leaves the version in the register. Its successor adopts
+//! it, and does not propose by an older one. Without that, nodes go back to a budget which has been
+//! lowered, and which was promised.
+//!
+//! A lowered limit is proposed at once. What nodes hold above it, floors above all, stays in the
+//! book until they acknowledge less; the limit is *pending* while the book adds up to too much, or
+//! while there is a member that has not acknowledged anything under this policy. Without that, the
+//! new budget is promised while a node that is cut off still spends a floor of the old one.
+
+use weir_model::{Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion};
+
+use super::{Command, Leader, coordinated};
+use crate::{commit::CommitBackend, rules::Mutation};
+
+/// A document that is to come into force.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Prepared {
+    version: PolicyVersion,
+    policy: Policy,
+    /// Since when a majority of voters has it.
+    since: Option<Nanos>,
+}
+
+/// A policy that is in force, and that ZooKeeper is not known to say so of.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Activation {
+    version: PolicyVersion,
+    asked: Option<Nanos>,
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// A document is to come into force as soon as nodes have it ready. The newest one counts.
+    pub(super) fn prepare_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
+        let is_news = self
+            .prepared
+            .as_ref()
+            .is_none_or(|known| known.version < version);
+        if version > self.policy_version && is_news {
+            self.prepared = Some(Prepared {
+                version,
+                policy,
+                since: None,
+            });
+            self.activate(now);
+        }
+    }
+
+    /// ZooKeeper says which policy is in force. One that is older is what it has yet to be told.
+    pub(super) fn policy_in_force(&mut self, version: PolicyVersion, policy: Policy) {
+        if self
+            .activation
+            .is_some_and(|activation| activation.version <= version)
+        {
+            self.activation = None;
+        }
+        if version > self.policy_version {
+            self.set_policy(version, policy);
+        }
+    }
+
+    /// Begins with the document that nodes have ready, if it is time, and asks for what is
+    /// committed to be written down.
+    pub(super) fn activate(&mut self, now: Nanos) {
+        self.ask_for_activation(now);
+        if self.succession.is_some() {
+            return;
+        }
+        let (is_wanted, is_ready) = match &self.prepared {
+            // The leader before has begun with it already.
+            Some(prepared) if self.is_behind() => (prepared.version >= self.adopted_policy, true),
+            Some(prepared) => (self.voters_have(prepared.version), false),
+            None => return,
+        };
+        let all_have_it = self.all_have_prepared(now);
+        let patience = self.timing.idle();
+        let Some(prepared) = &mut self.prepared else {
+            return;
+        };
+        if !is_wanted {
+            prepared.since = None;
+            return;
+        }
+        let since = *prepared.since.get_or_insert(now);
+        if (is_ready || all_have_it || now - since >= patience)
+            && let Some(prepared) = self.prepared.take()
+        {
+            self.activation = Some(Activation {
+                version: prepared.version,
+                asked: None,
+            });
+            self.set_policy(prepared.version, prepared.policy);
+        }
+    }
+
+    fn voters_have(&self, version: PolicyVersion) -> bool {
+        if !self.backend.is_voted() {
+            return true;
+        }
+        self.electorate.has_majority(|voter| {
+            let heard = self.members.get(&voter).and_then(|member| member.heard);
+            heard.is_some_and(|heard| heard.has(version))
+        })
+    }
+
+    fn all_have_prepared(&self, now: Nanos) -> bool {
+        let Some(prepared) = &self.prepared else {
+            return false;
+        };
+        let has_it = |heard: super::member::Heard| heard.has(prepared.version);
+        self.participating(now)
+            .all(|(_, member)| member.heard.is_some_and(has_it))
+    }
+
+    fn ask_for_activation(&mut self, now: Nanos) {
+        let is_committed = self.committed >= self.policy_since;
+        let patience = self.timing.patience();
+        if let Some(activation) = &mut self.activation
+            && is_committed
+            && self.committed > Generation(0)
+            && activation.asked.is_none_or(|asked| now - asked >= patience)
+        {
+            activation.asked = Some(now);
+            self.commands
+                .push_back(Command::Activate(activation.version));
+        }
+    }
+
+    pub(super) fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
+        self.policy_version = version;
+        self.policy = policy;
+        self.policy_since = self.generation.next();
+        if self
+            .prepared
+            .as_ref()
+            .is_some_and(|prepared| prepared.version <= version)
+        {
+            self.prepared = None;
+        }
+        // Nodes begin a limit whose units have changed with an empty bucket and no grant.
+        self.renewal_forced = true;
+        self.book.set_limits(coordinated(&self.policy));
+        if self.rules.breaks(Mutation::CutUnacknowledged) {
+            self.book.lower_floors(coordinated(&self.policy));
+        }
+        for member in self.members.values_mut() {
+            member
+                .meters
+                .retain(|limit, _| self.policy.limit(*limit).is_some());
+        }
+    }
+
+    /// Whether this leader has yet to hear of a policy that the one before led by: nodes enforce
+    /// it, and its floors are not known here.
+    pub(super) fn is_behind(&self) -> bool {
+        self.policy_version < self.adopted_policy && !self.rules.breaks(Mutation::PolicyForgotten)
+    }
+
+    /// Rule 11, *cut*: the members that may still go by another policy. The budgets of this one are
+    /// promised once there are none, and [`Leader::over_budget`] has none.
+    pub fn pending(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter_map(|(node, member)| {
+            let has_taken_it = member
+                .acknowledged
+                .is_some_and(|(generation, _)| generation >= self.policy_since);
+            (!has_taken_it).then_some(*node)
+        })
+    }
+
+    /// Whether the budget of a limit is promised: it is committed, everybody goes by it, and the
+    /// book adds up.
+    pub fn is_promised(&self, limit: LimitId) -> bool {
+        self.succession.is_none()
+            && self.committed >= self.policy_since
+            && self.pending().next().is_none()
+            && !self.book.is_over_budget(limit)
+    }
+}
