@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use weir_coord_core::follower::{Birth, Command, Follower, Grant};
 use weir_model::{
-    Amount, Generation, Incarnation, Nanos, Term,
+    Amount, Generation, Incarnation, Nanos, PolicyVersion, Term,
     message::{FromNode, LimitReport, Position, ToNode},
 };
 
-use crate::scope::{LIMIT, POLICY, STEPS_PER_LEASE, Scope, boot_clock, host_clock, node};
+use crate::scope::{LIMIT, STEPS_PER_LEASE, Scope, boot_clock, host_clock, node, version};
 
 /// One host.
 #[derive(Clone, Debug, Hash)]
@@ -18,6 +18,10 @@ pub struct Host {
     pub index: u8,
     /// The protocol's view of it.
     pub follower: Follower,
+    /// Which policy the kernel enforces.
+    pub policy: PolicyVersion,
+    /// It was switched off for good.
+    pub is_off: bool,
     /// What the kernel holds: it survives the daemon.
     pub kernel: Grant,
     /// What was decided and is not done yet, and which leader is answered.
@@ -45,6 +49,12 @@ pub enum Event<'a> {
     BeginsLife(Life),
     /// It reads `term`.
     Reads(Term),
+    /// It compiles a policy, and has it ready.
+    Prepares(PolicyVersion),
+    /// It reads which policy is in force.
+    ReadsPolicy(PolicyVersion),
+    /// It is switched off, and never on again.
+    EndsForGood,
 }
 
 /// What a new life begins with.
@@ -54,6 +64,8 @@ pub struct Life {
     pub incarnation: Incarnation,
     /// The term in force.
     pub term: Term,
+    /// What the roster reserves for the host.
+    pub reserved: Amount,
 }
 
 impl Host {
@@ -69,7 +81,9 @@ impl Host {
         let kernel = Grant::floor(LIMIT, Amount::ZERO);
         Self {
             index,
-            follower: Follower::new(birth, POLICY, [kernel], scope.rules),
+            follower: Follower::new(birth, version(0), [kernel], scope.rules),
+            policy: version(0),
+            is_off: false,
             kernel,
             stalled: VecDeque::new(),
             booted: None,
@@ -122,13 +136,26 @@ impl Host {
             }
             Event::Restarts(life) => self.restart(*life, step, scope),
             Event::Reboots(life) => {
-                self.kernel = Grant::floor(LIMIT, self.kernel.floor);
+                let floor = self.kernel.floor.min(life.reserved);
+                self.kernel = Grant::floor(LIMIT, floor);
                 self.lease_term = Term(0);
                 self.booted = Some(step);
                 self.restart(*life, step, scope);
             }
             Event::BeginsLife(life) => self.follower.begin_life(life.incarnation, life.term),
             Event::Reads(term) => self.follower.promise(*term),
+            Event::Prepares(policy) => self.follower.prepare_policy(*policy),
+            Event::ReadsPolicy(policy) => {
+                if *policy > self.policy {
+                    self.policy = *policy;
+                    self.follower.set_policy(*policy, [self.kernel]);
+                }
+            }
+            Event::EndsForGood => {
+                self.is_off = true;
+                self.stalled.clear();
+                self.kernel = Grant::floor(LIMIT, Amount::ZERO);
+            }
         }
         sent
     }
@@ -141,7 +168,7 @@ impl Host {
             term: life.term,
             abstains_until: self.clock(step + STEPS_PER_LEASE),
         };
-        self.follower = Follower::new(birth, POLICY, [self.kernel], scope.rules);
+        self.follower = Follower::new(birth, self.policy, [self.kernel], scope.rules);
     }
 
     fn remember(&mut self) {
@@ -159,8 +186,8 @@ impl Host {
 
     fn go_on(&mut self, installs: bool, now: Nanos, sent: &mut Vec<(u8, FromNode)>) {
         while let Some((command, _)) = self.stalled.front() {
-            let is_install = matches!(command, Command::Install { .. });
-            if is_install && !installs {
+            let is_slow = !matches!(command, Command::Send(_));
+            if is_slow && !installs {
                 break;
             }
             self.perform_first(now, sent);
@@ -178,6 +205,13 @@ impl Host {
                 reply_to,
             )) => {
                 self.install(&grants, acknowledge, now);
+                let later = std::mem::take(&mut self.stalled);
+                self.queue(reply_to);
+                self.stalled.extend(later);
+            }
+            Some((Command::Enforce(policy), reply_to)) => {
+                self.policy = policy;
+                self.follower.enforced(policy, [self.kernel], now);
                 let later = std::mem::take(&mut self.stalled);
                 self.queue(reply_to);
                 self.stalled.extend(later);

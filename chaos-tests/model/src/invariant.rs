@@ -6,7 +6,7 @@ use weir_model::{Amount, message::Position};
 
 use crate::{
     host::Host,
-    scope::{STEPS_PER_LEASE, Scope, amount},
+    scope::{STEPS_PER_LEASE, Scope, amount, place_of},
     store::{LeadFacts, Store},
     world::World,
 };
@@ -59,13 +59,16 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
     let hosts = || world.hosts(&store.scope).map(|host| store.hosts.at(host));
 
     let effective: Amount = hosts().map(|host| host.effective(world.step)).sum();
-    if !effective.fits(amount(store.scope.budget)) {
+    // A lowered budget is promised once everybody has acknowledged it (rule 11).
+    let published = place_of(world.zookeeper(store).published);
+    let budget = store.scope.largest_budget(world.promised..=published);
+    if !effective.fits(budget) {
         return broken(
             "I1",
             format!(
                 "the hosts may spend {} of {}",
                 tokens(effective),
-                tokens(amount(store.scope.budget))
+                tokens(budget)
             ),
         );
     }
@@ -74,11 +77,19 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
         return None;
     }
 
+    let newest = leads
+        .iter()
+        .filter_map(|lead| lead.active_since.map(|since| (lead, since)))
+        .max_by_key(|(lead, _)| lead.term);
     for (later, lead) in leads.iter().enumerate() {
         if leads[..later].iter().any(|other| other.term == lead.term) {
             return broken("I0", format!("two leaders of term {}", lead.term));
         }
-        if lead.is_over_budget {
+        // Who is deposed may hear of a member that its successor has admitted.
+        let is_deposed = newest.is_some_and(|(newest, _)| newest.term > lead.term);
+        let own = amount(store.scope.policies[usize::from(place_of(lead.policy))].budget);
+        let is_cut = own != store.scope.largest_budget(0..=place_of(lead.policy));
+        if lead.is_over_budget && !is_deposed && !is_cut {
             let sum = Amount::clone(&lead.envelopes.iter().copied().sum());
             return broken(
                 "I4",
@@ -101,10 +112,6 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
         }
     }
 
-    let newest = leads
-        .iter()
-        .filter_map(|lead| lead.active_since.map(|since| (lead, since)))
-        .max_by_key(|(lead, _)| lead.term);
     let (newest, since) = newest?;
     for host in hosts() {
         let held = host.effective(world.step);

@@ -7,11 +7,11 @@ use weir_coord_core::{
     record::{MemberRecord, TermRecord},
 };
 use weir_model::{
-    NodeId,
+    NodeId, PolicyVersion,
     message::{FromNode, ToNode},
 };
 
-use crate::scope::{POLICY, Scope, TIMING, index_of, leader_clock, node};
+use crate::scope::{Scope, TIMING, index_of, leader_clock, node, place_of};
 
 /// A leader and what the invariants remember of it.
 #[derive(Clone, Debug, Hash)]
@@ -37,6 +37,14 @@ pub enum Event<'a> {
     Reads(Vec<MemberRecord>),
     /// What became of the admission of a host.
     Admitted(NodeId, StoreOutcome),
+    /// What became of the removal of a host.
+    Removed(NodeId, StoreOutcome),
+    /// The operator wants a host to leave; whether it is powered off.
+    Remove(NodeId, bool),
+    /// A policy is to come into force.
+    Prepare(PolicyVersion),
+    /// It reads which policy is in force.
+    ReadsPolicy(PolicyVersion),
 }
 
 /// What a leader asks of the world.
@@ -53,6 +61,10 @@ pub enum Asked {
 pub enum Write {
     /// A member's record.
     Admit(MemberRecord),
+    /// A member is none any more.
+    Remove(NodeId),
+    /// This policy is in force.
+    Activate(PolicyVersion),
     /// The former voters are not needed any more.
     DropFormer,
 }
@@ -64,6 +76,7 @@ impl Lead {
         index: u8,
         record: &TermRecord,
         members: Vec<MemberRecord>,
+        policy: PolicyVersion,
         step: u8,
         scope: &Scope,
     ) -> (Self, Vec<Asked>) {
@@ -73,7 +86,7 @@ impl Lead {
             adopted: None,
             voter_sets: record.voter_sets(),
             members,
-            policy: (POLICY, scope.policy()),
+            policy: (policy, scope.policy(place_of(policy))),
         };
         let backend = QuorumCommit::new(record.voters.clone(), scope.rules);
         let now = leader_clock(step);
@@ -107,6 +120,26 @@ impl Lead {
                 let (node, outcome) = (*node, *outcome);
                 self.leader.handle(Input::Admitted { node, outcome }, now);
             }
+            Event::Removed(node, outcome) => {
+                let (node, outcome) = (*node, *outcome);
+                self.leader.handle(Input::Removed { node, outcome }, now);
+            }
+            Event::Remove(node, is_powered_off) => {
+                let (node, is_powered_off) = (*node, *is_powered_off);
+                let remove = Input::Remove {
+                    node,
+                    is_powered_off,
+                };
+                self.leader.handle(remove, now);
+            }
+            Event::Prepare(version) => {
+                let policy = scope.policy(place_of(*version));
+                self.leader.handle(Input::Prepare(*version, policy), now);
+            }
+            Event::ReadsPolicy(version) => {
+                let policy = scope.policy(place_of(*version));
+                self.leader.handle(Input::Policy(*version, policy), now);
+            }
         }
         if self.active_since.is_none() && !self.leader.is_preparing() {
             self.active_since = Some(step);
@@ -116,6 +149,8 @@ impl Lead {
             match command {
                 Command::Send { to, message } => asked.push(Asked::Send(index_of(to), message)),
                 Command::Admit(record) => asked.push(Asked::Write(Write::Admit(record))),
+                Command::Remove(node) => asked.push(Asked::Write(Write::Remove(node))),
+                Command::Activate(version) => asked.push(Asked::Write(Write::Activate(version))),
                 Command::Activated => asked.push(Asked::Write(Write::DropFormer)),
                 Command::Store(_) | Command::ChangeVoters(_) | Command::StepDown(_) => {}
             }
@@ -132,5 +167,7 @@ pub const fn record(node: NodeId) -> MemberRecord {
         name: String::new(),
         weight: 1,
         floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
     }
 }

@@ -14,8 +14,26 @@ pub const HOSTS_MAX: usize = 4;
 /// Most terms in a scope.
 pub const LEADERS_MAX: usize = 4;
 
-/// The policy in force.
-pub const POLICY: PolicyVersion = PolicyVersion(1);
+/// The version of a policy, by its place in [`Scope::policies`].
+#[must_use]
+pub const fn version(index: u8) -> PolicyVersion {
+    PolicyVersion(index as u64 + 1)
+}
+
+/// The place of a version in [`Scope::policies`].
+#[must_use]
+pub const fn place_of(version: PolicyVersion) -> u8 {
+    version.0.saturating_sub(1) as u8
+}
+
+/// What one limit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The whole limit: the same number of tokens as rate and as burst.
+    pub budget: u64,
+    /// What is reserved for each member, likewise.
+    pub floor: u64,
+}
 
 /// Bounds of one exploration. Beyond them nothing is said.
 #[derive(Clone, Debug)]
@@ -55,10 +73,10 @@ pub struct Scope {
     pub reads_term: bool,
     /// How often the hungry host may be another one.
     pub shifts: u8,
-    /// The whole limit: the same number of tokens as rate and as burst.
-    pub budget: u64,
-    /// What is reserved for each member, likewise.
-    pub floor: u64,
+    /// The limit, in the first policy and in those that may come after it.
+    pub policies: &'static [Terms],
+    /// How many members may be removed, or lose power for good and be removed.
+    pub removals: u8,
     /// Whether the limit is divided between hosts, or moves whole.
     pub is_divisible: bool,
     /// Whether outcomes of writes to ZooKeeper may be unknown.
@@ -132,8 +150,11 @@ impl Scope {
         late_answers: false,
         reads_term: false,
         shifts: 0,
-        budget: 1,
-        floor: 0,
+        policies: &[Terms {
+            budget: 1,
+            floor: 0,
+        }],
+        removals: 0,
         is_divisible: false,
         unknown_outcomes: false,
         joins: false,
@@ -148,25 +169,21 @@ impl Scope {
         set.iter().copied().map(node).collect()
     }
 
-    /// What is reserved for each member.
+    /// A limits document.
     #[must_use]
-    pub fn floor(&self) -> Amount {
-        amount(self.floor)
-    }
-
-    /// The limits document.
-    #[must_use]
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self, index: u8) -> Policy {
         Policy {
             fleet: FleetSettings {
                 max_members: self.hosts.into(),
                 ..FleetSettings::default()
             },
-            limits: vec![self.limit()].into(),
+            limits: vec![self.limit(self.policies[usize::from(index)])].into(),
         }
     }
 
-    fn limit(&self) -> Limit {
+    /// The limit, as these terms have it.
+    #[must_use]
+    pub fn limit(&self, terms: Terms) -> Limit {
         Limit {
             name: String::new(),
             id: LIMIT,
@@ -177,8 +194,8 @@ impl Scope {
             overhead_bytes: 0,
             quic: false,
             scale: Scale::default(),
-            budget: amount(self.budget),
-            floor: amount(self.floor),
+            budget: amount(terms.budget),
+            floor: amount(terms.floor),
             smallest_burst: Units(1),
             is_divisible: self.is_divisible,
             promise: Promise::Strict,
@@ -186,6 +203,13 @@ impl Scope {
             on_expiry: OnExpiry::Floor,
             mode: Mode::Enforce,
         }
+    }
+
+    /// The largest budget of these policies.
+    #[must_use]
+    pub fn largest_budget(&self, policies: std::ops::RangeInclusive<u8>) -> Amount {
+        let budgets = policies.map(|index| self.policies[usize::from(index)].budget);
+        amount(budgets.max().unwrap_or(0))
     }
 }
 

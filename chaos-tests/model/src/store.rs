@@ -4,11 +4,14 @@
 //! parts, parts are kept once, and what a part does at an event is worked out once. A part is known
 //! by its [fingerprint](crate::fingerprint).
 
-use std::{collections::HashMap, hash::Hash, rc::Rc};
+use std::{collections::HashMap, rc::Rc};
 
-use weir_coord_core::record::{MemberRecord, TermRecord};
+use weir_coord_core::{
+    commit::StoreOutcome,
+    record::{MemberRecord, TermRecord},
+};
 use weir_model::{
-    Amount, Generation, NodeId, Term,
+    Amount, Generation, NodeId, PolicyVersion, Term,
     message::{FromNode, ToNode},
 };
 
@@ -114,6 +117,10 @@ pub struct ZooKeeper {
     pub term: TermRecord,
     /// `roster`, with the version of each znode, by host.
     pub roster: Vec<(u64, MemberRecord)>,
+    /// `policy/current`.
+    pub policy: PolicyVersion,
+    /// The newest `policy/v_`.
+    pub published: PolicyVersion,
     /// The number of the next transaction.
     pub next: u64,
 }
@@ -124,6 +131,14 @@ impl ZooKeeper {
     pub fn version(&self, node: NodeId) -> u64 {
         let found = self.roster.iter().find(|(_, record)| record.node == node);
         found.map_or(0, |(version, _)| *version)
+    }
+
+    /// What is reserved for a host.
+    #[must_use]
+    pub fn reserved(&self, node: NodeId, scope: &Scope) -> Amount {
+        let found = self.roster.iter().find(|(_, record)| record.node == node);
+        let limit = scope.limit(scope.policies[0]);
+        found.map_or(Amount::ZERO, |(_, record)| record.floor(&limit))
     }
 
     /// The members.
@@ -147,6 +162,10 @@ pub struct LeadFacts {
     pub committed: Generation,
     /// Who votes.
     pub voters: Vec<u8>,
+    /// The policy that it leads by.
+    pub policy: PolicyVersion,
+    /// Whether it promises the budget of that.
+    pub is_promised: bool,
     /// Whether its book promises too much.
     pub is_over_budget: bool,
     /// The most that each host may hold, by its book.
@@ -168,6 +187,12 @@ pub enum HostKey {
     BeginsLife(Life),
     /// It reads `term`.
     Reads(Term),
+    /// It has this policy ready.
+    Prepares(PolicyVersion),
+    /// It reads that this policy is in force.
+    ReadsPolicy(PolicyVersion),
+    /// It is switched off.
+    EndsForGood,
 }
 
 /// An event of a leader, by numbers.
@@ -183,6 +208,14 @@ pub enum LeadKey {
     Reads(Part),
     /// What became of an admission.
     Admitted(u8, Outcome),
+    /// What became of a removal.
+    Removed(u8, Outcome),
+    /// This host is to leave, powered off or not.
+    Remove(u8, bool),
+    /// This policy is to come into force.
+    Prepare(PolicyVersion),
+    /// It reads that this policy is in force.
+    ReadsPolicy(PolicyVersion),
 }
 
 /// What became of a write.
@@ -304,6 +337,8 @@ impl Store {
                 .copied()
                 .map(crate::scope::index_of)
                 .collect(),
+            policy: lead.leader.policy_version(),
+            is_promised: lead.leader.is_promised(LIMIT),
             is_over_budget: lead.leader.over_budget().next().is_some(),
             envelopes: (0..self.scope.hosts)
                 .map(|host| lead.leader.envelope(node(host), LIMIT))
@@ -335,6 +370,9 @@ impl Store {
             HostKey::Reboots(life) => host::Event::Reboots(life),
             HostKey::BeginsLife(life) => host::Event::BeginsLife(life),
             HostKey::Reads(term) => host::Event::Reads(term),
+            HostKey::Prepares(policy) => host::Event::Prepares(policy),
+            HostKey::ReadsPolicy(policy) => host::Event::ReadsPolicy(policy),
+            HostKey::EndsForGood => host::Event::EndsForGood,
         };
         let sent = host.step(&event, step, &self.scope);
         let broken = invariant::of_a_step(before, &host, &self.scope);
@@ -376,13 +414,11 @@ impl Store {
             LeadKey::Reads(zookeeper) => {
                 lead::Event::Reads(self.zookeepers.at(zookeeper).members())
             }
-            LeadKey::Admitted(host, outcome) => {
-                let outcome = match outcome {
-                    Outcome::Applied => weir_coord_core::commit::StoreOutcome::Committed,
-                    _ => weir_coord_core::commit::StoreOutcome::Unknown,
-                };
-                lead::Event::Admitted(node(host), outcome)
-            }
+            LeadKey::Admitted(host, outcome) => lead::Event::Admitted(node(host), known(outcome)),
+            LeadKey::Removed(host, outcome) => lead::Event::Removed(node(host), known(outcome)),
+            LeadKey::Remove(host, is_off) => lead::Event::Remove(node(host), is_off),
+            LeadKey::Prepare(version) => lead::Event::Prepare(version),
+            LeadKey::ReadsPolicy(version) => lead::Event::ReadsPolicy(version),
         };
         let asked = lead.step(&event, step, &self.scope);
         let next = Rc::new(self.led(lead, asked));
@@ -396,7 +432,14 @@ impl Store {
             return Rc::clone(known);
         }
         let held = self.zookeepers.at(zookeeper);
-        let (lead, asked) = Lead::new(index, &held.term, held.members(), step, &self.scope);
+        let (lead, asked) = Lead::new(
+            index,
+            &held.term,
+            held.members(),
+            held.policy,
+            step,
+            &self.scope,
+        );
         let next = Rc::new(self.led(lead, asked));
         self.births.insert((zookeeper, index, step), Rc::clone(&next));
         next
@@ -423,7 +466,10 @@ impl Store {
     }
 }
 
-/// A part's own hash is its fingerprint.
-pub fn print_of<T: Hash>(part: &T) -> u64 {
-    fingerprint(part)
+/// What a leader gets to know.
+const fn known(outcome: Outcome) -> StoreOutcome {
+    match outcome {
+        Outcome::Applied => StoreOutcome::Committed,
+        _ => StoreOutcome::Unknown,
+    }
 }

@@ -95,6 +95,17 @@ fn describe(store: &Store, world: &World, action: Action) -> String {
         Action::NewSession(host) => format!("host {host} has a new session"),
         Action::ReadTerm(host) => format!("host {host} reads `term`"),
         Action::ReadRoster(lead) => format!("{} reads the roster", letter(lead)),
+        Action::Publish => "the operator publishes the next policy".to_owned(),
+        Action::PrepareHost(host) => format!("host {host} has the newest policy ready"),
+        Action::PrepareLead(lead) => format!("{} hears of the newest policy", letter(lead)),
+        Action::HostReadsPolicy(host) => format!("host {host} reads which policy is in force"),
+        Action::LeadReadsPolicy(lead) => {
+            format!("{} reads which policy is in force", letter(lead))
+        }
+        Action::Remove(lead, host) => {
+            format!("the operator asks {} to remove host {host}", letter(lead))
+        }
+        Action::SwitchOff(host) => format!("host {host} is switched off for good"),
         Action::Hunger(host) => format!("traffic moves to host {host}"),
     }
 }
@@ -145,6 +156,10 @@ fn message(wire: &Wire) -> String {
                     let floor = record.floors.first().map_or(0, |floor| floor.amount.rate.0);
                     format!("host {host} in the roster, with a floor of {floor}")
                 }
+                Write::Remove(node) => {
+                    format!("host {} is no member", crate::scope::index_of(*node))
+                }
+                Write::Activate(version) => format!("policy {version} is in force"),
                 Write::DropFormer => "no former voters any more".to_owned(),
             };
             format!("{} writes: {what}", letter(*lead))

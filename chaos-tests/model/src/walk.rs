@@ -53,6 +53,7 @@ struct Weights {
     write: u64,
     fault: u64,
     go_on: u64,
+    operator: u64,
     unanswered: u64,
     reads: u64,
 }
@@ -74,6 +75,7 @@ impl Weights {
             write: any(&LIKELY),
             fault: any(&PERHAPS),
             go_on: any(&LIKELY),
+            operator: any(&RARE),
             unanswered: any(&PERHAPS),
             reads: any(&PERHAPS),
         }
@@ -92,7 +94,13 @@ impl Weights {
             Action::Restart(_) | Action::Reboot(_) | Action::NewSession(_) | Action::Hunger(_) => {
                 self.fault
             }
-            Action::ReadTerm(_) | Action::ReadRoster(_) => self.reads,
+            Action::Publish | Action::Remove(..) | Action::SwitchOff(_) => self.operator,
+            Action::ReadTerm(_)
+            | Action::ReadRoster(_)
+            | Action::PrepareHost(_)
+            | Action::PrepareLead(_)
+            | Action::HostReadsPolicy(_)
+            | Action::LeadReadsPolicy(_) => self.reads,
         }
     }
 

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-use weir_coord_core::{record::TermRecord, rules::Mutation};
-use weir_model::{Incarnation, Term, message::ToNode};
+use weir_coord_core::{
+    record::{MemberRecord, TermRecord},
+    rules::Mutation,
+};
+use weir_model::{Incarnation, Term};
 
 use crate::{
     host::{Host, Life},
     invariant::Broken,
     lead::{Write, record},
-    scope::{HOSTS_MAX, LEADERS_MAX, Scope, node},
+    scope::{HOSTS_MAX, LEADERS_MAX, Scope, index_of, node, place_of, version},
     start::SETTLING,
     store::{HostKey, LeadKey, Outcome, Part, Store, Wire, ZooKeeper},
 };
@@ -27,6 +30,8 @@ pub struct Used {
     pub duplicates: u8,
     /// See [`Scope::shifts`].
     pub shifts: u8,
+    /// See [`Scope::removals`].
+    pub removals: u8,
 }
 
 /// A state.
@@ -38,6 +43,8 @@ pub struct World {
     pub hungry: u8,
     /// What has gone wrong so far.
     pub used: Used,
+    /// For the invariants: the policy whose budget is promised.
+    pub promised: u8,
     /// How many terms there were.
     pub leaders: u8,
     zookeeper: Part,
@@ -79,6 +86,20 @@ pub enum Action {
     ReadRoster(u8),
     /// Traffic moves to this host.
     Hunger(u8),
+    /// The operator publishes the next policy.
+    Publish,
+    /// A host has the newest policy ready.
+    PrepareHost(u8),
+    /// A leader hears of the newest policy.
+    PrepareLead(u8),
+    /// A host reads which policy is in force.
+    HostReadsPolicy(u8),
+    /// A leader does.
+    LeadReadsPolicy(u8),
+    /// The operator asks a leader to remove a host, which goes on or is off.
+    Remove(u8, u8),
+    /// A host is switched off for good.
+    SwitchOff(u8),
 }
 
 impl World {
@@ -95,12 +116,15 @@ impl World {
             roster: (0..scope.members)
                 .map(|host| (1, record(node(host))))
                 .collect(),
+            policy: version(0),
+            published: version(0),
             next: 10,
         };
         Self {
             step: 0,
             hungry: 0,
             used: Used::default(),
+            promised: 0,
             leaders: 0,
             zookeeper: store.zookeeper(zookeeper),
             hosts,
@@ -119,6 +143,12 @@ impl World {
         self.hosts[..usize::from(scope.hosts)].iter().copied()
     }
 
+    /// What ZooKeeper holds.
+    #[must_use]
+    pub fn zookeeper<'a>(&self, store: &'a Store) -> &'a ZooKeeper {
+        store.zookeepers.at(self.zookeeper)
+    }
+
     /// What is under way.
     #[must_use]
     pub fn wires(&self) -> &[Part] {
@@ -129,6 +159,7 @@ impl World {
     pub fn actions(&self, store: &Store, out: &mut Vec<Action>) {
         let scope = &store.scope;
         out.clear();
+        self.operations(store, out);
         if self.step < SETTLING + scope.steps {
             out.push(Action::Time);
         }
@@ -140,7 +171,8 @@ impl World {
             match store.wires.at(*wire) {
                 Wire::Down(_, host, _) => {
                     let host = self.hosts[usize::from(*host)];
-                    if store.hosts.at(host).is_stalled() {
+                    let host = store.hosts.at(host);
+                    if host.is_stalled() || host.is_off {
                         continue;
                     }
                 }
@@ -164,7 +196,11 @@ impl World {
             }
         }
         for host in 0..scope.hosts {
-            let is_stalled = store.hosts.at(self.hosts[usize::from(host)]).is_stalled();
+            let place = store.hosts.at(self.hosts[usize::from(host)]);
+            if place.is_off {
+                continue;
+            }
+            let is_stalled = place.is_stalled();
             if is_stalled {
                 out.push(Action::GoOn(host));
             } else {
@@ -190,6 +226,46 @@ impl World {
             out.push(Action::Tick(lead));
             if scope.joins {
                 out.push(Action::ReadRoster(lead));
+            }
+        }
+    }
+
+    /// What operators do, and what comes of it.
+    fn operations(&self, store: &Store, out: &mut Vec<Action>) {
+        let scope = &store.scope;
+        let zookeeper = store.zookeepers.at(self.zookeeper);
+        if scope.policies.len() > 1 {
+            if usize::from(place_of(zookeeper.published)) + 1 < scope.policies.len() {
+                out.push(Action::Publish);
+            }
+            for host in 0..scope.hosts {
+                let place = store.hosts.at(self.hosts[usize::from(host)]);
+                if place.follower.prepared() < zookeeper.published
+                    && place.policy < zookeeper.published
+                {
+                    out.push(Action::PrepareHost(host));
+                }
+                if place.policy < zookeeper.policy {
+                    out.push(Action::HostReadsPolicy(host));
+                }
+            }
+            for lead in 0..self.leaders {
+                if zookeeper.published > version(0) {
+                    out.push(Action::PrepareLead(lead));
+                    out.push(Action::LeadReadsPolicy(lead));
+                }
+            }
+        }
+        if self.used.removals < scope.removals {
+            for host in 0..scope.hosts {
+                out.extend((0..self.leaders).map(|lead| Action::Remove(lead, host)));
+                out.push(Action::SwitchOff(host));
+            }
+        } else if scope.removals > 0 {
+            for host in 0..scope.hosts {
+                if store.hosts.at(self.hosts[usize::from(host)]).is_off {
+                    out.extend((0..self.leaders).map(|lead| Action::Remove(lead, host)));
+                }
             }
         }
     }
@@ -238,17 +314,17 @@ impl World {
             }
             Action::Restart(host) => {
                 self.used.restarts += 1;
-                let life = self.new_life(store);
+                let life = self.new_life(host, store);
                 return self.host_step(host, HostKey::Restarts(life), true, store);
             }
             Action::Reboot(host) => {
                 self.used.reboots += 1;
-                let life = self.new_life(store);
+                let life = self.new_life(host, store);
                 return self.host_step(host, HostKey::Reboots(life), true, store);
             }
             Action::NewSession(host) => {
                 self.used.sessions += 1;
-                let life = self.new_life(store);
+                let life = self.new_life(host, store);
                 return self.host_step(host, HostKey::BeginsLife(life), true, store);
             }
             Action::ReadTerm(host) => {
@@ -262,6 +338,42 @@ impl World {
             Action::Hunger(host) => {
                 self.used.shifts += 1;
                 self.hungry = host;
+            }
+            Action::Publish => {
+                let mut zookeeper = store.zookeepers.at(self.zookeeper).clone();
+                let next = place_of(zookeeper.published) + 1;
+                if usize::from(next) >= store.scope.policies.len() {
+                    return None;
+                }
+                zookeeper.published = version(next);
+                self.zookeeper = store.zookeeper(zookeeper);
+            }
+            Action::PrepareHost(host) => {
+                let policy = store.zookeepers.at(self.zookeeper).published;
+                return self.host_step(host, HostKey::Prepares(policy), true, store);
+            }
+            Action::HostReadsPolicy(host) => {
+                let policy = store.zookeepers.at(self.zookeeper).policy;
+                return self.host_step(host, HostKey::ReadsPolicy(policy), true, store);
+            }
+            Action::PrepareLead(lead) => {
+                let policy = store.zookeepers.at(self.zookeeper).published;
+                self.lead_step(lead, LeadKey::Prepare(policy), store)?;
+            }
+            Action::LeadReadsPolicy(lead) => {
+                let policy = store.zookeepers.at(self.zookeeper).policy;
+                self.lead_step(lead, LeadKey::ReadsPolicy(policy), store)?;
+            }
+            Action::Remove(lead, host) => {
+                let is_off = store.hosts.at(self.hosts[usize::from(host)]).is_off;
+                if !is_off {
+                    self.used.removals += 1;
+                }
+                self.lead_step(lead, LeadKey::Remove(host, is_off), store)?;
+            }
+            Action::SwitchOff(host) => {
+                self.used.removals += 1;
+                return self.host_step(host, HostKey::EndsForGood, true, store);
             }
         }
         Some(None)
@@ -298,8 +410,8 @@ impl World {
     fn deliver(&mut self, wire: Part, is_heard: bool, store: &mut Store) -> Option<Option<Broken>> {
         match *store.wires.at(wire) {
             Wire::Down(_, host, _) => {
-                let stalled = store.hosts.at(self.hosts[usize::from(host)]).is_stalled();
-                if stalled {
+                let place = store.hosts.at(self.hosts[usize::from(host)]);
+                if place.is_stalled() || place.is_off {
                     return None;
                 }
                 self.host_step(host, HostKey::Arrives(wire), is_heard, store)
@@ -314,7 +426,8 @@ impl World {
 
     fn report(&mut self, host: u8, lead: u8, store: &mut Store) -> Option<()> {
         let part = self.hosts[usize::from(host)];
-        if lead >= self.leaders || store.hosts.at(part).is_stalled() {
+        let place = store.hosts.at(part);
+        if lead >= self.leaders || place.is_stalled() || place.is_off {
             return None;
         }
         let is_hungry = self.hungry == host;
@@ -356,13 +469,17 @@ impl World {
         let next = store.lead_step(*place, key, self.step);
         *place = next.part;
         self.send(&next.wires, store);
-        let term = store.facts(next.part).term;
+        let facts = store.facts(next.part);
+        if facts.is_promised {
+            self.promised = self.promised.max(place_of(facts.policy));
+        }
+        let term = facts.term;
         for write in &next.writes {
             let version = match write {
-                Write::Admit(record) => {
-                    store.zookeepers.at(self.zookeeper).version(record.node)
+                Write::Admit(MemberRecord { node, .. }) | Write::Remove(node) => {
+                    store.zookeepers.at(self.zookeeper).version(*node)
                 }
-                Write::DropFormer => 0,
+                Write::DropFormer | Write::Activate(_) => 0,
             };
             let wire = store.wire(Wire::Write {
                 lead,
@@ -401,11 +518,12 @@ impl World {
         }
     }
 
-    fn new_life(&mut self, store: &mut Store) -> Life {
+    fn new_life(&mut self, host: u8, store: &mut Store) -> Life {
         let mut zookeeper = store.zookeepers.at(self.zookeeper).clone();
         let life = Life {
             incarnation: Incarnation(zookeeper.next),
             term: zookeeper.term.term,
+            reserved: zookeeper.reserved(node(host), &store.scope),
         };
         zookeeper.next += 1;
         self.zookeeper = store.zookeeper(zookeeper);
@@ -437,8 +555,12 @@ impl World {
                     roster.push((version, record.clone()));
                     roster.sort_by_key(|(_, member)| member.node);
                 }
+                Write::Remove(node) if [0, version].contains(&zookeeper.version(*node)) => {
+                    zookeeper.roster.retain(|(_, member)| member.node != *node);
+                }
+                Write::Activate(policy) => zookeeper.policy = zookeeper.policy.max(*policy),
                 // Another write came between: nobody knows whether it was this one.
-                Write::Admit(_) => known = Outcome::LostUnknown,
+                Write::Admit(_) | Write::Remove(_) => known = Outcome::LostUnknown,
             }
         } else if is_applied {
             // The fence refuses it, and a leader that is told so stops. This one does not.
@@ -455,19 +577,14 @@ impl World {
             });
             self.send(&[late], store);
         }
-        if let Write::Admit(record) = write
-            && !is_abandoned
-        {
-            let host = crate::scope::index_of(record.node);
-            // It leads for ever, so the leader is there.
-            let _ = self.lead_step(lead, LeadKey::Admitted(host, known), store);
-        }
-    }
-
-    /// What a message is, for people.
-    #[must_use]
-    pub fn is_down(store: &Store, wire: Part) -> bool {
-        matches!(store.wires.at(wire), Wire::Down(_, _, ToNode::Propose(_)))
+        let key = match write {
+            _ if is_abandoned => return,
+            Write::Admit(record) => LeadKey::Admitted(index_of(record.node), known),
+            Write::Remove(node) => LeadKey::Removed(index_of(node), known),
+            Write::Activate(_) | Write::DropFormer => return,
+        };
+        // It leads for ever, so the leader is there.
+        let _ = self.lead_step(lead, key, store);
     }
 }
 
