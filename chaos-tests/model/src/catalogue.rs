@@ -28,8 +28,19 @@ const EVERYTHING: Scope = Scope {
     ..Scope::SMALL
 };
 
+/// Policies that change, with few faults beside.
+const POLICIES: Scope = Scope {
+    name: "",
+    about: "",
+    leaders: 2,
+    steps: 7,
+    restarts: 3,
+    is_divisible: true,
+    ..Scope::SMALL
+};
+
 /// Scopes that are too large to be explored: they are walked in at random.
-pub const AT_RANDOM: [Scope; 8] = [
+pub const AT_RANDOM: [Scope; 11] = [
     Scope {
         name: "token",
         about: "one token that moves whole, no floors, two leaders",
@@ -70,6 +81,25 @@ pub const AT_RANDOM: [Scope; 8] = [
     },
     Scope {
         name: "cut",
+        about: "six tokens become three, and the old leader may be forgotten meanwhile",
+        policies: &[terms(6, 1), terms(3, 1)],
+        restarts: 1,
+        ..POLICIES
+    },
+    Scope {
+        name: "larger floors",
+        about: "floors of none become one; voters forget",
+        policies: &[terms(6, 0), terms(6, 1)],
+        ..POLICIES
+    },
+    Scope {
+        name: "smaller floors",
+        about: "floors of two become none; voters forget",
+        policies: &[terms(6, 2), terms(6, 0)],
+        ..POLICIES
+    },
+    Scope {
+        name: "policies",
         about: "six tokens and floors of one become three and none, then six and two",
         policies: &[terms(6, 1), terms(3, 0), terms(6, 2)],
         restarts: 1,
@@ -120,6 +150,26 @@ pub const COMPLETE: [Scope; 3] = [
         about: "three voters, one leader; leases are renewed, end, and move",
         leaders: 1,
         steps: 2,
+        ..Scope::SMALL
+    },
+];
+
+/// Likewise, in minutes and gigabytes.
+pub const DEEP: [Scope; 2] = [
+    Scope {
+        name: "leases, longer",
+        about: "as `leases`, without restarts, until a lease ends",
+        hosts: 2,
+        members: 2,
+        voters: &[&[0, 1]],
+        steps: 2,
+        ..Scope::SMALL
+    },
+    Scope {
+        name: "minority",
+        about: "three voters of which two are members, two leaders; leases are renewed",
+        members: 2,
+        steps: 1,
         ..Scope::SMALL
     },
 ];

@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod host;
 pub mod invariant;
 pub mod lead;
+pub mod mutations;
 pub mod scope;
 pub mod start;
 pub mod store;

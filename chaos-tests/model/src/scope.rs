@@ -1,6 +1,6 @@
 //! What is explored: how many of everything, and what may go wrong.
 
-use std::time::Duration;
+use std::fmt;
 
 use weir_coord_core::{rules::Rules, timing::Timing};
 use weir_model::{
@@ -225,4 +225,39 @@ pub const fn amount(tokens: u64) -> Amount {
     }
 }
 
-const _: () = assert!(TIMING.lease.as_nanos() > Duration::from_millis(1).as_nanos());
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} hosts, {} of them members, {} leaders, {} thirds of a lease, {} restarts, {} \
+             reboots, {} new sessions, {} duplicates, {} moves of traffic, {} policies, {} \
+             removals, {} messages under way each way",
+            self.about,
+            self.hosts,
+            self.members,
+            self.leaders,
+            self.steps,
+            self.restarts,
+            self.reboots,
+            self.sessions,
+            self.duplicates,
+            self.shifts,
+            self.policies.len(),
+            self.removals,
+            self.capacity,
+        )?;
+        let perhaps = [
+            (self.pauses, "pauses"),
+            (self.late_reports, "late reports"),
+            (self.late_answers, "late answers"),
+            (self.reads_term, "reads of `term`"),
+            (self.joins, "joins"),
+            (self.unknown_outcomes, "unknown outcomes of writes"),
+        ];
+        perhaps
+            .iter()
+            .filter(|(is_so, _)| *is_so)
+            .try_for_each(|(_, what)| write!(f, ", {what}"))
+    }
+}
