@@ -1,6 +1,6 @@
 //! The scopes that are explored, each about something.
 
-use crate::scope::{Scope, Terms};
+use crate::scope::{Begins, Scope, Terms};
 
 const fn terms(budget: u64, floor: u64) -> Terms {
     Terms { budget, floor }
@@ -40,7 +40,7 @@ const POLICIES: Scope = Scope {
 };
 
 /// Scopes that are too large to be explored: they are walked in at random.
-pub const AT_RANDOM: [Scope; 11] = [
+pub const AT_RANDOM: [Scope; 12] = [
     Scope {
         name: "token",
         about: "one token that moves whole, no floors, two leaders",
@@ -87,15 +87,28 @@ pub const AT_RANDOM: [Scope; 11] = [
         ..POLICIES
     },
     Scope {
+        name: "cut, unwritten",
+        about: "three tokens are promised, and ZooKeeper still says six",
+        begins: Begins::PolicyPromised,
+        policies: &[terms(6, 1), terms(3, 1)],
+        steps: 4,
+        ..POLICIES
+    },
+    Scope {
         name: "larger floors",
         about: "floors of none become one; voters forget",
+        begins: Begins::PolicyReady,
         policies: &[terms(6, 0), terms(6, 1)],
         ..POLICIES
     },
     Scope {
         name: "smaller floors",
-        about: "floors of two become none; voters forget",
+        about: "floors of two become none, and one host wants all that is free",
+        begins: Begins::PolicyReady,
         policies: &[terms(6, 2), terms(6, 0)],
+        shifts: 2,
+        restarts: 0,
+        steps: 4,
         ..POLICIES
     },
     Scope {

@@ -46,6 +46,9 @@ struct Model {
     /// Most states of one scope
     #[arg(long, default_value_t = 400_000_000)]
     states: usize,
+    /// Only these rules are broken, by name
+    #[arg(long, requires = "mutations")]
+    rule: Vec<String>,
     /// Print the trace of each broken rule
     #[arg(long)]
     traces: bool,
@@ -200,7 +203,10 @@ impl Model {
 
     /// Every rule is broken in turn; what the model does not see is looked for in simulations.
     fn hunt_all(&self) -> Vec<Value> {
-        let rows = Mutation::ALL.into_iter().map(|mutation| {
+        let named = |mutation: &Mutation| {
+            self.rule.is_empty() || self.rule.contains(&format!("{mutation:?}"))
+        };
+        let rows = Mutation::ALL.into_iter().filter(named).map(|mutation| {
             let name = format!("{mutation:?}");
             let found = hunt(mutation);
             if let Some(found) = found.as_ref().filter(|_| self.traces) {

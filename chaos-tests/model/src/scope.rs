@@ -26,6 +26,17 @@ pub const fn place_of(version: PolicyVersion) -> u8 {
     version.0.saturating_sub(1) as u8
 }
 
+/// Where a scope begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// The first leader has divided the budget, and nothing is under way.
+    Settled,
+    /// And every host has the second policy ready.
+    PolicyReady,
+    /// And it is in force and promised, but ZooKeeper has not been told yet.
+    PolicyPromised,
+}
+
 /// What one limit says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -42,6 +53,8 @@ pub struct Scope {
     pub name: &'static str,
     /// What it is about, for people.
     pub about: &'static str,
+    /// Where it begins.
+    pub begins: Begins,
     /// How many hosts there are.
     pub hosts: u8,
     /// How many of them, the first ones, are members in the beginning.
@@ -135,6 +148,7 @@ impl Scope {
     pub const SMALL: Self = Self {
         name: "small",
         about: "one token that moves, no floors",
+        begins: Begins::Settled,
         hosts: 3,
         members: 3,
         voters: &[&[0, 1, 2]],

@@ -1,7 +1,8 @@
 //! Where a scope begins: with a fleet that has settled under its first leader.
 
 use crate::{
-    store::{Outcome, Store, Wire},
+    scope::Begins,
+    store::{Outcome, Part, Store, Wire},
     world::{Action, World},
 };
 
@@ -10,7 +11,7 @@ pub const SETTLING: u8 = 3;
 /// Messages that settling takes at most.
 const MESSAGES_MAX: usize = 10_000;
 
-/// The fleet when the first leader has divided the budget, and nothing is under way.
+/// The fleet as the scope begins.
 ///
 /// # Panics
 ///
@@ -29,17 +30,35 @@ pub fn settled(store: &mut Store) -> World {
         if step > 0 {
             perform(&mut world, Action::Time, store);
         }
-        for _ in 0..3 {
-            for host in 0..members {
-                perform(&mut world, Action::Report(host, 0), store);
-                deliver(&mut world, store);
-            }
-            perform(&mut world, Action::Tick(0), store);
-            deliver(&mut world, store);
+        rounds(&mut world, store);
+        deliver(&mut world, true, store);
+    }
+    if bounds.begins != Begins::Settled {
+        perform(&mut world, Action::Publish, store);
+        for host in 0..members {
+            perform(&mut world, Action::PrepareHost(host), store);
+            perform(&mut world, Action::Report(host, 0), store);
         }
+    }
+    if bounds.begins == Begins::PolicyPromised {
+        perform(&mut world, Action::PrepareLead(0), store);
+        rounds(&mut world, store);
+        assert_eq!(world.promised, 1, "a cut is promised when all have acknowledged it");
     }
     store.scope = bounds;
     world
+}
+
+/// All members report, and all answer.
+fn rounds(world: &mut World, store: &mut Store) {
+    for _ in 0..3 {
+        for host in 0..store.scope.members {
+            perform(world, Action::Report(host, 0), store);
+            deliver(world, false, store);
+        }
+        perform(world, Action::Tick(0), store);
+        deliver(world, false, store);
+    }
 }
 
 fn perform(world: &mut World, action: Action, store: &mut Store) {
@@ -49,9 +68,10 @@ fn perform(world: &mut World, action: Action, store: &mut Store) {
     *world = next;
 }
 
-fn deliver(world: &mut World, store: &mut Store) {
+fn deliver(world: &mut World, writes: bool, store: &mut Store) {
     for _ in 0..MESSAGES_MAX {
-        let Some(wire) = world.wires().first().copied() else {
+        let is_due = |wire: &&Part| writes || !matches!(store.wires.at(**wire), Wire::Write { .. });
+        let Some(wire) = world.wires().iter().find(is_due).copied() else {
             return;
         };
         let action = match store.wires.at(wire) {

@@ -12,6 +12,8 @@ use crate::{
 
 /// After so many actions a walk begins anew.
 const LENGTH_MAX: usize = 400;
+/// And after so many since the clock has last advanced, if it does so no more.
+const LENGTH_AT_THE_END: usize = 60;
 /// After so many parts their store does, so that it stays within some hundred megabytes.
 const PARTS_MAX: usize = 200_000;
 
@@ -139,7 +141,11 @@ pub fn walk(scope: &Scope, steps: u64, seed: u64) -> Walked {
         let weights = Weights::draw(&mut dice);
         let mut world = start.clone();
         let mut done = Vec::new();
-        for _ in 0..LENGTH_MAX {
+        let mut length_max = LENGTH_MAX;
+        for length in 0..LENGTH_MAX {
+            if length >= length_max {
+                break;
+            }
             world.actions(&store, &mut actions);
             let Some(action) = choose(&actions, &weights, &store, &mut dice) else {
                 break;
@@ -165,6 +171,9 @@ pub fn walk(scope: &Scope, steps: u64, seed: u64) -> Walked {
                     walked.trace = readable(&mut store, violation);
                 }
                 return walked;
+            }
+            if next.step > world.step && next.is_last_step(scope) {
+                length_max = length + LENGTH_AT_THE_END;
             }
             world = next;
         }

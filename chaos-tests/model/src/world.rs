@@ -133,6 +133,12 @@ impl World {
         }
     }
 
+    /// Whether the clock advances no more.
+    #[must_use]
+    pub const fn is_last_step(&self, scope: &Scope) -> bool {
+        self.step >= SETTLING + scope.steps
+    }
+
     /// The leaders of all terms.
     pub fn leads(&self) -> impl Iterator<Item = Part> + '_ {
         self.leads[..usize::from(self.leaders)].iter().copied()
@@ -160,7 +166,7 @@ impl World {
         let scope = &store.scope;
         out.clear();
         self.operations(store, out);
-        if self.step < SETTLING + scope.steps {
+        if !self.is_last_step(scope) {
             out.push(Action::Time);
         }
         if self.leaders < scope.leaders {
@@ -281,7 +287,7 @@ impl World {
     fn perform(&mut self, action: Action, store: &mut Store) -> Option<Option<Broken>> {
         match action {
             Action::Time => {
-                if self.step >= SETTLING + store.scope.steps {
+                if self.is_last_step(&store.scope) {
                     return None;
                 }
                 self.step += 1;
