@@ -7,7 +7,7 @@
 //! - [`judge`] is the oracle, outside the protocol: promise 1 as a receiver would see it, and the
 //!   invariants, in every step; [`figures`] measures promises 2 and 3;
 //! - [`mutation`] breaks rules on purpose, and [`mutations`] proves that the oracle finds each;
-//! - [`run`] plays many seeds.
+//! - [`run`] plays many seeds, and [`scenario`] helps to write one run down.
 //!
 //! A run is its settings and its seed: playing it again gives the same events.
 
@@ -25,6 +25,7 @@ pub mod mutation;
 pub mod mutations;
 pub mod network;
 pub mod run;
+pub mod scenario;
 pub mod world;
 pub mod zookeeper;
 

@@ -127,10 +127,10 @@ impl Load {
         }
     }
 
-    /// A quarter of the hosts, at least one, want nearly everything.
+    /// A few hosts, or a quarter of them, want nearly everything.
     fn skew(&mut self, tick: u64, dice: &mut Dice) {
         let hosts = self.demands.len();
-        let busy = (hosts / 4).max(1);
+        let busy = [1, 3, hosts / 10, hosts / 4][dice.index(4)].clamp(1, hosts);
         let total = self.budget * OVERLOAD;
         self.demands.fill(total * 0.05 / hosts as f64);
         for _ in 0..busy {

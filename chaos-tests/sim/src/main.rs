@@ -217,10 +217,7 @@ fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
         let figures = of_pattern.filter_map(|outcome| outcome.utilisation);
         let worst = figures.fold(f64::INFINITY, f64::min);
         if worst.is_finite() {
-            eprintln!(
-                "  {:<8} worst utilisation {worst:.4}",
-                pattern.name()
-            );
+            eprintln!("  {:<8} worst utilisation {worst:.4}", pattern.name());
         }
     }
     let gap = outcomes.iter().map(|outcome| outcome.commit_gap_ms).max();

@@ -1,6 +1,9 @@
 //! The network between hosts, and between them and ZooKeeper.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use weir_model::Nanos;
 
@@ -11,7 +14,11 @@ use crate::dice::Dice;
 pub struct Network {
     /// Whether messages are lost, late, repeated and out of order.
     pub is_faulty: bool,
+    /// How long a message takes where nothing goes wrong; `None` for less than a millisecond.
+    pub latency: Option<Duration>,
     partitions: Vec<Partition>,
+    /// Hosts that hear everything late, in order, and until when.
+    held: BTreeMap<usize, Nanos>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,7 +37,9 @@ impl Network {
     pub const fn new(is_faulty: bool) -> Self {
         Self {
             is_faulty,
+            latency: None,
             partitions: Vec::new(),
+            held: BTreeMap::new(),
         }
     }
 
@@ -47,13 +56,27 @@ impl Network {
     /// From now on everything arrives.
     pub fn cease(&mut self, now: Nanos) {
         self.is_faulty = false;
+        self.held.clear();
         for partition in &mut self.partitions {
             partition.until = partition.until.min(now);
         }
     }
 
+    /// What is on its way to a host arrives then, and not before: all at once, in order.
+    pub fn hold(&mut self, host: usize, until: Nanos) {
+        self.held.insert(host, until);
+    }
+
+    /// How long a message to a host waits before it is delivered.
+    #[must_use]
+    pub fn waits(&self, to: usize, now: Nanos) -> Option<Duration> {
+        let until = self.held.get(&to)?;
+        (*until > now).then(|| *until - now)
+    }
+
     /// Forgets what has healed.
     pub fn heal(&mut self, now: Nanos) {
+        self.held.retain(|_, until| *until > now);
         self.partitions.retain(|partition| partition.until > now);
     }
 
@@ -73,6 +96,9 @@ impl Network {
 
     /// How long each copy of a message takes: none if it is lost.
     pub fn delays(&self, dice: &mut Dice) -> Vec<Duration> {
+        if let Some(latency) = self.latency {
+            return vec![latency];
+        }
         if !self.is_faulty {
             return vec![Duration::from_micros(100 + dice.roll(400))];
         }

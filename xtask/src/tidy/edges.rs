@@ -39,7 +39,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ),
     (
         "weir-sim",
-        &["weir-coord-core", "weir-limiter", "weir-model"],
+        &["weir-abi", "weir-coord-core", "weir-limiter", "weir-model"],
     ),
     (
         "weir-model-check",

@@ -110,12 +110,16 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn prepare(&mut self, to: NodeId) {
         let is_asked = |succession: &Succession| succession.is_asked(to);
         if self.succession.as_ref().is_some_and(is_asked) {
-            let message = ToNode::Prepare(Prepare {
-                term: self.term,
-                leader: self.node,
-            });
-            self.commands.push_back(Command::Send { to, message });
+            self.send_prepare(to);
         }
+    }
+
+    fn send_prepare(&mut self, to: NodeId) {
+        let message = ToNode::Prepare(Prepare {
+            term: self.term,
+            leader: self.node,
+        });
+        self.commands.push_back(Command::Send { to, message });
     }
 
     pub(super) fn go_on_preparing(&mut self, now: Nanos) {
@@ -136,8 +140,10 @@ impl<B: CommitBackend> Leader<B> {
             return self.step_down(StepDown::Idle);
         }
         let voters: BTreeSet<NodeId> = succession.sets.iter().flatten().copied().collect();
+        // Also those that have promised: who hears nothing suspects this leader, and a take-over that
+        // has to wait for one voter would be overtaken by the next, again and again.
         for voter in voters {
-            self.prepare(voter);
+            self.send_prepare(voter);
         }
     }
 
@@ -149,6 +155,7 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         succession.promised.insert(promise.node);
+        self.electorate.hear_token(promise.node, promise.token, now);
         if let Some(register) = promise.register {
             let is_newer = succession
                 .latest
