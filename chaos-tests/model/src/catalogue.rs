@@ -40,7 +40,7 @@ const POLICIES: Scope = Scope {
 };
 
 /// Scopes that are too large to be explored: they are walked in at random.
-pub const AT_RANDOM: [Scope; 12] = [
+pub const AT_RANDOM: [Scope; 13] = [
     Scope {
         name: "token",
         about: "one token that moves whole, no floors, two leaders",
@@ -88,10 +88,20 @@ pub const AT_RANDOM: [Scope; 12] = [
     },
     Scope {
         name: "cut, unwritten",
-        about: "three tokens are promised, and ZooKeeper still says six",
-        begins: Begins::PolicyPromised,
+        about: "all have acknowledged three tokens, ZooKeeper still says six, voters forget",
+        begins: Begins::PolicyUnwritten,
+        policies: &[terms(6, 1), terms(3, 1)],
+        steps: 5,
+        ..POLICIES
+    },
+    Scope {
+        name: "cut, remembered",
+        about: "all have acknowledged three tokens, ZooKeeper still says six, voters remember",
+        begins: Begins::PolicyUnwritten,
         policies: &[terms(6, 1), terms(3, 1)],
         steps: 4,
+        restarts: 0,
+        promises_early: true,
         ..POLICIES
     },
     Scope {
@@ -155,7 +165,6 @@ pub const COMPLETE: [Scope; 3] = [
         members: 2,
         voters: &[&[0, 1]],
         steps: 1,
-        restarts: 1,
         ..Scope::SMALL
     },
     Scope {
@@ -168,14 +177,24 @@ pub const COMPLETE: [Scope; 3] = [
 ];
 
 /// Likewise, in minutes and gigabytes.
-pub const DEEP: [Scope; 2] = [
+pub const DEEP: [Scope; 3] = [
     Scope {
-        name: "leases, longer",
-        about: "as `leases`, without restarts, until a lease ends",
+        name: "take-over, restart",
+        about: "as `take-over`, and a restart without memory",
+        steps: 0,
+        restarts: 1,
+        late_answers: true,
+        reads_term: true,
+        ..Scope::SMALL
+    },
+    Scope {
+        name: "leases, restart",
+        about: "as `leases`, and a restart",
         hosts: 2,
         members: 2,
         voters: &[&[0, 1]],
-        steps: 2,
+        steps: 1,
+        restarts: 1,
         ..Scope::SMALL
     },
     Scope {

@@ -242,7 +242,11 @@ impl Host {
         let mut report = self.follower.report(self.clock(step), &[]);
         report.seen = Position::default();
         if scope.shifts > 0 {
-            let offered = if is_hungry { 1_000 * u64::from(step) } else { 0 };
+            let offered = if is_hungry {
+                1_000 * u64::from(step)
+            } else {
+                0
+            };
             report.limits = vec![LimitReport {
                 limit: LIMIT,
                 offered,

@@ -93,7 +93,11 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
             let sum = Amount::clone(&lead.envelopes.iter().copied().sum());
             return broken(
                 "I4",
-                format!("the envelopes of term {} add up to {}", lead.term, tokens(sum)),
+                format!(
+                    "the envelopes of term {} add up to {}",
+                    lead.term,
+                    tokens(sum)
+                ),
             );
         }
         let holds = |host: &Host| host.recorded.get(&lead.term) >= Some(&lead.committed);

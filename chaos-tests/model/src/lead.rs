@@ -111,8 +111,7 @@ impl Lead {
                     let joins = Input::Join(record(report.node));
                     self.leader.handle(joins, now);
                 }
-                self.leader
-                    .handle(Input::FromNode((*message).clone()), now);
+                self.leader.handle(Input::FromNode((*message).clone()), now);
             }
             Event::Ticks => self.leader.handle(Input::Tick, now),
             Event::Reads(roster) => self.leader.handle(Input::Members(roster.clone()), now),

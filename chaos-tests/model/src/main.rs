@@ -125,11 +125,7 @@ impl Model {
         let Some(name) = &self.scope else {
             return Ok(());
         };
-        let all: Vec<Scope> = COMPLETE
-            .into_iter()
-            .chain(DEEP)
-            .chain(AT_RANDOM)
-            .collect();
+        let all: Vec<Scope> = COMPLETE.into_iter().chain(DEEP).chain(AT_RANDOM).collect();
         if !all.iter().any(|scope| scope.name == name) {
             let lines = all.iter().map(|scope| format!("  {}: {scope}", scope.name));
             let lines: Vec<String> = lines.collect();

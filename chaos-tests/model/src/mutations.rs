@@ -4,12 +4,7 @@ use std::fmt;
 
 use weir_coord_core::rules::{Mutation, Rules};
 
-use crate::{
-    catalogue::AT_RANDOM,
-    explore::Violation,
-    scope::Scope,
-    walk::walk,
-};
+use crate::{catalogue::AT_RANDOM, explore::Violation, scope::Scope, walk::walk};
 
 /// Random steps in each scope, first few in all of them, then more.
 const STEPS: [u64; 3] = [20_000, 200_000, 2_000_000];

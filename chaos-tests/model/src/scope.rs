@@ -33,8 +33,8 @@ pub enum Begins {
     Settled,
     /// And every host has the second policy ready.
     PolicyReady,
-    /// And it is in force and promised, but ZooKeeper has not been told yet.
-    PolicyPromised,
+    /// And all have acknowledged it, but ZooKeeper has not been told yet.
+    PolicyUnwritten,
 }
 
 /// What one limit says.
@@ -96,6 +96,9 @@ pub struct Scope {
     pub unknown_outcomes: bool,
     /// Whether hosts that are no members ask to become some.
     pub joins: bool,
+    /// Whether a lowered budget has to be kept from when all have acknowledged it, and not only from
+    /// when ZooKeeper has it as well: true as long as voters do not forget.
+    pub promises_early: bool,
     /// Whether the budget alone is watched (I1), and not what it rests on.
     pub budget_only: bool,
     /// Which rules hold.
@@ -172,6 +175,7 @@ impl Scope {
         is_divisible: false,
         unknown_outcomes: false,
         joins: false,
+        promises_early: false,
         budget_only: false,
         rules: Rules::ALL,
     };
@@ -238,7 +242,6 @@ pub const fn amount(tokens: u64) -> Amount {
         burst: Units(tokens),
     }
 }
-
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

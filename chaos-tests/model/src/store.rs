@@ -338,7 +338,11 @@ impl Store {
                 .map(crate::scope::index_of)
                 .collect(),
             policy: lead.leader.policy_version(),
-            is_promised: lead.leader.is_promised(LIMIT),
+            is_promised: if self.scope.promises_early {
+                lead.leader.is_acknowledged(LIMIT)
+            } else {
+                lead.leader.is_promised(LIMIT)
+            },
             is_over_budget: lead.leader.over_budget().next().is_some(),
             envelopes: (0..self.scope.hosts)
                 .map(|host| lead.leader.envelope(node(host), LIMIT))
@@ -441,7 +445,8 @@ impl Store {
             &self.scope,
         );
         let next = Rc::new(self.led(lead, asked));
-        self.births.insert((zookeeper, index, step), Rc::clone(&next));
+        self.births
+            .insert((zookeeper, index, step), Rc::clone(&next));
         next
     }
 

@@ -51,11 +51,7 @@ fn kernels(store: &Store, world: &World) -> String {
     let hosts = world.hosts(scope).map(|part| {
         let host = store.hosts.at(part);
         let held = host.effective(world.step);
-        let left = if host.is_leased(world.step) {
-            "*"
-        } else {
-            ""
-        };
+        let left = if host.is_leased(world.step) { "*" } else { "" };
         format!("{}:{}/{}{left}", host.index, held.rate.0, held.burst.0)
     });
     format!("[{}]", hosts.collect::<Vec<_>>().join(" "))
@@ -144,7 +140,10 @@ fn message(wire: &Wire) -> String {
                         || "nothing".to_owned(),
                         |record| format!("{}.{}", record.term, record.generation),
                     );
-                    format!("Promise {} with the register {register}{abstains}", promise.term)
+                    format!(
+                        "Promise {} with the register {register}{abstains}",
+                        promise.term
+                    )
                 }
             };
             format!("{} hears host {host}: {what}", letter(*lead))

@@ -182,7 +182,10 @@ pub fn walk(scope: &Scope, steps: u64, seed: u64) -> Walked {
 }
 
 fn choose(actions: &[Action], weights: &Weights, store: &Store, dice: &mut Dice) -> Option<Action> {
-    let total: u64 = actions.iter().map(|action| weights.of(*action, store)).sum();
+    let total: u64 = actions
+        .iter()
+        .map(|action| weights.of(*action, store))
+        .sum();
     if total == 0 {
         return None;
     }

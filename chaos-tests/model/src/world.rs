@@ -399,10 +399,9 @@ impl World {
         let voters = scope.voter_set(choice);
         let before = zookeeper.term.term;
         let leader = node(index % scope.hosts);
-        zookeeper.term =
-            zookeeper
-                .term
-                .successor(leader, String::new(), Term(0), voters, 0);
+        zookeeper.term = zookeeper
+            .term
+            .successor(leader, String::new(), Term(0), voters, 0);
         if scope.rules.breaks(Mutation::TermReused) && before > Term(0) {
             zookeeper.term.term = before;
         }
@@ -438,7 +437,10 @@ impl World {
         }
         let is_hungry = self.hungry == host;
         if store.scope.late_reports {
-            let message = store.hosts.at(part).report(is_hungry, self.step, &store.scope);
+            let message = store
+                .hosts
+                .at(part)
+                .report(is_hungry, self.step, &store.scope);
             let wire = store.wire(Wire::Up(host, lead, message));
             self.send(&[wire], store);
             return Some(());
