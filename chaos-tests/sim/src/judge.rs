@@ -109,6 +109,12 @@ impl Judge {
         }
     }
 
+    /// What is in the receiver's bucket of a limit, in tokens.
+    #[must_use]
+    pub fn level(&self, number: usize) -> f64 {
+        self.receivers[number].level
+    }
+
     /// A kernel's grant of a limit has changed.
     pub fn installed(&mut self, number: usize, before: Amount, after: Amount) {
         let receiver = &mut self.receivers[number];

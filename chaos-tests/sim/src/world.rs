@@ -56,6 +56,8 @@ pub struct Settings {
     pub broken: Option<Broken>,
     /// Commit by conditional writes to ZooKeeper, and not by a majority.
     pub by_zookeeper: bool,
+    /// The limit that moves whole admits one token a second, and two at once.
+    pub slow: bool,
     /// Keep the last lines of an event log.
     pub logs: bool,
 }
@@ -73,6 +75,7 @@ impl Settings {
             pattern: None,
             broken: None,
             by_zookeeper: false,
+            slow: false,
             logs: false,
         }
     }
@@ -235,7 +238,7 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut dice = Dice::new(settings.seed);
-        let policies = Policies::new(settings.nodes);
+        let policies = Policies::new(settings.nodes, settings.slow);
         let policy = policies.of(PolicyVersion(1)).clone();
         let now = BEGINNING;
         let kernel_fault = Broken::kernel(settings.broken);

@@ -36,6 +36,10 @@ impl Electorate {
         self.voters.keys().copied().collect()
     }
 
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains_key(&node)
+    }
+
     /// Whether most of them are so.
     pub(super) fn has_majority(&self, is_so: impl Fn(NodeId) -> bool) -> bool {
         let count = self.voters.keys().filter(|voter| is_so(**voter)).count();

@@ -223,7 +223,8 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         let voters = self.electorate.voters();
-        let members: BTreeSet<NodeId> = self.members.keys().copied().collect();
+        let stays = |node: &&NodeId| !self.leaving.contains_key(node);
+        let members: BTreeSet<NodeId> = self.members.keys().filter(stays).copied().collect();
         let ready: BTreeSet<NodeId> = self
             .participating(now)
             .filter(|(node, member)| {
@@ -256,7 +257,9 @@ impl<B: CommitBackend> Leader<B> {
     /// More voters are wanted soon: until then the fleet survives fewer losses. A silent one may
     /// come back.
     fn reform_patience(&self, voters: &[NodeId], wanted: &[NodeId]) -> Duration {
-        if wanted.len() > voters.len() {
+        if voters.iter().any(|voter| self.leaving.contains_key(voter)) {
+            Duration::ZERO
+        } else if wanted.len() > voters.len() {
             self.timing.idle()
         } else {
             self.timing.lease * 2
