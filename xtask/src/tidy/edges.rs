@@ -41,6 +41,10 @@ const ALLOWED: [(&str, &[&str]); 18] = [
         "weir-sim",
         &["weir-abi", "weir-coord-core", "weir-limiter", "weir-model"],
     ),
+    (
+        "weir-model-check",
+        &["weir-coord-core", "weir-model", "weir-sim"],
+    ),
     ("xtask", &[]),
     ("weir-xdp", &["weir-abi", "weir-limiter"]),
     // For tests of upgrades: the same sources once more, with another layout of maps.
