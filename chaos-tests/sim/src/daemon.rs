@@ -1,6 +1,6 @@
 //! The daemon's shell: it performs what the protocol's core decides, in the simulated world.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use weir_coord_core::{
     campaign::{Campaign, Step},
@@ -12,12 +12,13 @@ use weir_coord_core::{
     voters::succeeding,
 };
 use weir_model::{
-    Nanos, NodeId, PolicyVersion, Term,
+    Amount, Nanos, NodeId, PolicyVersion, Term,
     message::{FromNode, Position, ToNode},
 };
 
 use crate::{
     host::{Bid, Daemon},
+    limits::FINEST,
     mutation::Broken,
     world::{Event, Message, TIMING, World},
     zookeeper::{Answer, Ask},
@@ -56,7 +57,7 @@ impl World {
             leader: None,
             campaign: Campaign::new(place.id, TIMING),
             term: None,
-            roster: Vec::new(),
+            roster: Arc::default(),
             bid: None,
             retry_at: Nanos::ZERO,
             at_least: Term(0),
@@ -196,7 +197,9 @@ impl World {
         self.learn_term(host, record);
         let own = roster.iter().find(|member| member.node == node).cloned();
         self.daemon(host).expect("it runs").roster = roster.clone();
-        self.lead(host, Input::Members(roster));
+        if self.leads(host) {
+            self.lead(host, Input::Members(roster.to_vec()));
+        }
         match own {
             Some(own) if !self.hosts[host].is_member => {
                 self.hosts[host].is_member = true;
@@ -537,7 +540,7 @@ impl World {
         &mut self,
         host: usize,
         record: TermRecord,
-        roster: Vec<MemberRecord>,
+        roster: Arc<Vec<MemberRecord>>,
         envelope: Option<EnvelopeRecord>,
         policy: PolicyVersion,
     ) {
@@ -553,12 +556,11 @@ impl World {
             term: record.term,
             adopted: envelope,
             voter_sets: record.voter_sets(),
-            members: roster,
+            members: roster.to_vec(),
             policy: (policy, self.policies.of(policy).clone()),
         };
         let epoch = self.hosts[host].epoch;
-        self.judge
-            .leads(record.term, host, epoch, self.settings.broken);
+        self.judge.leads(record.term, host, epoch);
         let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
         };
@@ -775,8 +777,18 @@ impl World {
             return;
         };
         let mut installed = Vec::with_capacity(grants.len());
+        let limits = &self.policies.of(place.policy).limits;
         for grant in grants {
+            let before = place.kernel.grant(grant.limit);
             if place.kernel.install(*grant, local) {
+                let number = limits.iter().position(|limit| limit.id == grant.limit);
+                let before = before.map_or(Amount::ZERO, |before| before.effective(local));
+                if let Some(number) = number {
+                    let scale = limits[number].scale;
+                    let amounts = [before, grant.effective(local)];
+                    let [before, after] = amounts.map(|amount| amount.rescaled_up(scale, FINEST));
+                    self.judge.installed(number, before, after);
+                }
                 if acknowledge.is_none() {
                     place.lease_terms.insert(grant.limit, follower.seen().term);
                 }

@@ -1,6 +1,9 @@
 //! A host: its kernel, which outlives its daemon, and the daemon around the protocol's core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use weir_coord_core::{
     campaign::Campaign,
@@ -87,7 +90,7 @@ pub struct Daemon {
     /// What `term` holds, as far as it is known here.
     pub term: Option<TermRecord>,
     /// The members, as far as they are known here.
-    pub roster: Vec<MemberRecord>,
+    pub roster: Arc<Vec<MemberRecord>>,
     /// What it wants `term` to be, from the decision to take over to its end.
     pub bid: Option<Bid>,
     /// No other bid before this.

@@ -26,6 +26,18 @@ impl Pattern {
         Self::Steps,
         Self::BackOff,
     ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Skewed => "skewed",
+            Self::Moving => "moving",
+            Self::Steps => "steps",
+            Self::BackOff => "back-off",
+        }
+    }
 }
 
 /// What each host wants of one limit.
@@ -63,6 +75,11 @@ impl Load {
     #[must_use]
     pub fn demand(&self, host: usize) -> f64 {
         self.demands[host]
+    }
+
+    /// A host wants so many from now on, until its pattern says otherwise.
+    pub fn set_demand(&mut self, host: usize, demand: f64) {
+        self.demands[host] = demand;
     }
 
     /// The pattern.
@@ -115,10 +132,10 @@ impl Load {
         }
     }
 
-    /// A quarter of the hosts, at least one, want nearly everything.
+    /// A few hosts, or a quarter of them, want nearly everything.
     fn skew(&mut self, tick: u64, dice: &mut Dice) {
         let hosts = self.demands.len();
-        let busy = (hosts / 4).max(1);
+        let busy = [1, 3, hosts / 10, hosts / 4][dice.index(4)].clamp(1, hosts);
         let total = self.budget * OVERLOAD;
         self.demands.fill(total * 0.05 / hosts as f64);
         for _ in 0..busy {

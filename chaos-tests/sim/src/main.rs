@@ -42,6 +42,9 @@ struct Sim {
     /// Policies stay as they are, whatever else goes wrong
     #[arg(long)]
     one_policy: bool,
+    /// The traffic: steady, skewed, moving, steps, back-off; the seed chooses unless it is said
+    #[arg(long, value_parser = pattern)]
+    pattern: Option<Pattern>,
     /// Break this rule on purpose; `list` lists them
     #[arg(long)]
     broken: Option<String>,
@@ -104,6 +107,7 @@ impl Sim {
             by_zookeeper: self.by_zookeeper,
             broken,
             logs: self.log,
+            pattern: self.pattern,
             ..Settings::calm(self.seed, self.nodes, self.ticks)
         }
     }
@@ -137,6 +141,10 @@ impl Sim {
         if self.one_policy {
             command.push_str(" --one-policy");
         }
+        if let Some(pattern) = self.pattern {
+            command.push_str(" --pattern ");
+            command.push_str(pattern.name());
+        }
         if let Some(broken) = &self.broken {
             command.push_str(" --broken ");
             command.push_str(broken);
@@ -163,6 +171,13 @@ impl Sim {
         }
         Ok(are_found)
     }
+}
+
+fn pattern(name: &str) -> Result<Pattern, String> {
+    Pattern::ALL
+        .into_iter()
+        .find(|pattern| pattern.name() == name)
+        .ok_or_else(|| format!("there is no {name}: {:?}", Pattern::ALL.map(Pattern::name)))
 }
 
 fn show_log(settings: Settings) -> bool {
@@ -202,10 +217,7 @@ fn show(summary: &Summary, outcomes: &[Outcome], begun: Instant) {
         let figures = of_pattern.filter_map(|outcome| outcome.utilisation);
         let worst = figures.fold(f64::INFINITY, f64::min);
         if worst.is_finite() {
-            eprintln!(
-                "  {:<8} worst utilisation {worst:.4}",
-                format!("{pattern:?}")
-            );
+            eprintln!("  {:<8} worst utilisation {worst:.4}", pattern.name());
         }
     }
     let gap = outcomes.iter().map(|outcome| outcome.commit_gap_ms).max();

@@ -2,7 +2,7 @@
 //! is at its worst: answers are lost, what was given up is applied later, sessions outlive their
 //! owners or end under them, and watches are late.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use weir_coord_core::{
     campaign::Place,
@@ -62,7 +62,7 @@ pub enum Answer {
     /// To [`Ask::Inherit`].
     Inherited(
         TermRecord,
-        Vec<MemberRecord>,
+        Arc<Vec<MemberRecord>>,
         Option<EnvelopeRecord>,
         PolicyVersion,
     ),
@@ -92,7 +92,7 @@ pub struct ZooKeeper {
     pub term: TermRecord,
     version: u64,
     /// The `roster` znodes.
-    pub roster: Vec<MemberRecord>,
+    pub roster: Arc<Vec<MemberRecord>>,
     member_versions: BTreeMap<NodeId, u64>,
     envelope: Option<EnvelopeRecord>,
     /// Candidacies in the order of their sequence numbers: sequence, owner, session.
@@ -111,11 +111,11 @@ pub struct ZooKeeper {
 impl ZooKeeper {
     /// A new fleet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             term: TermRecord::VACANT,
             version: 0,
-            roster: Vec::new(),
+            roster: Arc::default(),
             member_versions: BTreeMap::new(),
             envelope: None,
             queue: Vec::new(),
@@ -135,7 +135,9 @@ impl ZooKeeper {
 
     /// The operator gives their word that a member has no power. `true` if there is such a member.
     pub fn power_off(&mut self, node: NodeId) -> bool {
-        let member = self.roster.iter_mut().find(|member| member.node == node);
+        let member = Arc::make_mut(&mut self.roster)
+            .iter_mut()
+            .find(|member| member.node == node);
         let Some(member) = member else {
             return false;
         };
@@ -240,8 +242,8 @@ impl ZooKeeper {
                     let mut members = self.roster.iter();
                     record.is_powered_off |=
                         members.any(|member| member.node == node && member.is_powered_off);
-                    self.roster.retain(|member| member.node != node);
-                    self.roster.push(record);
+                    Arc::make_mut(&mut self.roster).retain(|member| member.node != node);
+                    Arc::make_mut(&mut self.roster).push(record);
                     self.member_versions.insert(node, self.transaction);
                 }
                 (Answer::Admitted(term, node, outcome), writes)
@@ -256,7 +258,7 @@ impl ZooKeeper {
                 };
                 let removes = outcome == Some(true) && is_there;
                 if removes {
-                    self.roster.retain(|member| member.node != node);
+                    Arc::make_mut(&mut self.roster).retain(|member| member.node != node);
                     self.member_versions.insert(node, self.transaction);
                 }
                 (Answer::Removed(term, node, outcome), removes)

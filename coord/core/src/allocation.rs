@@ -10,8 +10,8 @@ use crate::{
     share::{Claim, divide},
 };
 
-/// Shares stay as they are while the new optimum is within this part of the budget for every node:
-/// moving budget costs a commit, and nobody notices 0.4 %.
+/// Shares stay as they are while the new optimum is within this part of the budget, for every node
+/// and all together: moving budget costs a commit, and nobody notices 0.4 %.
 const HYSTERESIS_DIVISOR: u64 = 256;
 
 /// The difference in a rate of this limit that is left alone, in units per second.
@@ -121,12 +121,21 @@ fn is_settled(
             held.rate.0.abs_diff(target.rate.0) <= tolerance
                 && (held.burst >= limit.smallest_burst || held.burst >= target.burst)
         });
+    // Many small differences are as much as a large one.
+    let moved: u64 = participants
+        .iter()
+        .zip(targets)
+        .map(|(participant, target)| {
+            let held = book.latest(participant.node, limit.id).amount.rate.0;
+            target.rate.0.saturating_sub(held)
+        })
+        .sum();
     // A budget that was lowered, or has to make room for a newcomer, is less than what is held.
     let held: Amount = participants
         .iter()
         .map(|participant| book.latest(participant.node, limit.id).amount)
         .sum();
-    close && held.fits(budget) && !book.is_over_budget(limit.id)
+    close && moved <= tolerance && held.fits(budget) && !book.is_over_budget(limit.id)
 }
 
 /// A host keeps a limit that moves whole while its demand is at least this part of the largest:

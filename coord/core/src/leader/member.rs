@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use weir_model::{Generation, LimitId, Nanos, PolicyVersion, message::Token};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, PolicyVersion, message::Token};
 
 use super::view::HeldView;
 use crate::{demand::Meter, record::MemberRecord};
@@ -10,6 +10,7 @@ use crate::{demand::Meter, record::MemberRecord};
 /// A member.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Member {
+    /// Its floors in the order of their limits.
     pub(super) record: MemberRecord,
     /// What the roster is to say of its share, if it says otherwise.
     pub(super) wants_drained: Option<bool>,
@@ -41,7 +42,8 @@ impl Heard {
 }
 
 impl Member {
-    pub(super) const fn new(record: MemberRecord) -> Self {
+    pub(super) fn new(mut record: MemberRecord) -> Self {
+        record.floors.sort_unstable_by_key(|floor| floor.limit);
         Self {
             record,
             wants_drained: None,
@@ -52,6 +54,16 @@ impl Member {
             meters: BTreeMap::new(),
             held: BTreeMap::new(),
         }
+    }
+
+    /// What the roster reserves of a limit: [`MemberRecord::floor`], in O(log n).
+    pub(super) fn floor(&self, limit: &Limit) -> Amount {
+        let floors = &self.record.floors;
+        let found = floors.binary_search_by_key(&limit.id, |floor| floor.limit);
+        found.map_or(Amount::ZERO, |index| {
+            let floor = floors[index];
+            floor.amount.rescaled_down(floor.scale, limit.scale)
+        })
     }
 
     /// What an earlier life acknowledged, its successor may not know.

@@ -9,7 +9,7 @@ use weir_model::{
     register::RegisterUpdate,
 };
 
-use super::{Command, Leader, PlannedRow, coordinated, member::Member, roster::Stage};
+use super::{Command, Leader, PlannedRow, coordinated, roster::Stage};
 use crate::{
     allocation::{Participant, step, targets},
     book::Entry,
@@ -20,15 +20,17 @@ use crate::{
 
 impl<B: CommitBackend> Leader<B> {
     pub(super) fn plan(&self, now: Nanos) -> BTreeMap<NodeId, Vec<PlannedRow>> {
-        let present: Vec<(NodeId, &Member)> = self.participating(now).collect();
+        let (idle, present): (Vec<_>, Vec<_>) = self
+            .participating(now)
+            .partition(|(node, _)| self.is_idle(*node));
         let mut plan: BTreeMap<NodeId, Vec<PlannedRow>> = present
             .iter()
+            .chain(&idle)
             .map(|(node, _)| (*node, Vec::new()))
             .collect();
         for limit in coordinated(&self.policy) {
             let participants: Vec<Participant> = present
                 .iter()
-                .filter(|(node, _)| !self.is_idle(*node))
                 .map(|(node, member)| Participant {
                     node: *node,
                     weight: member.record.weight,
@@ -39,7 +41,7 @@ impl<B: CommitBackend> Leader<B> {
                     reserved: if self.rules.breaks(Mutation::FloorBeforeRoster) {
                         limit.floor
                     } else {
-                        member.record.floor(limit)
+                        member.floor(limit)
                     },
                 })
                 .collect();
@@ -61,13 +63,13 @@ impl<B: CommitBackend> Leader<B> {
                 };
                 plan.entry(participant.node).or_default().push(row);
             }
-            for (node, member) in present.iter().filter(|(node, _)| self.is_idle(*node)) {
+            for (node, member) in &idle {
                 let row = PlannedRow {
                     limit: limit.id,
                     entry: if self.leaving.contains_key(node) {
                         Entry::default()
                     } else {
-                        Entry::floor(limit.floor.min(member.record.floor(limit)))
+                        Entry::floor(limit.floor.min(member.floor(limit)))
                     },
                 };
                 plan.entry(*node).or_default().push(row);

@@ -240,6 +240,7 @@ impl<B: CommitBackend> Leader<B> {
                     self.departed.remove(&node);
                     let member = self.members.entry(node);
                     let member = member.or_insert_with(|| Member::new(joining.record.clone()));
+                    // `merged` has its floors in order.
                     member.record = joining.record;
                     let is_drained = member.record.is_drained;
                     member.wants_drained =
