@@ -56,13 +56,15 @@ async fn a_stranger_can_neither_read_nor_write_anything() {
         StoreOutcome::Committed
     );
     assert_eq!(node.admit(member(1)).await, StoreOutcome::Committed);
-    node.keeper
+    let version = node
+        .keeper
         .publish(Publication {
             trial: Some(support::DEADLINE),
             ..Publication::new("document", PolicyVersion(0))
         })
         .await
         .unwrap();
+    node.keeper.activate(version).await.unwrap();
     let guard = node
         .keeper
         .lock(LockName::Roster, support::DEADLINE)

@@ -169,7 +169,9 @@ async fn a_second_life_replaces_the_first_at_once() {
     // The first life hears of it, and does not fight for the name.
     proxy.set(Fault::None);
     let displaced = Event::Refused(Refusal::Displaced { node: id(1) });
-    first_life.until_all(&[displaced, Event::NotStanding { after: None }]).await;
+    first_life
+        .until_all(&[displaced, Event::NotStanding { after: None }])
+        .await;
     first_life
         .keeper
         .take_over(support::take_over(1, 0))

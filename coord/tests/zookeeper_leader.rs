@@ -4,13 +4,13 @@ mod support;
 
 use support::{
     DEADLINE, Node, SESSION, SHORT_SESSION, envelope, id, member, observer, server, settings,
-    stored_envelope, stored_term, until,
+    stored_envelope, stored_term, take_over, until,
 };
 use weir_coord::{
     testing::{Fault, Proxy, request},
-    zookeeper::{Event, Refusal, TakeOverFailure},
+    zookeeper::{Event, Refusal, RosterError, TakeOver, TakeOverFailure},
 };
-use weir_coord_core::commit::StoreOutcome;
+use weir_coord_core::{commit::StoreOutcome, record::MemberRecord};
 use weir_model::{Generation, Term};
 
 #[tokio::test]
@@ -382,4 +382,88 @@ async fn an_admission_that_went_unanswered_is_read_again() {
             .is_ok_and(|places| places.is_empty())
     })
     .await;
+}
+
+/// A member leaves under the fence and the lock; an operator's word needs no leader, and no leader
+/// takes it back.
+#[tokio::test]
+async fn a_removal_is_seen_by_all_and_needs_the_term_in_force() {
+    let server = server();
+    let mut old = Node::spawn(1, settings(&server.connect_string(), SESSION));
+    old.until_event(Event::Standing).await;
+    old.take_over(0).await;
+    let mut other = Node::spawn(2, settings(&server.connect_string(), SESSION));
+    other.until_not_standing().await;
+    for number in [1, 2] {
+        assert_eq!(old.admit(member(number)).await, StoreOutcome::Committed);
+    }
+    other.until_members(&[member(1), member(2)]).await;
+    other.keeper.remove(id(2)).unwrap();
+    assert_eq!(removed(&mut other, 2).await, StoreOutcome::Fenced);
+
+    let nobody = other.keeper.power_off(id(9)).await;
+    assert_eq!(nobody, Err(RosterError::NoSuchMember(id(9))));
+    assert_eq!(other.keeper.power_off(id(2)).await, Ok(()));
+    let off = MemberRecord {
+        is_powered_off: true,
+        ..member(2)
+    };
+    old.until_members(&[member(1), off.clone()]).await;
+    let drained = MemberRecord {
+        is_drained: true,
+        ..member(2)
+    };
+    assert_eq!(old.admit(drained).await, StoreOutcome::Committed);
+    let both = MemberRecord {
+        is_drained: true,
+        ..off
+    };
+    other.until_members(&[member(1), both]).await;
+
+    for _ in 0..2 {
+        old.keeper.remove(id(2)).unwrap();
+        assert_eq!(removed(&mut old, 2).await, StoreOutcome::Committed);
+    }
+    other.until_members(&[member(1)]).await;
+    other.take_over(0).await;
+    old.keeper.remove(id(1)).unwrap();
+    assert_eq!(removed(&mut old, 1).await, StoreOutcome::Fenced);
+}
+
+async fn removed(node: &mut Node, number: u128) -> StoreOutcome {
+    node.until("removal", |event| match event {
+        Event::Removed { node, outcome, .. } if node == id(number) => Some(outcome),
+        _ => None,
+    })
+    .await
+}
+
+/// Voters that have no power, by the operator's word, do not keep a fleet from being led.
+#[tokio::test]
+async fn voters_without_power_are_left_out_of_the_next_term() {
+    let server = server();
+    let mut leader = Node::spawn(1, settings(&server.connect_string(), SESSION));
+    leader.until_event(Event::Standing).await;
+    leader.take_over(0).await;
+    for number in [1, 2, 3] {
+        assert_eq!(leader.admit(member(number)).await, StoreOutcome::Committed);
+    }
+    let how = TakeOver {
+        voters: Some(vec![id(1), id(2), id(3)]),
+        ..take_over(1, 0)
+    };
+    leader.keeper.take_over(how).unwrap();
+    assert_eq!(leader.taken_over().await.0.voters, [id(1), id(2), id(3)]);
+    let same = leader.take_over(0).await;
+    assert_eq!(same.voters, [id(1), id(2), id(3)], "silence is no reason");
+    for number in [2, 3] {
+        leader.keeper.power_off(id(number)).await.unwrap();
+    }
+    let record = leader.take_over(0).await;
+    assert_eq!(record.voters, [id(1)]);
+    assert_eq!(
+        record.former,
+        [[id(1), id(2), id(3)]],
+        "they are waited for, or W is"
+    );
 }

@@ -152,3 +152,75 @@ async fn the_end_of_the_holders_session_hands_it_over() {
     let new = next.keeper.lock(NAME, DEADLINE).await.unwrap();
     assert!(new.fencing() > old.fencing());
 }
+
+/// Sequence numbers start again with their parent; the number that is handed out does not.
+#[tokio::test]
+async fn a_directory_that_was_made_anew_hands_out_larger_numbers_still() {
+    let server = server();
+    let mut node = Node::spawn(1, settings(&server.connect_string(), SESSION));
+    node.until_event(Event::Standing).await;
+    let observer = observer(&server).await;
+    let first = node.keeper.lock(NAME, DEADLINE).await.unwrap();
+    let before = first.fencing();
+    first.release().await;
+    observer.delete("/locks/policy", None).await.unwrap();
+    observer
+        .create("/locks/policy", b"", &support::open())
+        .await
+        .unwrap();
+    let second = node.keeper.lock(NAME, DEADLINE).await.unwrap();
+    assert!(
+        second.fencing() > before,
+        "{} after {before}",
+        second.fencing()
+    );
+    let place = observer.list_children("/locks/policy").await.unwrap();
+    assert!(place[0].ends_with("0000000000"), "{place:?}");
+    second.release().await;
+}
+
+/// A queue of contenders is woken one by one: each watches the one before it, and nobody else.
+#[tokio::test]
+async fn each_contender_watches_its_predecessor_alone() {
+    const CONTENDERS: usize = 4;
+    let server = server();
+    let mut node = Node::spawn(1, settings(&server.connect_string(), SESSION));
+    node.until_event(Event::Standing).await;
+    let observer = observer(&server).await;
+    let held = node.keeper.lock(NAME, DEADLINE).await.unwrap();
+    let mut waiting = Vec::new();
+    for contender in 0..CONTENDERS {
+        let keeper = node.keeper.clone();
+        waiting.push(tokio::spawn(async move {
+            keeper.lock(NAME, DEADLINE).await.unwrap().release().await;
+        }));
+        until("it queues", async || {
+            places(&observer).await == contender + 2
+        })
+        .await;
+    }
+    let watched = || {
+        let watches = server.ask("wchp").unwrap_or_default();
+        let paths = watches
+            .lines()
+            .filter(|line| line.contains("/locks/policy"));
+        paths.map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("all watch", async || watched().len() == CONTENDERS).await;
+    let mut paths = watched();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(
+        paths.len(),
+        CONTENDERS,
+        "no two watch the same place: {paths:?}"
+    );
+    assert!(
+        paths.iter().all(|path| path.contains("-n-")),
+        "nobody watches the directory: {paths:?}"
+    );
+    held.release().await;
+    for contender in waiting {
+        contender.await.unwrap();
+    }
+}

@@ -8,7 +8,7 @@ use support::{Node, SESSION, observer, server, settings, until};
 use weir_coord::{
     testing::{Fault, Proxy, request},
     trial::Trial,
-    zookeeper::{Event, InForce, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX},
+    zookeeper::{Event, InForce, Keeper, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX},
 };
 use weir_coord_core::commit::StoreOutcome;
 use weir_model::PolicyVersion;
@@ -23,6 +23,15 @@ async fn until_policy(node: &mut Node, wanted: PolicyVersion) -> String {
         _ => None,
     })
     .await
+}
+
+/// Stores a document and puts it in force, as if all nodes had it ready at once.
+async fn put_in_force(
+    keeper: &Keeper,
+    publication: Publication,
+) -> Result<PolicyVersion, PolicyError> {
+    let version = keeper.publish(publication).await?;
+    keeper.activate(version).await
 }
 
 async fn leader(servers: &str) -> Node {
@@ -40,7 +49,7 @@ async fn a_document_comes_into_force_if_the_expected_one_is() {
     let keeper = leader.keeper.clone();
 
     assert_eq!(
-        keeper.publish(Publication::new("one", NONE)).await,
+        put_in_force(&keeper, Publication::new("one", NONE)).await,
         Ok(FIRST)
     );
     assert_eq!(until_policy(&mut leader, FIRST).await, "one");
@@ -50,11 +59,11 @@ async fn a_document_comes_into_force_if_the_expected_one_is() {
         current: FIRST,
     };
     assert_eq!(
-        keeper.publish(Publication::new("lost", NONE)).await,
+        put_in_force(&keeper, Publication::new("lost", NONE)).await,
         Err(conflict)
     );
     assert_eq!(
-        keeper.publish(Publication::new("two", FIRST)).await,
+        put_in_force(&keeper, Publication::new("two", FIRST)).await,
         Ok(SECOND)
     );
     assert_eq!(until_policy(&mut other, SECOND).await, "two");
@@ -76,8 +85,8 @@ async fn of_two_that_publish_at_once_one_wins() {
     let leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
     let (one, two) = tokio::join!(
-        keeper.publish(Publication::new("one", NONE)),
-        keeper.publish(Publication::new("two", NONE))
+        put_in_force(&keeper, Publication::new("one", NONE)),
+        put_in_force(&keeper, Publication::new("two", NONE))
     );
     let won = [&one, &two].iter().filter(|result| result.is_ok()).count();
     assert_eq!(won, 1, "{one:?} {two:?}");
@@ -88,15 +97,14 @@ async fn only_the_leader_of_the_term_in_force_publishes() {
     let server = server();
     let old = leader(&server.connect_string()).await;
     let mut new = Node::spawn(2, settings(&server.connect_string(), SESSION));
-    let published = new.keeper.publish(Publication::new("never", NONE)).await;
+    let published = put_in_force(&new.keeper, Publication::new("never", NONE)).await;
     assert_eq!(published, Err(PolicyError::NotLeader));
     new.until_not_standing().await;
     new.take_over(0).await;
-    let published = old.keeper.publish(Publication::new("late", NONE)).await;
+    let published = put_in_force(&old.keeper, Publication::new("late", NONE)).await;
     assert_eq!(published, Err(PolicyError::NotLeader));
     assert!(
-        new.keeper
-            .publish(Publication::new("one", NONE))
+        put_in_force(&new.keeper, Publication::new("one", NONE))
             .await
             .is_ok()
     );
@@ -107,14 +115,11 @@ async fn a_document_that_no_znode_can_hold_is_not_sent() {
     let server = server();
     let leader = leader(&server.connect_string()).await;
     let bytes = RECORD_BYTES_MAX + 1;
-    let published = leader
-        .keeper
-        .publish(Publication::new("x".repeat(bytes), NONE))
-        .await;
+    let published = put_in_force(&leader.keeper, Publication::new("x".repeat(bytes), NONE)).await;
     assert_eq!(published, Err(PolicyError::TooLarge { bytes }));
     let largest = "x".repeat(RECORD_BYTES_MAX);
     assert_eq!(
-        leader.keeper.publish(Publication::new(largest, NONE)).await,
+        put_in_force(&leader.keeper, Publication::new(largest, NONE)).await,
         Ok(FIRST)
     );
 }
@@ -127,7 +132,8 @@ async fn a_creation_that_went_unanswered_puts_nothing_in_force_and_its_number_is
     let observer = observer(&server).await;
     let keeper = leader.keeper.clone();
     proxy.set_at(request::MULTI, Fault::LoseReplies);
-    let first = tokio::spawn(async move { keeper.publish(Publication::new("one", NONE)).await });
+    let first =
+        tokio::spawn(async move { put_in_force(&keeper, Publication::new("one", NONE)).await });
     until("the document is there", async || {
         observer
             .check_stat("/policy/v_0000000001")
@@ -139,7 +145,7 @@ async fn a_creation_that_went_unanswered_puts_nothing_in_force_and_its_number_is
     let first = first.await.unwrap();
     assert!(matches!(first, Err(PolicyError::Refused(_))), "{first:?}");
     assert_eq!(
-        leader.keeper.publish(Publication::new("two", NONE)).await,
+        put_in_force(&leader.keeper, Publication::new("two", NONE)).await,
         Ok(SECOND)
     );
     until("the lock is free", async || {
@@ -156,9 +162,10 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
     let server = server();
     let mut leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
-    keeper.publish(Publication::new("one", NONE)).await.unwrap();
-    keeper
-        .publish(Publication::new("two", FIRST))
+    put_in_force(&keeper, Publication::new("one", NONE))
+        .await
+        .unwrap();
+    put_in_force(&keeper, Publication::new("two", FIRST))
         .await
         .unwrap();
     until_policy(&mut leader, SECOND).await;
@@ -181,8 +188,7 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
         StoreOutcome::Committed
     );
     assert_eq!(leader.times_seen(&older), before);
-    let third = keeper
-        .publish(Publication::new("three", FIRST))
+    let third = put_in_force(&keeper, Publication::new("three", FIRST))
         .await
         .unwrap();
     assert_eq!(third, PolicyVersion(3));
@@ -193,6 +199,14 @@ async fn an_older_document_is_never_taken_after_a_newer_one() {
 async fn until_trial(node: &mut Node, wanted: Option<PolicyVersion>) -> Option<Trial> {
     node.until("trial", |event| match event {
         Event::Trial(trial) if trial.map(|trial| trial.version) == wanted => Some(trial),
+        _ => None,
+    })
+    .await
+}
+
+async fn until_next(node: &mut Node, wanted: PolicyVersion) -> String {
+    node.until("next policy", |event| match event {
+        Event::NextPolicy { version, document } if version == wanted => Some(document),
         _ => None,
     })
     .await
@@ -211,9 +225,14 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
     let mut leader = leader(&server.connect_string()).await;
     let mut other = Node::spawn(2, settings(&server.connect_string(), SESSION));
     let keeper = leader.keeper.clone();
-    keeper.publish(Publication::new("one", NONE)).await.unwrap();
+    put_in_force(&keeper, Publication::new("one", NONE))
+        .await
+        .unwrap();
     assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
-    assert_eq!(keeper.publish(on_trial("two", FIRST)).await, Ok(SECOND));
+    assert_eq!(
+        put_in_force(&keeper, on_trial("two", FIRST)).await,
+        Ok(SECOND)
+    );
     let expected = Trial {
         version: SECOND,
         fallback: FIRST,
@@ -222,7 +241,7 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
     for node in [&mut leader, &mut other] {
         assert_eq!(until_trial(node, Some(SECOND)).await, Some(expected));
     }
-    let refused = keeper.publish(Publication::new("three", SECOND)).await;
+    let refused = put_in_force(&keeper, Publication::new("three", SECOND)).await;
     assert_eq!(refused, Err(PolicyError::OnTrial(SECOND)));
     let wrong = keeper.confirm(Some(FIRST)).await;
     assert!(
@@ -235,6 +254,7 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
     let in_force = InForce {
         version: SECOND,
         before: FIRST,
+        next: None,
     };
     assert_eq!(keeper.in_force().await, Ok(in_force));
 }
@@ -246,8 +266,10 @@ async fn a_change_that_nobody_confirms_is_taken_back_by_the_next_leader() {
     let server = server();
     let leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
-    keeper.publish(Publication::new("one", NONE)).await.unwrap();
-    keeper.publish(on_trial("two", FIRST)).await.unwrap();
+    put_in_force(&keeper, Publication::new("one", NONE))
+        .await
+        .unwrap();
+    put_in_force(&keeper, on_trial("two", FIRST)).await.unwrap();
     let noted = Trial {
         version: SECOND,
         fallback: FIRST,
@@ -268,8 +290,13 @@ async fn a_change_that_nobody_confirms_is_taken_back_by_the_next_leader() {
     next.take_over(0).await;
     let third = PolicyVersion(3);
     assert_eq!(next.keeper.expire(SECOND).await, Ok(third));
+    let restored = Event::NextPolicy {
+        version: third,
+        document: "one".to_owned(),
+    };
+    next.until_all(&[Event::Trial(None), restored]).await;
+    assert_eq!(next.keeper.activate(third).await, Ok(third));
     assert_eq!(until_policy(&mut next, third).await, "one");
-    until_trial(&mut next, None).await;
     assert_eq!(next.keeper.confirm(None).await, Err(PolicyError::NoTrial));
 }
 
@@ -280,13 +307,18 @@ async fn of_a_confirmation_and_the_end_of_the_time_one_wins() {
     let mut current = NONE;
     for round in 0..5 {
         let keeper = leader.keeper.clone();
-        let version = keeper.publish(on_trial("one", current)).await.unwrap();
+        let version = put_in_force(&keeper, on_trial("one", current))
+            .await
+            .unwrap();
         let confirming = leader.keeper.clone();
         let (expired, confirmed) = tokio::join!(
             keeper.expire(version),
             tokio::spawn(async move { confirming.confirm(None).await })
         );
         let confirmed = confirmed.unwrap();
+        if let Ok(restored) = expired {
+            keeper.activate(restored).await.unwrap();
+        }
         assert_ne!(
             expired.is_ok(),
             confirmed.is_ok(),
@@ -302,7 +334,67 @@ async fn a_first_policy_that_nobody_confirms_leaves_none() {
     let server = server();
     let mut leader = leader(&server.connect_string()).await;
     let keeper = leader.keeper.clone();
-    keeper.publish(on_trial("one", NONE)).await.unwrap();
+    put_in_force(&keeper, on_trial("one", NONE)).await.unwrap();
     assert_eq!(keeper.expire(FIRST).await, Ok(SECOND));
+    assert_eq!(keeper.activate(SECOND).await, Ok(SECOND));
     assert_eq!(until_policy(&mut leader, SECOND).await, NO_LIMITS);
+}
+
+/// Rule 12: a document is seen by all before it is in force, and comes into force under the fence.
+#[tokio::test]
+async fn a_document_is_prepared_by_all_before_it_is_in_force() {
+    let server = server();
+    let mut old = leader(&server.connect_string()).await;
+    let mut other = Node::spawn(2, settings(&server.connect_string(), SESSION));
+    other.until_not_standing().await;
+    let keeper = old.keeper.clone();
+    put_in_force(&keeper, Publication::new("one", NONE))
+        .await
+        .unwrap();
+    assert_eq!(
+        keeper.publish(Publication::new("two", FIRST)).await,
+        Ok(SECOND)
+    );
+    for node in [&mut old, &mut other] {
+        assert_eq!(until_next(node, SECOND).await, "two");
+    }
+    assert_eq!(keeper.in_force().await.unwrap().version, FIRST);
+    assert_eq!(
+        other.keeper.activate(SECOND).await,
+        Err(PolicyError::NotLeader),
+        "who does not lead puts nothing in force"
+    );
+    // The leader dies before it has written so; its successor does.
+    other.take_over(0).await;
+    assert_eq!(keeper.activate(SECOND).await, Err(PolicyError::NotLeader));
+    assert_eq!(other.keeper.activate(SECOND).await, Ok(SECOND));
+    assert_eq!(until_policy(&mut old, SECOND).await, "two");
+    assert_eq!(
+        other.keeper.activate(FIRST).await,
+        Ok(SECOND),
+        "versions only grow"
+    );
+    assert_eq!(other.keeper.in_force().await.unwrap().next, None);
+}
+
+#[tokio::test]
+async fn one_that_is_to_come_keeps_others_out_unless_it_is_given_up() {
+    let server = server();
+    let leader = leader(&server.connect_string()).await;
+    let keeper = leader.keeper.clone();
+    assert_eq!(keeper.publish(on_trial("one", NONE)).await, Ok(FIRST));
+    let refused = keeper.publish(Publication::new("two", NONE)).await;
+    assert_eq!(refused, Err(PolicyError::Pending(FIRST)));
+    let instead = Publication {
+        ends_trial: true,
+        ..Publication::new("two", NONE)
+    };
+    assert_eq!(keeper.publish(instead).await, Ok(SECOND));
+    assert_eq!(keeper.activate(SECOND).await, Ok(SECOND));
+    let in_force = keeper.in_force().await.unwrap();
+    assert_eq!(
+        (in_force.version, in_force.before, in_force.next),
+        (SECOND, NONE, None)
+    );
+    assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
 }

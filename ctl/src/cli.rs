@@ -70,6 +70,17 @@ pub(crate) enum Command {
     /// The stored versions of the limits, latest first.
     #[command(after_help = "Example: weir history --json | jq '.versions[0].version'")]
     History,
+    /// Have a member give back its share: it keeps its floors, for maintenance.
+    #[command(after_help = "Examples:\n  weir drain edge-3\n  weir drain edge-3 --undo")]
+    Drain(Drain),
+    /// Take a member out of the fleet: what was reserved for it is given back.
+    #[command(
+        after_help = "Examples:\n  weir remove edge-3                 it runs, and acknowledges\n  \
+                      weir remove edge-3 --powered-off   it is lost for good\n\n\
+                      --powered-off is your word that the host has no power, and will have none \
+                      before its data is wiped: if it still runs, the fleet may exceed its limits."
+    )]
+    Remove(Remove),
     /// Whose acknowledgements commit: a majority of them has to be alive.
     #[command(after_help = "Example: weir voters")]
     Voters,
@@ -128,6 +139,26 @@ pub(crate) struct Confirm {
     /// Only if this version waits; otherwise whichever does.
     #[arg(value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) version: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Drain {
+    /// The member's name or UUID.
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Let it have a share again.
+    #[arg(long)]
+    pub(crate) undo: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Remove {
+    /// The member's name or UUID.
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// It has no power: it is not asked.
+    #[arg(long)]
+    pub(crate) powered_off: bool,
 }
 
 #[derive(Args, Debug)]

@@ -473,6 +473,21 @@ pub(crate) struct Confirmed {
     pub(crate) version: u64,
 }
 
+/// `weir drain`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Drained {
+    #[serde(flatten)]
+    pub(crate) node: Node,
+    pub(crate) drained: bool,
+}
+
+/// `weir remove`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Removed {
+    #[serde(flatten)]
+    pub(crate) node: Node,
+}
+
 /// `weir history`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct History {

@@ -169,3 +169,38 @@ fn the_page_of_the_fleet_says_that_a_change_waits() {
         json!({"version": 5, "confirm_within_ms": 42_000})
     );
 }
+
+#[test]
+fn a_member_is_drained_and_takes_part_again() {
+    let daemon = Daemon::start();
+    let asked = |daemon: &Daemon| daemon.look(|replies| replies.drained.clone());
+    let (page, _) = said(&daemon, &["drain", "host3"], 0);
+    assert_eq!(
+        page,
+        "host3 is drained: it keeps its floors, and is granted no share\n"
+    );
+    let request = asked(&daemon).expect("a request");
+    assert_eq!((request.node.as_str(), request.undo), ("host3", false));
+    let drained = json_of(&daemon, &["drain", "host3", "--undo"], 0);
+    assert_eq!(drained["drained"], false);
+    assert_eq!(drained["name"], "host3");
+    assert!(asked(&daemon).expect("a request").undo);
+    said(&daemon, &["drain"], 2);
+}
+
+#[test]
+fn a_member_is_removed() {
+    let daemon = Daemon::start();
+    let asked = |daemon: &Daemon| daemon.look(|replies| replies.removed.clone());
+    let (page, _) = said(&daemon, &["remove", "host3"], 0);
+    assert_eq!(page, "host3 is no member any more\n");
+    assert!(!asked(&daemon).expect("a request").powered_off);
+    let removed = json_of(&daemon, &["remove", "host3", "--powered-off"], 0);
+    assert_eq!(removed["name"], "host3");
+    assert!(asked(&daemon).expect("a request").powered_off);
+    let message = "host3 is still a member: say `--powered-off`";
+    let refusal = Status::new(Code::FailedPrecondition, message);
+    daemon.reply(|replies| replies.refusal = Some(refusal));
+    let (_, complaint) = said(&daemon, &["remove", "host3"], 1);
+    assert_eq!(complaint, format!("weir: the daemon refused: {message}\n"));
+}

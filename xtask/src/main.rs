@@ -54,6 +54,11 @@ enum Chore {
     /// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
     #[command(disable_help_flag = true)]
     Sim(PassedOn),
+    /// Explore the protocol in small scopes, then at random; break each rule in turn
+    ///
+    /// Example: cargo xtask model --mutations --steps 10000000
+    #[command(disable_help_flag = true)]
+    Model(PassedOn),
     /// Measure what things cost: the data plane beside its floor and its rivals, or the control plane
     ///
     /// Example: cargo xtask bench data-plane --quick
@@ -98,6 +103,9 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
         Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
+        Chore::Model(passed_on) => {
+            programs::become_pure("weir-model-check", &passed_on.arguments)
+        }
         Chore::Bench(passed_on) => match passed_on.arguments.split_first() {
             // It is about the protocol alone, and needs no privilege.
             Some((what, rest)) if what == "control" => {

@@ -560,8 +560,7 @@ impl World {
             policy: (policy, self.policies.of(policy).clone()),
         };
         let epoch = self.hosts[host].epoch;
-        self.judge
-            .leads(record.term, host, epoch, self.settings.broken);
+        self.judge.leads(record.term, host, epoch);
         let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
         };

@@ -60,6 +60,12 @@ impl World {
         if self.dice.one_in(15 * rarity) {
             self.partition();
         }
+        if self.dice.one_in(30 * rarity) {
+            let host = self.victim();
+            let until = self.now + self.dice.up_to_ms(1_500);
+            self.note(|| format!("{host}: hears everything late"));
+            self.network.hold(host, until);
+        }
         if self.dice.one_in(60 * rarity) {
             self.faults.outages += 1;
             self.zookeeper.down_until = self.now + self.dice.up_to_ms(6_000);
@@ -195,12 +201,24 @@ impl World {
         if self.hosts[host].daemon.is_none() {
             return;
         }
+        let reboots = self.dice.one_in(4);
+        let after = match self.dice.roll(8) {
+            0 | 1 => self.dice.up_to_ms(8_000),
+            2 => self.dice.up_to_ms(30),
+            _ => self.dice.up_to_ms(600),
+        };
+        self.kill(host, reboots, after);
+    }
+
+    /// Kills a daemon, which comes back; if its host reboots, then without its buckets, and with
+    /// another clock.
+    pub fn kill(&mut self, host: usize, reboots: bool, back_after: Duration) {
         self.faults.crashes += 1;
         self.hosts[host].daemon = None;
         self.hosts[host].epoch += 1;
         self.hosts[host].paused_until = Nanos::ZERO;
         self.note(|| format!("{host}: the daemon is killed"));
-        if self.dice.one_in(4) {
+        if reboots {
             self.faults.reboots += 1;
             let shown = Nanos(self.dice.roll(5_000_000_000));
             let drift = self.dice.roll(1_001) as i64 - 500;
@@ -209,12 +227,7 @@ impl World {
             self.hosts[host].lose_power(&self.policies, now);
             self.note(|| format!("{host}: the host reboots"));
         }
-        let after = if self.dice.one_in(4) {
-            self.dice.up_to_ms(8_000)
-        } else {
-            self.dice.up_to_ms(600)
-        };
-        self.schedule(after, Event::Boot { host });
+        self.schedule(back_after, Event::Boot { host });
     }
 
     /// Stops a daemon for a while.

@@ -8,7 +8,7 @@ use crate::{
     faults::RECOVERY_TICKS,
     limits::FINEST,
     load::Pattern,
-    world::{STEP, Settings, TIMING, World},
+    world::{BEGINNING, STEP, Settings, TIMING, World},
 };
 
 /// A share is settled within this part of the budget of its optimum.
@@ -41,7 +41,8 @@ pub struct Figures {
     tick: Vec<(u64, u64)>,
     unsettled_since: Option<u64>,
     shift_seen: u64,
-    last_commit: Nanos,
+    /// When anything was last committed.
+    pub last_commit: Nanos,
     poor_ticks: u64,
 }
 
@@ -62,8 +63,7 @@ impl Figures {
     }
 
     pub(super) fn commit(&mut self, now: Nanos) {
-        let begun = Nanos(1_000_000_000_000);
-        if (self.last_commit - begun).as_millis() as u64 > FORMATION_MS {
+        if (self.last_commit - BEGINNING).as_millis() as u64 > FORMATION_MS {
             let gap = (now - self.last_commit).as_millis() as u64;
             self.commit_gap_ms = self.commit_gap_ms.max(gap);
         }

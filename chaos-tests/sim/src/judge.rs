@@ -3,15 +3,15 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use weir_coord_core::{rules::Mutation, timing::DRIFT_PER_MILLE};
+use weir_coord_core::timing::DRIFT_PER_MILLE;
 use weir_model::{
-    Amount, Generation, Nanos, NodeId, Policy, PolicyVersion, Term, message::Position,
+    Amount, Generation, Nanos, NodeId, Policy, PolicyVersion, Term, Units, UnitsPerSecond,
+    message::Position,
 };
 
 use crate::{
     figures::Figures,
-    limits::{FINEST, Policies},
-    mutation::Broken,
+    limits::{FINEST, Policies, SCALE},
     world::{STEP, Settings, TIMING, World},
 };
 
@@ -40,6 +40,8 @@ impl fmt::Display for Violation {
 struct Receiver {
     /// In the finest units.
     promised: Amount,
+    /// The most that ever was.
+    highest: Amount,
     /// What all kernels may spend, at most.
     held: Amount,
     level: f64,
@@ -74,6 +76,7 @@ impl Judge {
     pub fn new(policy: &Policy, settings: &Settings) -> Self {
         let receivers = policy.limits.iter().map(|limit| Receiver {
             promised: limit.budget.rescaled_up(limit.scale, FINEST),
+            highest: limit.budget.rescaled_up(limit.scale, FINEST),
             held: Amount::ZERO,
             level: 0.0,
             arrived: 0.0,
@@ -101,7 +104,14 @@ impl Judge {
         for (number, receiver) in self.receivers.iter_mut().enumerate() {
             let budget = policies.budget(version, number);
             receiver.promised = receiver.promised.max(budget);
+            receiver.highest = receiver.highest.max(budget);
         }
+    }
+
+    /// What is in the receiver's bucket of a limit, in tokens.
+    #[must_use]
+    pub fn level(&self, number: usize) -> f64 {
+        self.receivers[number].level
     }
 
     /// A kernel's grant of a limit has changed.
@@ -129,9 +139,9 @@ impl Judge {
     }
 
     /// I0: one leader process a term.
-    pub fn leads(&mut self, term: Term, host: usize, epoch: u64, broken: Option<Broken>) {
+    pub fn leads(&mut self, term: Term, host: usize, epoch: u64) {
         let known = *self.leaders.entry(term).or_insert((host, epoch));
-        if known != (host, epoch) && !Broken::breaks(broken, Mutation::TermReused) {
+        if known != (host, epoch) {
             let details = format!("term {term} is led by {known:?} and {:?}", (host, epoch));
             self.blame("I0", details);
         }
@@ -245,11 +255,15 @@ impl World {
             let before = self.judge.excess.remove(&number);
             if leader.over_budget().any(|id| id == limit.id) {
                 let total: Amount = self.hosts.iter().map(|host| booked(host.id, number)).sum();
+                // Other units round up, by one for each host.
+                let total = total.saturating_sub(self.rounding());
                 let is_new = before.is_none_or(|before| (before.0, before.1) != (term, version));
                 let budget = self.policies.budget(version, number);
                 let has_grown =
                     before.is_some_and(|(_, _, before)| !total.fits(before.max(budget)));
-                if !self.settings.policies || (!is_new && has_grown) {
+                // Without any cut before, all that can be held fits.
+                let has_room = self.judge.receivers[number].highest.fits(budget);
+                if !total.fits(budget) && (has_room || (!is_new && has_grown)) {
                     found = Some((
                         "I4",
                         format!("the book of {} has grown to {total:?}", limit.name),
@@ -287,6 +301,15 @@ impl World {
         }
         if let Some((what, details)) = found {
             self.judge.blame(what, details);
+        }
+    }
+
+    /// One unit of the coarsest policy for each host, in the finest units.
+    fn rounding(&self) -> Amount {
+        let units = (self.hosts.len() as u64) << (FINEST.fraction_bits - SCALE.fraction_bits);
+        Amount {
+            rate: UnitsPerSecond(units),
+            burst: Units(units),
         }
     }
 

@@ -1,12 +1,15 @@
-//! A host's kernel: its clock, and buckets on an entitlement clock.
+//! A host's kernel: its clock, and its buckets, with the arithmetic that the XDP program has.
 //!
-//! It is written from the definition, and shares nothing with the limiter: what that admits is
-//! checked elsewhere, against real kernels. What is checked here is that the grants in all of them
-//! add up.
+//! What installs a grant and what admits a packet is the limiter itself. The oracle shares nothing
+//! with it: it counts what comes out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ptr::NonNull, time::Duration};
 
+use weir_abi::{InstallRequest, InstallStatus, LimitSlot, Operation};
 use weir_coord_core::follower::Grant;
+use weir_limiter::{
+    LimitRef, SharedMemory, Standing, charge, install, level_at, multiplier, standing,
+};
 use weir_model::{Amount, LimitId, Nanos};
 
 use crate::mutation::KernelFault;
@@ -49,49 +52,74 @@ impl Clock {
     }
 }
 
-/// One limit's bucket.
-#[derive(Clone, Copy, Debug)]
+/// One limit's bucket: a slot of the kernel's map, and what was last put into it.
+#[derive(Debug)]
 struct Bucket {
     grant: Grant,
-    since: Nanos,
-    /// The entitlement clock at `since`, in units.
-    entitled: u64,
-    /// Up to where entitlement is spent.
-    spent: u64,
+    slot: Box<LimitSlot>,
 }
 
 impl Bucket {
-    fn entitlement(&self, now: Nanos) -> u64 {
-        let accrue = |amount: Amount, from: Nanos, to: Nanos| {
-            (u128::from(amount.rate.0) * (to - from).as_nanos() / 1_000_000_000) as u64
+    /// An empty one.
+    fn new(limit: LimitId, now: Nanos) -> Self {
+        let mut bucket = Self {
+            grant: Grant::floor(limit, Amount::ZERO),
+            slot: Box::default(),
         };
-        let turn = self.grant.expires.max(self.since);
-        if now < turn {
-            self.entitled + accrue(self.grant.amount, self.since, now)
-        } else {
-            self.entitled
-                + accrue(self.grant.amount, self.since, turn)
-                + accrue(self.grant.floor, turn, now)
-        }
+        let created = bucket.request(
+            InstallRequest {
+                operation: Operation::Create as u16,
+                ..InstallRequest::default()
+            },
+            now,
+        );
+        debug_assert_eq!(created, InstallStatus::Installed);
+        bucket
     }
 
-    fn burst(&self, now: Nanos, fault: Option<KernelFault>) -> u64 {
-        if fault == Some(KernelFault::BurstOutlivesLease) {
-            return self.grant.amount.burst.0;
-        }
-        self.grant.effective(now).burst.0
+    fn memory(&mut self) -> LimitRef<'_, SharedMemory> {
+        let slot = NonNull::from(&mut *self.slot);
+        // SAFETY: the slot is borrowed for as long as the reference lives, and nobody else has it.
+        unsafe { LimitRef::new(slot) }
     }
 
-    fn settle(&mut self, now: Nanos, fault: Option<KernelFault>) -> u64 {
-        let entitled = self.entitlement(now);
-        let least = entitled.saturating_sub(self.burst(now, fault));
-        self.spent = self.spent.max(least);
-        entitled
+    fn request(&mut self, request: InstallRequest, now: Nanos) -> InstallStatus {
+        let limit = self.grant.limit.0;
+        let mut request = InstallRequest { limit, ..request };
+        install(self.memory(), &mut request, now.0)
+    }
+
+    fn grant(&mut self, grant: Grant, now: Nanos) -> InstallStatus {
+        self.request(
+            InstallRequest {
+                operation: Operation::Grant as u16,
+                rate_multiplier: multiplier(grant.amount.rate.0),
+                burst: grant.amount.burst.0,
+                floor_multiplier: multiplier(grant.floor.rate.0),
+                floor_burst: grant.floor.burst.0,
+                expires_ns: grant.expires.0,
+                ..InstallRequest::default()
+            },
+            now,
+        )
+    }
+
+    /// Where its clock stands.
+    fn standing(&mut self, now: Nanos, fault: Option<KernelFault>) -> Standing {
+        let grant = self.memory().grant().expect("nobody installs meanwhile");
+        let standing = standing(&grant, now.0);
+        match fault {
+            Some(KernelFault::BurstOutlivesLease) => Standing {
+                burst: grant.burst.max(standing.burst),
+                ..standing
+            },
+            _ => standing,
+        }
     }
 }
 
 /// The buckets of one host. They outlive the daemon, and end with the host.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Kernel {
     buckets: BTreeMap<LimitId, Bucket>,
     /// What is broken in it, for tests of the oracle.
@@ -127,33 +155,26 @@ impl Kernel {
 
     /// Installs a grant, or refuses one that has expired.
     pub fn install(&mut self, grant: Grant, now: Nanos) -> bool {
-        if grant.expires <= now && grant.amount != grant.floor {
-            return false;
-        }
         let fault = self.fault;
-        match self.buckets.get_mut(&grant.limit) {
-            Some(bucket) => {
-                let entitled = bucket.settle(now, fault);
-                bucket.since = now;
-                bucket.entitled = entitled;
-                bucket.grant = grant;
-                if fault == Some(KernelFault::GrantRefills) {
-                    bucket.spent = entitled.saturating_sub(grant.amount.burst.0);
-                }
-            }
-            None => {
-                // The clock starts above every burst, so that it can be subtracted.
-                let entitled = 1 << 61;
-                let bucket = Bucket {
-                    grant,
-                    since: now,
-                    entitled,
-                    spent: entitled,
-                };
-                self.buckets.insert(grant.limit, bucket);
+        let bucket = self
+            .buckets
+            .entry(grant.limit)
+            .or_insert_with(|| Bucket::new(grant.limit, now));
+        let is_installed = match bucket.grant(grant, now) {
+            InstallStatus::Installed | InstallStatus::Renewed => true,
+            InstallStatus::Expired => false,
+            status => unreachable!("nothing else can come of it: {status:?}"),
+        };
+        if is_installed {
+            bucket.grant = grant;
+            if fault == Some(KernelFault::GrantRefills) {
+                let standing = bucket.standing(now, None);
+                let memory = bucket.memory();
+                let full = standing.position.wrapping_sub(grant.amount.burst.0);
+                let _ = memory.exchange_level(memory.level(), full);
             }
         }
-        true
+        is_installed
     }
 
     /// How many of `offered` tokens, of `1 << fraction_bits` units each, it admits at `now`.
@@ -162,9 +183,15 @@ impl Kernel {
         let Some(bucket) = self.buckets.get_mut(&limit) else {
             return 0;
         };
-        let entitled = bucket.settle(now, fault);
-        let admitted = offered.min(entitled.saturating_sub(bucket.spent) >> fraction_bits);
-        bucket.spent += admitted << fraction_bits;
+        let standing = bucket.standing(now, fault);
+        let memory = bucket.memory();
+        let level = memory.level();
+        let left = standing.position.wrapping_sub(level_at(level, standing));
+        // A bucket ahead of its clock has nothing left.
+        let left = if left <= standing.burst { left } else { 0 };
+        let admitted = offered.min(left >> fraction_bits);
+        let charged = charge(level, standing, admitted << fraction_bits);
+        let _ = memory.exchange_level(level, charged.unwrap_or(level));
         admitted
     }
 }

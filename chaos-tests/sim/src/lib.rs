@@ -7,12 +7,14 @@
 //! - [`judge`] is the oracle, outside the protocol: promise 1 as a receiver would see it, and the
 //!   invariants, in every step; [`figures`] measures promises 2 and 3;
 //! - [`mutation`] breaks rules on purpose, and [`mutations`] proves that the oracle finds each;
-//! - [`run`] plays many seeds.
+//! - [`directed`] has the runs that random faults seldom meet;
+//! - [`run`] plays many seeds, and [`scenario`] helps to write one run down.
 //!
 //! A run is its settings and its seed: playing it again gives the same events.
 
 pub mod daemon;
 pub mod dice;
+pub mod directed;
 pub mod fairness;
 pub mod faults;
 pub mod figures;
@@ -25,6 +27,7 @@ pub mod mutation;
 pub mod mutations;
 pub mod network;
 pub mod run;
+pub mod scenario;
 pub mod world;
 pub mod zookeeper;
 

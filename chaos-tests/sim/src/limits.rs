@@ -79,11 +79,12 @@ const fn chapter(budget: u64, floors: u64, scale: Scale) -> Chapter {
 impl Policies {
     /// For so many hosts.
     #[must_use]
-    pub fn new(hosts: usize) -> Self {
+    pub fn new(hosts: usize, slow: bool) -> Self {
+        let narrow = if slow { (1, 2) } else { (50, 20) };
         Self(
             CHAPTERS
                 .iter()
-                .map(|chapter| policy(hosts, chapter))
+                .map(|chapter| policy(hosts, narrow, chapter))
                 .collect(),
         )
     }
@@ -109,7 +110,7 @@ impl Policies {
 }
 
 /// One limit with floors, one without that closes, and one that moves whole.
-fn policy(hosts: usize, chapter: &Chapter) -> Policy {
+fn policy(hosts: usize, narrow: (u64, u64), chapter: &Chapter) -> Policy {
     let members = (hosts as u64 + 8).next_power_of_two();
     let wide = 1_000 * hosts as u64;
     let floor = Amount {
@@ -127,7 +128,7 @@ fn policy(hosts: usize, chapter: &Chapter) -> Policy {
     let limits = [
         limit("wide", wide, 20 * members, floor, true),
         closed,
-        limit("narrow", 50, 20, Amount::ZERO, false),
+        limit("narrow", narrow.0, narrow.1, Amount::ZERO, false),
     ];
     let limits = limits.map(|limit| {
         let to = chapter.scale;

@@ -77,6 +77,11 @@ impl Load {
         self.demands[host]
     }
 
+    /// A host wants so many from now on, until its pattern says otherwise.
+    pub fn set_demand(&mut self, host: usize, demand: f64) {
+        self.demands[host] = demand;
+    }
+
     /// The pattern.
     #[must_use]
     pub const fn pattern(&self) -> Pattern {

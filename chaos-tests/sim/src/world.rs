@@ -29,6 +29,8 @@ use crate::{
 pub const TIMING: Timing = Timing::DEFAULT;
 /// How often traffic arrives, and the oracle looks.
 pub const STEP: Duration = Duration::from_millis(10);
+/// When a run begins: clocks are about to show anything else.
+pub const BEGINNING: Nanos = Nanos(1_000_000_000_000);
 /// Lines of the event log that are kept.
 const LOG_LINES: usize = 5_000;
 /// A clock runs at most half of the declared drift too fast or too slow, so that two differ by no
@@ -54,6 +56,8 @@ pub struct Settings {
     pub broken: Option<Broken>,
     /// Commit by conditional writes to ZooKeeper, and not by a majority.
     pub by_zookeeper: bool,
+    /// The limit that moves whole admits one token a second, and two at once.
+    pub slow: bool,
     /// Keep the last lines of an event log.
     pub logs: bool,
 }
@@ -71,6 +75,7 @@ impl Settings {
             pattern: None,
             broken: None,
             by_zookeeper: false,
+            slow: false,
             logs: false,
         }
     }
@@ -233,9 +238,9 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut dice = Dice::new(settings.seed);
-        let policies = Policies::new(settings.nodes);
+        let policies = Policies::new(settings.nodes, settings.slow);
         let policy = policies.of(PolicyVersion(1)).clone();
-        let now = Nanos(1_000_000_000_000);
+        let now = BEGINNING;
         let kernel_fault = Broken::kernel(settings.broken);
         let hosts: Vec<Host> = (0..settings.nodes)
             .map(|number| {
@@ -342,7 +347,7 @@ impl World {
             }
             let line = format!(
                 "{:.6} {}",
-                (self.now.0 - 1_000_000_000_000) as f64 / 1e9,
+                (self.now - BEGINNING).as_nanos() as f64 / 1e9,
                 line()
             );
             self.log.push_back(line);
@@ -363,6 +368,9 @@ impl World {
             Event::Arrival { from, to, message } => {
                 if self.waits(to) {
                     let later = self.hosts[to].paused_until - self.now;
+                    return self.schedule(later, Event::Arrival { from, to, message });
+                }
+                if let Some(later) = self.network.waits(to, self.now).filter(|_| from != to) {
                     return self.schedule(later, Event::Arrival { from, to, message });
                 }
                 if self.network.connects(from, to, self.now) {

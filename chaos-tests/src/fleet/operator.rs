@@ -16,6 +16,9 @@ const PROGRAMS: &str = "WEIR_PROGRAMS";
 /// An answer takes milliseconds. A daemon that gives none within this is asked no longer.
 const ANSWER_WITHIN_SECONDS: &str = "3";
 
+/// A change has to be known to all hosts, or to ZooKeeper.
+const CHANGED_WITHIN_SECONDS: &str = "20";
+
 /// Runs `weir` and knows where `weir-node` is.
 #[derive(Clone, Debug)]
 pub struct Operator {
@@ -167,8 +170,27 @@ impl Operator {
         host: usize,
         arguments: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Result<String> {
+        self.ask_within(ANSWER_WITHIN_SECONDS, host, arguments)
+    }
+
+    /// The same for what changes the fleet, which takes its time.
+    ///
+    /// # Errors
+    ///
+    /// If it fails.
+    pub fn change(&self, host: usize, arguments: &[&str]) -> Result<serde_json::Value> {
+        let text = self.ask_within(CHANGED_WITHIN_SECONDS, host, |weir| weir.args(arguments))?;
+        serde_json::from_str(&text).with_context(|| format!("`weir` said {text}"))
+    }
+
+    fn ask_within(
+        &self,
+        seconds: &str,
+        host: usize,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<String> {
         let mut weir = Command::new("timeout");
-        weir.arg(ANSWER_WITHIN_SECONDS)
+        weir.arg(seconds)
             .arg(&self.weir)
             .arg("--address")
             .arg(format!("unix:{}", self.sockets[host].display()))

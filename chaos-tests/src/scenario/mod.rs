@@ -1,6 +1,7 @@
 //! Faults on purpose, and verdicts from what the receiver saw.
 
 mod leader_killed;
+mod operations;
 mod quiet;
 mod take_over;
 mod zookeeper_lost;
@@ -32,7 +33,7 @@ pub struct Options {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 3] = [
+pub const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "leader-killed",
         faults: &[
@@ -45,6 +46,14 @@ pub const SCENARIOS: [Scenario; 3] = [
         name: "take-over",
         faults: &["SIGKILL and SIGSTOP of the leader's daemon, in turn, over and over"],
         run: take_over::run,
+    },
+    Scenario {
+        name: "operations",
+        faults: &[
+            "SIGKILL of the leader while a change waits to be confirmed",
+            "removal of a member that runs, and of one that is gone",
+        ],
+        run: operations::run,
     },
     Scenario {
         name: "zookeeper-lost",

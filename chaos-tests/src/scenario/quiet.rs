@@ -52,13 +52,18 @@ impl Quiet {
 /// Waits until every host knows a leader and has grants, and until all may vote again. A fleet begins
 /// with one voter, and cannot go on without it until there are more.
 pub(super) fn settle(fleet: &Fleet, interrupt: &Interrupt) -> Result<()> {
+    settle_with(fleet, fleet.plan.hosts.len(), interrupt)
+}
+
+/// The same, with so many voters.
+pub(super) fn settle_with(fleet: &Fleet, voters: usize, interrupt: &Interrupt) -> Result<()> {
     let hosts = fleet.plan.hosts.len();
     clock::wait_for("all hosts to have grants", PATIENCE, interrupt, || {
         let is_well = |host| {
             let status = fleet.operator.status(host);
-            let voters = fleet.metric(host, "weir_voters");
+            let found = fleet.metric(host, "weir_voters");
             status.is_ok_and(|status| status.is_in_force() && status.leader.is_some())
-                && voters.is_ok_and(|voters| voters == hosts as f64)
+                && found.is_ok_and(|found| found == voters as f64)
         };
         (0..hosts).all(is_well).then_some(())
     })?;
@@ -67,4 +72,16 @@ pub(super) fn settle(fleet: &Fleet, interrupt: &Interrupt) -> Result<()> {
     clock::sleep_until(clock::this_bin() + wait);
     interrupt.check()?;
     Ok(())
+}
+
+/// Who leads, by the daemons' own word.
+pub(super) fn leader(fleet: &Fleet, interrupt: &Interrupt) -> Result<usize> {
+    let leads = |host: &usize| {
+        let leads = fleet.metric(*host, "weir_is_leader");
+        leads.is_ok_and(|leads| leads > 0.0)
+    };
+    let found = clock::wait_for("a leader", PATIENCE, interrupt, || {
+        (0..fleet.plan.hosts.len()).find(leads)
+    })?;
+    Ok(found)
 }

@@ -70,7 +70,7 @@ pub(super) fn run(
 /// Hits the leader, waits for commits to go on elsewhere, and brings it back.
 fn one(fleet: &mut Fleet, signal: Signal, interrupt: &Interrupt) -> Result<(Event, f64)> {
     let hosts = fleet.plan.hosts.len();
-    let leader = leader(fleet)?;
+    let leader = quiet::leader(fleet, interrupt)?;
     let others: Vec<usize> = (0..hosts).filter(|host| *host != leader).collect();
     let mut logs = Vec::new();
     let mut falls = 0.0;
@@ -105,17 +105,6 @@ fn one(fleet: &mut Fleet, signal: Signal, interrupt: &Interrupt) -> Result<(Even
         last_ms: gaps.iter().copied().fold(0.0, f64::max),
     };
     Ok((event, falls))
-}
-
-/// Who leads, by the daemons' own word.
-fn leader(fleet: &Fleet) -> Result<usize> {
-    let mut hosts = 0..fleet.plan.hosts.len();
-    let leads = |host: &usize| {
-        fleet
-            .metric(*host, "weir_is_leader")
-            .is_ok_and(|leads| leads > 0.0)
-    };
-    hosts.find(leads).context("nobody leads")
 }
 
 /// The gap of the first line that says that commits go on.

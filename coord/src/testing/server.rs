@@ -16,8 +16,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// Where Debian's package `zookeeper` puts the server; its manifest names what it needs.
-const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar";
+/// Where Debian's package `zookeeper` puts the server; its manifest names what it needs, but not all
+/// that it needs for TLS.
+const CLASS_PATH: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/netty-codec.jar:\
+                          /usr/share/java/netty-resolver.jar";
 /// How long a server may take to answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 /// The pause between two looks at whether it does.
@@ -46,6 +48,10 @@ pub struct Options {
     pub tick: Duration,
     /// The Java heap, in MiB.
     pub heap_mib: u32,
+    /// Further lines of its configuration.
+    pub settings: Vec<String>,
+    /// Its number in an ensemble.
+    pub number: Option<usize>,
 }
 
 impl Options {
@@ -58,6 +64,8 @@ impl Default for Options {
         Self {
             tick: Duration::from_millis(100),
             heap_mib: 64,
+            settings: Vec::new(),
+            number: None,
         }
     }
 }
@@ -203,6 +211,15 @@ impl ZooKeeperServer {
         Ok(answer)
     }
 
+    /// What the server says that it is: `leader`, `follower` or `standalone`. `None` while it has no
+    /// quorum, or does not answer.
+    #[must_use]
+    pub fn mode(&self) -> Option<String> {
+        let answer = self.ask("srvr").ok()?;
+        let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
+        mode.map(|mode| mode.trim().to_owned())
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         let process = self.process.as_ref().ok_or(io::ErrorKind::NotFound)?;
         Ok(kill(process.server, signal)?)
@@ -214,13 +231,17 @@ impl ZooKeeperServer {
         fs::create_dir_all(&data)?;
         let tick_ms = self.options.tick.as_millis();
         let session_max_ms = tick_ms * u128::from(Options::SESSION_TICKS_MAX);
+        if let Some(number) = self.options.number {
+            fs::write(data.join("myid"), number.to_string())?;
+        }
+        let settings = self.options.settings.join("\n");
         let (port, address, data) = (self.port, Ipv4Addr::LOCALHOST, data.display());
         fs::write(
             &path,
             format!(
                 "tickTime={tick_ms}\nmaxSessionTimeout={session_max_ms}\ndataDir={data}\n\
                  clientPort={port}\nclientPortAddress={address}\nmaxClientCnxns=0\n\
-                 4lw.commands.whitelist=*\n"
+                 4lw.commands.whitelist=*\n{settings}\n"
             ),
         )?;
         Ok(path)
@@ -257,7 +278,7 @@ impl Drop for ZooKeeperServer {
     }
 }
 
-fn free_port() -> io::Result<u16> {
+pub(super) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())

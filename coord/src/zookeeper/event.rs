@@ -46,6 +46,13 @@ pub enum Event {
         /// Its text.
         document: String,
     },
+    /// A document that is to come into force as soon as nodes have it ready. Kind: next.
+    NextPolicy {
+        /// Its version, above that of [`Event::Policy`].
+        version: PolicyVersion,
+        /// Its text.
+        document: String,
+    },
     /// The change that waits to be confirmed, if there is one. Kind: trial.
     Trial(Option<Trial>),
     /// Own candidacy has become the lowest. Kind: standing.
@@ -81,6 +88,15 @@ pub enum Event {
         /// The term in which it was asked for; 0 if this node did not lead.
         term: Term,
         /// Who was to be a member.
+        node: NodeId,
+        /// What came of it.
+        outcome: StoreOutcome,
+    },
+    /// Answers a removal.
+    Removed {
+        /// The term in which it was asked for; 0 if this node did not lead.
+        term: Term,
+        /// Who was to be no member.
         node: NodeId,
         /// What came of it.
         outcome: StoreOutcome,
@@ -190,12 +206,14 @@ impl Event {
             Self::Members(_) => Kind::Members,
             Self::Live(_) => Kind::Live,
             Self::Policy { .. } => Kind::Policy,
+            Self::NextPolicy { .. } => Kind::NextPolicy,
             Self::Trial(_) => Kind::Trial,
             Self::Standing | Self::NotStanding { .. } => Kind::Standing,
             Self::TakenOver { .. }
             | Self::TakeOverFailed { .. }
             | Self::Stored { .. }
-            | Self::Admitted { .. } => return None,
+            | Self::Admitted { .. }
+            | Self::Removed { .. } => return None,
         })
     }
 }
@@ -210,6 +228,7 @@ pub(super) enum Kind {
     Members,
     Live,
     Policy,
+    NextPolicy,
     Trial,
     Standing,
 }

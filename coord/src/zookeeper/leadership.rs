@@ -13,6 +13,7 @@ use tokio::{
 use weir_coord_core::{
     commit::StoreOutcome,
     record::{EnvelopeRecord, MemberRecord, TermRecord},
+    voters::succeeding,
 };
 use weir_model::{NodeId, Term};
 use zookeeper_client::Error;
@@ -109,8 +110,10 @@ impl Leadership {
         let (stored, version) = self.read_term(&mut access).await?;
         let voters = match how.voters {
             Some(voters) => voters,
-            None if stored.voters.is_empty() => vec![self.node],
-            None => stored.voters.clone(),
+            None => {
+                let (members, _) = self.members(&mut access).await?;
+                succeeding(&stored.voters, &members, self.node)
+            }
         };
         let record = stored.successor(
             self.node,
@@ -221,31 +224,42 @@ impl Leadership {
         }
     }
 
-    /// Reads what the last leader left. It comes after the write of `term`, which fences every
-    /// earlier leader: nothing can be added to the envelope any more.
-    async fn inherit(&self, access: &mut Access) -> Result<Inheritance, TakeOverFailure> {
+    /// The members, and the child version of the roster.
+    async fn members(
+        &self,
+        access: &mut Access,
+    ) -> Result<(Vec<MemberRecord>, i32), TakeOverFailure> {
         let read = access
             .read_latest(|client| async move {
-                let (envelope, stat) = client.get_data(path::ENVELOPE).await?;
                 let (names, directory) = client.get_children(path::ROSTER).await?;
                 let paths: Vec<String> = names
                     .iter()
                     .map(|name| format!("{}/{name}", path::ROSTER))
                     .collect();
-                let members = read_all(&client, &paths).await?;
-                Ok((envelope, stat.version, members, directory.cversion))
+                Ok((read_all(&client, &paths).await?, directory.cversion))
             })
             .await;
-        let (envelope, envelope_version, members, roster_version) =
-            read.map_err(|failure| self.refused(failure))?;
-        let envelope = match envelope.as_slice() {
-            b"" => None,
-            data => Some(parse(data).map_err(|reason| malformed(path::ENVELOPE, reason))?),
-        };
+        let (members, version) = read.map_err(|failure| self.refused(failure))?;
         let members: Result<Vec<MemberRecord>, _> =
             members.iter().map(|(data, _)| parse(data)).collect();
         // A member that is left out would have its floor granted to others.
         let members = members.map_err(|reason| malformed(path::ROSTER, reason))?;
+        Ok((members, version))
+    }
+
+    /// Reads what the last leader left. It comes after the write of `term`, which fences every
+    /// earlier leader: nothing can be added to the envelope any more.
+    async fn inherit(&self, access: &mut Access) -> Result<Inheritance, TakeOverFailure> {
+        let read = access
+            .read_latest(|client| async move { client.get_data(path::ENVELOPE).await })
+            .await;
+        let (envelope, stat) = read.map_err(|failure| self.refused(failure))?;
+        let envelope_version = stat.version;
+        let envelope = match envelope.as_slice() {
+            b"" => None,
+            data => Some(parse(data).map_err(|reason| malformed(path::ENVELOPE, reason))?),
+        };
+        let (members, roster_version) = self.members(access).await?;
         let roster = roster_of(roster_version, members.into_iter());
         Ok(Inheritance {
             envelope,

@@ -15,7 +15,7 @@ use super::{
     event::{Event, Live, Refusal, Roster},
     link::{RETRY_PAUSE, parse, read_all},
     path,
-    policy::InForce,
+    policy::{InForce, Next},
     session::Session,
 };
 
@@ -161,10 +161,12 @@ async fn children<T: DeserializeOwned>(
     Ok((directory_stat.cversion, records, watcher))
 }
 
-/// Tells the document in force. One that is older than the last is not told: versions grow.
+/// Tells the document in force, and one that is to come. One that is older than the last is not
+/// told: versions grow.
 pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> Infallible {
+    let mut last_next = PolicyVersion(0);
     loop {
-        let (version, document, watcher) = match policy_once(&session).await {
+        let (found, watcher) = match policy_once(&session, *last, last_next).await {
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "the policy could not be read yet");
@@ -172,44 +174,67 @@ pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> In
                 continue;
             }
         };
-        match document {
-            Some(document) if version > *last => {
-                *last = version;
-                session.outbox.tell(Event::Policy { version, document });
-            }
-            _ if version < *last => {
-                tracing::error!(%version, last = last.0, "policy/current went back; keeping the later one");
-            }
-            _ => {}
+        if let Some((version, document)) = found.in_force {
+            *last = version;
+            session.outbox.tell(Event::Policy { version, document });
+        }
+        if let Some((version, document)) = found.next {
+            last_next = version;
+            session.outbox.tell(Event::NextPolicy { version, document });
         }
         session.changed(watcher).await;
     }
 }
 
+/// Documents that are newer than those that were told.
+#[derive(Default)]
+struct NewDocuments {
+    in_force: Option<(PolicyVersion, String)>,
+    next: Option<(PolicyVersion, String)>,
+}
+
 async fn policy_once(
     session: &Session,
-) -> Result<(PolicyVersion, Option<String>, OneshotWatcher), Error> {
+    last: PolicyVersion,
+    last_next: PolicyVersion,
+) -> Result<(NewDocuments, OneshotWatcher), Error> {
     let client = &session.client;
     let (data, _, watcher) = client.get_and_watch_data(path::POLICY_CURRENT).await?;
-    let version: PolicyVersion = match InForce::parse(&data) {
-        Ok(in_force) => in_force.version,
+    let mut found = NewDocuments::default();
+    let in_force = match InForce::parse(&data) {
+        Ok(in_force) => in_force,
         Err(reason) => {
             tracing::error!(
                 reason,
                 "policy/current is malformed; keeping the policy in force"
             );
-            return Ok((PolicyVersion(0), None, watcher));
+            return Ok((found, watcher));
         }
     };
-    if version == PolicyVersion(0) {
-        return Ok((version, None, watcher));
+    let version = in_force.version;
+    if version < last {
+        tracing::error!(%version, last = last.0, "policy/current went back; keeping the later one");
     }
-    let (data, _) = client.get_data(&path::document(version)).await?;
+    if version > last {
+        found.in_force = document(session, version).await?;
+    }
+    let is_new = |next: &Next| next.version > version.max(last).max(last_next);
+    if let Some(next) = in_force.next.filter(is_new) {
+        found.next = document(session, next.version).await?;
+    }
+    Ok((found, watcher))
+}
+
+async fn document(
+    session: &Session,
+    version: PolicyVersion,
+) -> Result<Option<(PolicyVersion, String)>, Error> {
+    let (data, _) = session.client.get_data(&path::document(version)).await?;
     match String::from_utf8(data) {
-        Ok(document) => Ok((version, Some(document), watcher)),
+        Ok(document) => Ok(Some((version, document))),
         Err(error) => {
             tracing::error!(%version, %error, "a policy document is not text; keeping the policy");
-            Ok((version, None, watcher))
+            Ok(None)
         }
     }
 }
@@ -223,7 +248,10 @@ pub(super) async fn trial(mut session: Session) -> Infallible {
             Ok((data, _, watcher)) => match parse(&data) {
                 Ok(trial) => (Some(trial), watcher),
                 Err(reason) => {
-                    tracing::error!(reason, "policy/current/trial is malformed: nothing will roll back");
+                    tracing::error!(
+                        reason,
+                        "policy/current/trial is malformed: nothing will roll back"
+                    );
                     (None, watcher)
                 }
             },

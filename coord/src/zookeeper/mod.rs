@@ -44,15 +44,18 @@ pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
 pub use leadership::RECORD_BYTES_MAX;
 pub use lock::{Guard, LockError, LockName};
 pub use mailbox::{ANSWERS_MAX, Events};
-pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, PolicyEntry, PolicyError, Publication};
+pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, Next, PolicyEntry, PolicyError, Publication};
+pub use roster::RosterError;
 pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
-pub use settings::{Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError};
+pub use settings::{
+    Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError, Tls,
+};
 
 use crate::trial::Trial;
 use leadership::{EnvelopeVersion, LeaderCommand, Leadership, Tenure};
 use link::Link;
 use policy::{Policies, PolicyCommand};
-use roster::{Admission, Admissions};
+use roster::{Admission, Admissions, RosterCommand};
 use session::Sessions;
 
 /// Most commands of one kind that wait to be performed. Beyond it they are [`Busy`].
@@ -147,7 +150,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
 #[derive(Clone, Debug)]
 pub struct Keeper {
     leader: mpsc::Sender<LeaderCommand>,
-    roster: mpsc::Sender<Admission>,
+    roster: mpsc::Sender<RosterCommand>,
     policy: mpsc::Sender<PolicyCommand>,
     resign: Arc<Notify>,
     tenure: watch::Receiver<Option<Tenure>>,
@@ -202,7 +205,7 @@ impl Keeper {
     pub fn admit(&self, member: MemberRecord) -> Result<(), Busy> {
         let tenure = *self.tenure.borrow();
         self.roster
-            .try_send(Admission { member, tenure })
+            .try_send(RosterCommand::Admit(Admission { member, tenure }))
             .map_err(|_| Busy)
     }
 
@@ -212,8 +215,8 @@ impl Keeper {
         self.resign.notify_one();
     }
 
-    /// Puts a document in force, and returns its version. Under the lock "policy" and the fence of
-    /// this node's term.
+    /// Stores a document that is to come into force as soon as nodes have it ready, and returns its
+    /// version. Under the lock "policy" and the fence of this node's term.
     ///
     /// # Errors
     ///
@@ -224,6 +227,43 @@ impl Keeper {
             answer,
         })
         .await
+    }
+
+    /// Writes down that a version is in force.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`]; repeating it does no harm.
+    pub async fn activate(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Activate { version, answer })
+            .await
+    }
+
+    /// Takes a member out of the roster, under the lock "roster" and the fence of this node's term.
+    /// Answered by [`Event::Removed`]. Repeating it does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`]; nothing is answered then.
+    pub fn remove(&self, node: NodeId) -> Result<(), Busy> {
+        let tenure = *self.tenure.borrow();
+        self.roster
+            .try_send(RosterCommand::Remove { node, tenure })
+            .map_err(|_| Busy)
+    }
+
+    /// Writes down the operator's word that a member has no power. It needs no leader: what it is
+    /// for is a fleet that cannot have one.
+    ///
+    /// # Errors
+    ///
+    /// [`RosterError`] says whether anything was changed.
+    pub async fn power_off(&self, node: NodeId) -> Result<(), RosterError> {
+        let (answer, answered) = oneshot::channel();
+        let command = RosterCommand::PowerOff { node, answer };
+        self.roster.try_send(command).map_err(|_| Busy)?;
+        let ended = || Err(RosterError::Unknown("shutting down".to_owned()));
+        answered.await.unwrap_or_else(|_| ended())
     }
 
     /// Keeps the version that waits to be confirmed, if it is this one, and returns it.

@@ -52,6 +52,9 @@ pub enum PolicyError {
     /// An earlier change waits to be confirmed. Nothing was changed.
     #[error("version {0} waits to be confirmed: `weir confirm` keeps it, `weir rollback` ends it")]
     OnTrial(PolicyVersion),
+    /// An earlier change is coming into force. Nothing was changed.
+    #[error("version {0} is coming into force: wait for it, or give it up with `weir rollback`")]
+    Pending(PolicyVersion),
     /// No change waits to be confirmed. Nothing was changed.
     #[error("no change waits to be confirmed")]
     NoTrial,
@@ -89,7 +92,7 @@ pub struct Publication {
     pub expected: PolicyVersion,
     /// Go back unless it is confirmed within this time.
     pub trial: Option<Duration>,
-    /// End a trial that runs, instead of being refused by it.
+    /// End a trial that runs, and give up a version that is coming, instead of being refused.
     pub ends_trial: bool,
 }
 
@@ -113,6 +116,19 @@ pub struct InForce {
     pub version: PolicyVersion,
     /// The one that was in force before; 0 is none.
     pub before: PolicyVersion,
+    /// One that is to come into force as soon as nodes have it ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+}
+
+/// A version that is to come into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Next {
+    /// Its number.
+    pub version: PolicyVersion,
+    /// It goes back by itself unless it is confirmed within this time after it came into force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_ms: Option<u64>,
 }
 
 impl InForce {
@@ -133,6 +149,7 @@ impl InForce {
             Stored::Version(version) => Self {
                 version,
                 before: PolicyVersion(0),
+                next: None,
             },
             Stored::Both(in_force) => in_force,
         })
@@ -142,6 +159,11 @@ impl InForce {
 pub(super) enum PolicyCommand {
     Publish {
         publication: Publication,
+        answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
+    },
+    /// Nodes have it ready: it is in force.
+    Activate {
+        version: PolicyVersion,
         answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
     },
     Confirm {
@@ -191,6 +213,9 @@ impl Policies {
                 } => {
                     let _ = answer.send(self.publish(&publication).await);
                 }
+                PolicyCommand::Activate { version, answer } => {
+                    let _ = answer.send(self.activate(version).await);
+                }
                 PolicyCommand::Confirm { version, answer } => {
                     let _ = answer.send(self.confirm(version).await);
                 }
@@ -239,13 +264,8 @@ impl Policies {
         publication: &Publication,
     ) -> Result<PolicyVersion, PolicyError> {
         let mut access = Access::new(&self.link, self.patience);
-        let (
-            InForce {
-                version: before, ..
-            },
-            current_version,
-        ) = current(&mut access).await?;
-        let expected = publication.expected;
+        let (in_force, current_version) = current(&mut access).await?;
+        let (expected, before) = (publication.expected, in_force.version);
         if before != expected {
             let current = before;
             return Err(PolicyError::Conflict { expected, current });
@@ -254,31 +274,31 @@ impl Policies {
         if let Some((trial, _)) = running.filter(|_| !publication.ends_trial) {
             return Err(PolicyError::OnTrial(trial.version));
         }
+        if let Some(next) = in_force.next.filter(|_| !publication.ends_trial) {
+            return Err(PolicyError::Pending(next.version));
+        }
         let document = &publication.document;
         let version = self.create(&mut access, guard, tenure, document).await?;
         if version <= before {
             let found = format!("{version} was created after {before}");
             return Err(PolicyError::Refused(found));
         }
-        let data = json(&InForce { version, before });
-        let new_trial = publication.trial.map(|within| {
-            json(&Trial {
-                version,
-                fallback: before,
-                left_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
-            })
+        let within = publication.trial.map(|within| within.as_millis());
+        let next = Next {
+            version,
+            confirm_within_ms: within.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        };
+        let data = json(&InForce {
+            next: Some(next),
+            ..in_force
         });
-        let options = CreateMode::Persistent.with_acls(self.acls);
         let written = access
             .write(|writer| {
                 writer.add_check_version(path::TERM, tenure.term_version)?;
                 writer.add_check_version(guard.path(), ANY_VERSION)?;
                 writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
-                if let Some((_, trial_version)) = running {
-                    writer.add_delete(path::POLICY_TRIAL, Some(trial_version))?;
-                }
-                match &new_trial {
-                    Some(data) => writer.add_create(path::POLICY_TRIAL, data, &options),
+                match running {
+                    Some((_, trial)) => writer.add_delete(path::POLICY_TRIAL, Some(trial)),
                     None => Ok(()),
                 }
             })
@@ -292,10 +312,57 @@ impl Policies {
             Err(Failure::Unknown(error)) => {
                 let mut again = Access::new(&self.link, self.patience);
                 match self::current(&mut again).await {
-                    Ok((found, _)) if found.version == version => Ok(version),
+                    Ok((found, _)) if found.next == Some(next) || found.version == version => {
+                        Ok(version)
+                    }
                     _ => Err(PolicyError::Unknown(error.to_string())),
                 }
             }
+        }
+    }
+
+    /// Rule 12, *policy*, its end: writes down that a version is in force, and begins its trial if
+    /// it has one. A version that is newer already stays.
+    async fn activate(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
+        let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
+        let mut access = Access::new(&self.link, self.patience);
+        let (in_force, current_version) = current(&mut access).await?;
+        if in_force.version >= version {
+            return Ok(in_force.version);
+        }
+        let fallback = in_force.version;
+        let is_this = in_force.next.filter(|next| next.version == version);
+        let trial = is_this.and_then(|next| next.confirm_within_ms);
+        let trial = trial.map(|left_ms| {
+            json(&Trial {
+                version,
+                fallback,
+                left_ms,
+            })
+        });
+        let data = json(&InForce {
+            version,
+            before: fallback,
+            next: in_force.next.filter(|next| next.version > version),
+        });
+        let options = CreateMode::Persistent.with_acls(self.acls);
+        let written = access
+            .write(|writer| {
+                writer.add_check_version(path::TERM, tenure.term_version)?;
+                writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
+                match &trial {
+                    Some(data) => writer.add_create(path::POLICY_TRIAL, data, &options),
+                    None => Ok(()),
+                }
+            })
+            .await;
+        match written {
+            Ok(_) => {
+                tracing::info!(%version, "policy in force in the fleet");
+                Ok(version)
+            }
+            Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),
+            Err(Failure::Unknown(error)) => Err(PolicyError::Unknown(error.to_string())),
         }
     }
 

@@ -112,7 +112,15 @@ impl Sessions {
             if let Some(credentials) = self.settings.credentials() {
                 connector = connector.with_auth("digest", &credentials.to_auth());
             }
-            let error = match connector.connect(self.settings.servers()).await {
+            let servers = self.settings.servers();
+            let connected = match self.settings.tls() {
+                Some(tls) => {
+                    let connector = connector.with_tls(tls.options());
+                    connector.secure_connect(servers).await
+                }
+                None => connector.connect(servers).await,
+            };
+            let error = match connected {
                 Ok(client) => return client,
                 Err(error) => error,
             };

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use thiserror::Error;
-use zookeeper_client::Acls;
+use zookeeper_client::{Acls, TlsOptions};
 
 /// The parent of all fleets.
 pub(super) const PARENT: &str = "/weir";
@@ -19,6 +19,7 @@ pub struct Settings {
     fleet: String,
     session_timeout: Duration,
     credentials: Option<Credentials>,
+    tls: Option<Tls>,
 }
 
 /// Why [`Settings::new`] refused.
@@ -30,6 +31,9 @@ pub enum SettingsError {
     /// The fleet's name does not make a znode's name.
     #[error("fleet name {0:?}: use 1 to {FLEET_NAME_MAX} of a-z, 0-9 and `-`")]
     FleetName(String),
+    /// A certificate or key is none.
+    #[error("TLS to ZooKeeper: {0}")]
+    Tls(String),
 }
 
 impl Settings {
@@ -51,6 +55,7 @@ impl Settings {
             fleet: fleet.to_owned(),
             session_timeout: SESSION_TIMEOUT_DEFAULT,
             credentials: None,
+            tls: None,
         })
     }
 
@@ -65,6 +70,13 @@ impl Settings {
     #[must_use]
     pub fn with_credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
+        self
+    }
+
+    /// Over TLS, and to no server that cannot show a certificate for its name.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -86,6 +98,10 @@ impl Settings {
         format!("{PARENT}/{}", self.fleet)
     }
 
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     pub(super) fn credentials(&self) -> Option<&Credentials> {
         self.credentials.as_ref()
     }
@@ -96,6 +112,41 @@ impl Settings {
             Some(_) => Acls::creator_all(),
             None => Acls::anyone_all(),
         }
+    }
+}
+
+/// Whom to trust, and who one is. Keys are never printed.
+#[derive(Clone)]
+pub struct Tls {
+    options: TlsOptions,
+}
+
+impl Tls {
+    /// Trusts the authorities in `ca`, and shows a certificate with its key if there is one: all as
+    /// PEM.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Tls`] if one of them is none.
+    pub fn new(ca: &str, identity: Option<(&str, &str)>) -> Result<Self, SettingsError> {
+        let refused = |error: zookeeper_client::Error| SettingsError::Tls(error.to_string());
+        let mut options = TlsOptions::new().with_pem_ca(ca).map_err(refused)?;
+        if let Some((certificate, key)) = identity {
+            options = options
+                .with_pem_identity(certificate, key)
+                .map_err(refused)?;
+        }
+        Ok(Self { options })
+    }
+
+    pub(super) fn options(&self) -> TlsOptions {
+        self.options.clone()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
     }
 }
 

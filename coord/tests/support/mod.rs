@@ -100,9 +100,14 @@ pub fn envelope(term: Term, generation: u64, nodes: u128) -> EnvelopeRecord {
 
 /// A client that sees the fleet as Weir does, below its root.
 pub async fn observer(server: &ZooKeeperServer) -> Client {
+    observer_of(&server.connect_string()).await
+}
+
+/// The same, of any of these servers.
+pub async fn observer_of(servers: &str) -> Client {
     let client = Client::connector()
         .with_session_timeout(SESSION)
-        .connect(&server.connect_string())
+        .connect(servers)
         .await
         .expect("an observer");
     client.chroot(format!("/weir/{FLEET}")).expect("a path")

@@ -6,6 +6,7 @@ mod confirm;
 mod explain;
 mod history;
 mod limits;
+mod membership;
 mod nodes;
 mod rollback;
 mod run;
@@ -34,6 +35,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Confirm(arguments) => confirm::run(&cli, arguments),
         Command::Rollback(arguments) => rollback::run(&cli, arguments),
         Command::History => history::run(&cli),
+        Command::Drain(arguments) => membership::drain(&cli, arguments),
+        Command::Remove(arguments) => membership::remove(&cli, arguments),
         Command::Voters => voters::run(&cli),
         Command::Status => status::run(&cli),
         Command::Limits(arguments) => limits::run(&cli, arguments),

@@ -39,6 +39,8 @@ pub(crate) struct Replies {
     /// Which version was to be confirmed, or to be gone back to.
     pub(crate) confirmed: Option<v1::ConfirmRequest>,
     pub(crate) rolled_back: Option<v1::RollbackRequest>,
+    pub(crate) drained: Option<v1::DrainRequest>,
+    pub(crate) removed: Option<v1::RemoveRequest>,
     /// The last that was asked for heaviest sources, and for a source.
     pub(crate) asked_top: u32,
     pub(crate) asked_source: String,
@@ -185,6 +187,26 @@ impl Admin for Service {
         })
     }
 
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainReply>, Status> {
+        self.answer(|replies| {
+            replies.drained = Some(request.into_inner());
+            v1::DrainReply { node: node(3, "") }
+        })
+    }
+
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveRequest>,
+    ) -> Result<Response<v1::RemoveReply>, Status> {
+        self.answer(|replies| {
+            replies.removed = Some(request.into_inner());
+            v1::RemoveReply { node: node(3, "") }
+        })
+    }
+
     async fn history(
         &self,
         _request: Request<v1::HistoryRequest>,
@@ -286,6 +308,8 @@ impl Replies {
             },
             confirmed: None,
             rolled_back: None,
+            drained: None,
+            removed: None,
             asked_top: 0,
             asked_source: String::new(),
         }

@@ -9,8 +9,20 @@ const MAX_SERVERS: usize = 16;
 /// ZooKeeper's port unless said otherwise.
 const ZOOKEEPER_PORT: u16 = 2181;
 
-/// Servers with commas between, each with its port.
+/// Servers with commas between, each with its port, and the path below which the fleet lives.
 pub(super) fn servers(text: &str) -> Result<String, Complaint> {
+    let (text, chroot) = match text.find('/') {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let is_path = |part: &str| !part.is_empty() && !matches!(part, "." | "..");
+    if !chroot.is_empty() && !chroot.split('/').skip(1).all(is_path) {
+        return Err(Complaint::new(format!(
+            "\"{}\" is no path of a znode",
+            chroot.escape_debug()
+        ))
+        .suggest("write it like \"zk1:2181,zk2:2181/some/where\""));
+    }
     let servers: Vec<&str> = text.split(',').map(str::trim).collect();
     if servers.len() > MAX_SERVERS {
         return Err(Complaint::new(format!(
@@ -29,7 +41,7 @@ pub(super) fn servers(text: &str) -> Result<String, Complaint> {
         };
         complete.push(host_and_port(&server)?);
     }
-    Ok(complete.join(","))
+    Ok(complete.join(",") + chroot)
 }
 
 /// An address and port of this host.

@@ -110,6 +110,17 @@ pub struct ZooKeeperSettings {
     pub session_timeout: Duration,
     /// Credentials for the `digest` scheme.
     pub auth: Option<ZooKeeperAuth>,
+    /// TLS; `None` for plain text.
+    pub tls: Option<ZooKeeperTls>,
+}
+
+/// `[zookeeper] tls`. Files of PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZooKeeperTls {
+    /// The authorities that are trusted.
+    pub ca_file: PathBuf,
+    /// What is shown to servers that want it: a certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// `[zookeeper] auth`. The secret stands in a file of its own, so that this one can be shown.

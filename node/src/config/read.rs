@@ -13,7 +13,7 @@ use super::{
     Account, Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, DEFAULT_TICK, FleetSettings, GrpcSettings, Host, LEAST_TICKS_IN_LEASE,
     NodeConfig, NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth,
-    ZooKeeperSettings, address, id_of_machine, management,
+    ZooKeeperSettings, ZooKeeperTls, address, id_of_machine, management,
 };
 use crate::dataplane::Sizes;
 
@@ -328,12 +328,16 @@ fn zookeeper_settings(root: &mut Table<'_>, overrides: &Overrides) -> Option<Zoo
         Some(value) => auth(&value).map(Some),
         None => Some(None),
     };
-    table.not_supported_yet(&["tls"]);
+    let tls = match table.optional("tls") {
+        Some(value) => tls(&value).map(Some),
+        None => Some(None),
+    };
     table.finish();
     Some(ZooKeeperSettings {
         servers: servers?,
         session_timeout: session_timeout?,
         auth: auth?,
+        tls: tls?,
     })
 }
 
@@ -349,6 +353,34 @@ fn auth(value: &Value<'_>) -> Option<ZooKeeperAuth> {
     Some(ZooKeeperAuth {
         user: user?,
         password_file: password_file?,
+    })
+}
+
+fn tls(value: &Value<'_>) -> Option<ZooKeeperTls> {
+    let mut table = value.table()?;
+    let ca_file = table
+        .required("ca_file", "\"/etc/weir/zookeeper-ca.pem\"")
+        .and_then(|value| path(Some(value), None, ""));
+    let certificate = table.optional("certificate_file");
+    let key = table.optional("key_file");
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            let certificate = path(Some(certificate), None, "");
+            certificate.zip(path(Some(key), None, "")).map(Some)
+        }
+        (None, None) => Some(None),
+        (Some(alone), None) | (None, Some(alone)) => {
+            alone.key_error(
+                Complaint::new("`certificate_file` and `key_file` go together")
+                    .suggest("name both, or neither"),
+            );
+            None
+        }
+    };
+    table.finish();
+    Some(ZooKeeperTls {
+        ca_file: ca_file?,
+        identity: identity?,
     })
 }
 
@@ -479,7 +511,9 @@ fn coordination_ports(coordinator: Option<&Coordinator>) -> Vec<(u16, &'static s
     let port = |server: &str| server.rsplit_once(':')?.1.parse().ok();
     let mut ports: Vec<(u16, &'static str)> = zookeeper
         .servers
-        .split(',')
+        .split('/')
+        .take(1)
+        .flat_map(|servers| servers.split(','))
         .filter_map(port)
         .map(|port| (port, "ZooKeeper"))
         .chain([(grpc.listen.port(), "gRPC")])

@@ -49,6 +49,7 @@ commit = "zookeeper"
 servers = "198.18.0.10:2181"
 session_timeout = "1s"
 auth = { user = "weir", password_file = "/etc/weir/secret" }
+tls = { ca_file = "/etc/weir/ca.pem", certificate_file = "/etc/weir/node.pem", key_file = "/etc/weir/node.key" }
 [grpc]
 listen = "198.18.1.1:7946"
 advertise = "host1.example.net:7946"
@@ -102,6 +103,10 @@ fn every_key_is_read() {
             auth: Some(ZooKeeperAuth {
                 user: "weir".to_owned(),
                 password_file: "/etc/weir/secret".into(),
+            }),
+            tls: Some(ZooKeeperTls {
+                ca_file: "/etc/weir/ca.pem".into(),
+                identity: Some(("/etc/weir/node.pem".into(), "/etc/weir/node.key".into())),
             }),
         },
         grpc: GrpcSettings {
@@ -172,6 +177,38 @@ fn an_embedded_coordinator_needs_an_interface_only() {
         (config.fleet.as_str(), config.coordinator),
         ("local", Coordinator::Embedded)
     );
+}
+
+#[test]
+fn a_fleet_may_live_below_a_path() {
+    let text = LEAST.replace("2001:db8::1\"", "zk3/some/where\"");
+    let config = parse(&text, &host(), &Overrides::default()).unwrap();
+    let Coordinator::ZooKeeper(fleet) = config.coordinator else {
+        panic!("{:?}", config.coordinator)
+    };
+    assert_eq!(
+        fleet.zookeeper.servers,
+        "zk1:2181,zk2:2182,zk3:2181/some/where"
+    );
+    let text = LEAST.replace("2001:db8::1\"", "zk3/some//where/\"");
+    let problems = parse(&text, &host(), &Overrides::default()).unwrap_err();
+    assert!(problems[0].to_string().contains("is no path of a znode"));
+}
+
+#[test]
+fn a_certificate_and_its_key_go_together() {
+    let with = |tls: &str| LEAST.replace("servers", &format!("tls = {{ {tls} }}\nservers"));
+    let alone = with("ca_file = \"/ca.pem\", key_file = \"/node.key\"");
+    let problems = parse(&alone, &host(), &Overrides::default()).unwrap_err();
+    assert!(
+        problems[0]
+            .to_string()
+            .contains("go together; name both, or neither"),
+        "{problems:?}"
+    );
+    assert!(parse(&with(""), &host(), &Overrides::default()).is_err());
+    let good = with("ca_file = \"/ca.pem\"");
+    assert!(parse(&good, &host(), &Overrides::default()).is_ok());
 }
 
 #[test]

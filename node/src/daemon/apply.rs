@@ -2,11 +2,14 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tonic::Status;
 use weir_coord::{
     fleet::CommitBy,
-    zookeeper::{PolicyError, Publication},
+    zookeeper::{Keeper, PolicyError, Publication},
 };
 use weir_model::{
     Limit, Policy, PolicyVersion,
@@ -22,6 +25,10 @@ use crate::serve::Answer;
 /// bytes, and ZooKeeper takes a megabyte.
 const ENVELOPE_ROWS_MAX: usize = 10_000;
 
+/// How long whoever asked waits for a document to come into force.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(8);
+/// How often that is looked at.
+const IN_FORCE_POLL: Duration = Duration::from_millis(50);
 /// How long a change may wait to be confirmed.
 const CONFIRM_WITHIN: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -140,15 +147,41 @@ impl Daemon {
         }
         let keeper = fleet.keeper().clone();
         tokio::spawn(async move {
-            let published = keeper.publish(publication).await;
+            let published = match keeper.publish(publication).await {
+                Ok(version) => in_force(&keeper, version).await.map(|()| version),
+                Err(error) => Err(refusal(&error)),
+            };
             let _ = answer.send(match published {
                 Ok(version) => Answer::Here(v1::ApplyReply {
                     version: version.0,
                     ..reply
                 }),
-                Err(error) => Answer::Refused(refusal(&error)),
+                Err(status) => Answer::Refused(status),
             });
         });
+    }
+}
+
+/// Waits until ZooKeeper says that a version is in force.
+pub(super) async fn in_force(keeper: &Keeper, version: PolicyVersion) -> Result<(), Status> {
+    let by = Instant::now() + IN_FORCE_WITHIN;
+    loop {
+        let found = keeper.in_force().await;
+        match found.map_err(|error| refusal(&error))? {
+            found if found.version == version => return Ok(()),
+            found if found.next.is_none_or(|next| next.version != version) => {
+                let message = format!("version {version} was replaced before it came into force");
+                return Err(Status::aborted(message));
+            }
+            _ if Instant::now() >= by => {
+                let message = format!(
+                    "version {version} is stored, and comes into force as soon as a majority of \
+                     voters has it ready; the daemons' logs say what they wait for"
+                );
+                return Err(Status::deadline_exceeded(message));
+            }
+            _ => sleep(IN_FORCE_POLL).await,
+        }
     }
 }
 
@@ -158,9 +191,10 @@ pub(super) fn refusal(error: &PolicyError) -> Status {
         PolicyError::Conflict { .. } => Status::aborted(message),
         PolicyError::TooLarge { .. } => Status::invalid_argument(message),
         PolicyError::NoSuchVersion(_) => Status::not_found(message),
-        PolicyError::OnTrial(_) | PolicyError::NoTrial | PolicyError::NothingBefore => {
-            Status::failed_precondition(message)
-        }
+        PolicyError::OnTrial(_)
+        | PolicyError::Pending(_)
+        | PolicyError::NoTrial
+        | PolicyError::NothingBefore => Status::failed_precondition(message),
         PolicyError::NotLeader
         | PolicyError::Lock(_)
         | PolicyError::Busy(_)

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 use weir_coord_core::{
     demand::Rates,
     follower::{Birth, Command, Follower, Grant},
+    record::MemberRecord,
     rules::Rules,
 };
 use weir_model::{
@@ -19,7 +20,7 @@ use super::{
     observation::Observation,
     rates::OwnRates,
 };
-use crate::dataplane::{self, Dataplane, GrantRequest, InstallOutcome};
+use crate::dataplane::{self, Dataplane, DataplaneError, GrantRequest, InstallOutcome, Prepared};
 
 /// What this host enforces.
 pub struct Enforcement {
@@ -28,10 +29,21 @@ pub struct Enforcement {
     memory: Memory,
     policy: Option<(PolicyVersion, Policy)>,
     is_member: bool,
+    /// What the roster reserves for this node; `None` until it was read, and for a host alone.
+    reserved: Option<MemberRecord>,
+    ready: Option<Ready>,
     follower: Option<Follower>,
     wanted: Option<Wanted>,
     rates: OwnRates,
     observation: Observation,
+}
+
+/// Another policy that can be enforced from one packet to the next, or nearly so.
+struct Ready {
+    version: PolicyVersion,
+    document: String,
+    /// It lies beside the one in force, unless that has changed since.
+    aside: Option<(Policy, Prepared)>,
 }
 
 /// A policy that could not be enforced when it came.
@@ -50,7 +62,11 @@ impl Enforcement {
         let mut enforcement = Self {
             node,
             dataplane,
-            is_member: memory.is_member(),
+            // What it remembers may be long over: the roster has to say so first. What the kernel
+            // holds it goes on holding.
+            is_member: false,
+            reserved: None,
+            ready: None,
             memory,
             policy: None,
             follower: None,
@@ -113,18 +129,106 @@ impl Enforcement {
         }
     }
 
-    /// Whether the roster has this node, and so reserves its floors.
-    pub fn set_member(&mut self, is_member: bool) {
-        if is_member != self.is_member {
+    /// What the roster reserves for this node; nothing if it is no member.
+    pub fn set_member(&mut self, member: Option<&MemberRecord>) {
+        self.reserved = member.cloned();
+        self.change_membership(member.is_some());
+    }
+
+    /// A host alone reserves its floors for itself.
+    pub fn set_alone(&mut self) {
+        self.change_membership(true);
+    }
+
+    fn change_membership(&mut self, is_member: bool) {
+        if is_member != self.memory.is_member() {
             info!(is_member, "the roster has changed");
-            self.is_member = is_member;
             self.memory.set_member(is_member);
         }
+        self.is_member = is_member;
         if is_member {
             self.ensure_floors();
         } else {
             self.take_back_floors();
         }
+    }
+
+    /// ZooKeeper says which document is in force. One that is older than what is enforced here is
+    /// kept ready: whoever leads has begun with the newer one, and has yet to write so.
+    pub fn follow_policy(&mut self, version: PolicyVersion, document: &str) {
+        if version < self.policy_version() {
+            self.make_ready(version, document);
+        } else {
+            self.set_policy(version, document);
+        }
+    }
+
+    /// Writes another document beside the one in force, so that a leader can begin with it at any
+    /// moment. `None` if it is no policy.
+    pub fn make_ready(&mut self, version: PolicyVersion, document: &str) -> Option<Policy> {
+        let policy = match file::parse(document) {
+            Ok(policy) => policy,
+            Err(problems) => {
+                for problem in problems {
+                    error!(%version, "the limits document has a problem: {problem}");
+                }
+                return None;
+            }
+        };
+        match self.dataplane.prepare(&policy, version) {
+            Ok(prepared) => {
+                info!(%version, limits = policy.limits.len(), "policy ready");
+                self.ready = Some(Ready {
+                    version,
+                    document: document.to_owned(),
+                    aside: Some((policy.clone(), prepared)),
+                });
+                if let Some(follower) = &mut self.follower {
+                    follower.prepare_policy(version);
+                }
+            }
+            Err(error) => {
+                error!(%version, %error, "the next policy cannot be enforced here");
+            }
+        }
+        Some(policy)
+    }
+
+    /// Begins with a policy that is ready, because a leader has.
+    fn enforce(&mut self, version: PolicyVersion) {
+        let Some(ready) = self.ready.take_if(|ready| ready.version == version) else {
+            warn!(%version, "a policy that is not ready was asked for");
+            return;
+        };
+        let before = self.memory.policy();
+        let is_enforced = match ready.aside {
+            Some((policy, prepared)) => {
+                let done = self.dataplane.activate_prepared(&policy, prepared);
+                self.has_activated(version, policy, done)
+            }
+            None => self.activate(version, &ready.document),
+        };
+        if !is_enforced {
+            return;
+        }
+        self.memory.set_policy(version, &ready.document);
+        self.keep_ready(before);
+        let held = self.held();
+        if let Some(follower) = &mut self.follower {
+            follower.enforced(version, held, dataplane::now());
+        }
+        if self.is_member {
+            self.ensure_floors();
+        }
+    }
+
+    /// The one before stays ready, for a leader that has not heard of this one.
+    fn keep_ready(&mut self, before: Option<(PolicyVersion, String)>) {
+        self.ready = before.map(|(version, document)| Ready {
+            version,
+            document,
+            aside: None,
+        });
     }
 
     /// Enforces another document. One that this host cannot enforce leaves the one in force, and
@@ -134,8 +238,10 @@ impl Enforcement {
         if version == self.policy_version() {
             return;
         }
+        let before = self.memory.policy();
         if self.adopt_policy(version, document) {
             self.memory.set_policy(version, document);
+            self.keep_ready(before);
         } else {
             let at = dataplane::now() + RETRY_PAUSE;
             self.wanted = Some(Wanted {
@@ -158,6 +264,17 @@ impl Enforcement {
     }
 
     fn adopt_policy(&mut self, version: PolicyVersion, document: &str) -> bool {
+        if !self.activate(version, document) {
+            return false;
+        }
+        self.read_back();
+        if self.is_member {
+            self.ensure_floors();
+        }
+        true
+    }
+
+    fn activate(&mut self, version: PolicyVersion, document: &str) -> bool {
         let policy = match file::parse(document) {
             Ok(policy) => policy,
             Err(problems) => {
@@ -167,7 +284,21 @@ impl Enforcement {
                 return false;
             }
         };
-        if let Err(error) = self.dataplane.activate(&policy, version) {
+        // What lies beside the policy in force is overwritten.
+        if let Some(ready) = &mut self.ready {
+            ready.aside = None;
+        }
+        let done = self.dataplane.activate(&policy, version);
+        self.has_activated(version, policy, done)
+    }
+
+    fn has_activated(
+        &mut self,
+        version: PolicyVersion,
+        policy: Policy,
+        done: Result<(), DataplaneError>,
+    ) -> bool {
+        if let Err(error) = done {
             error!(%version, %error, "the policy cannot be enforced here; keeping the last one");
             return false;
         }
@@ -175,10 +306,6 @@ impl Enforcement {
         self.rates.set_policy(&policy);
         self.observation.set_policy(&policy);
         self.policy = Some((version, policy));
-        self.read_back();
-        if self.is_member {
-            self.ensure_floors();
-        }
         true
     }
 
@@ -199,7 +326,16 @@ impl Enforcement {
         self.remember_floors();
     }
 
+    /// At most what the roster reserves: what this node remembers may have been given up since.
     fn reserved_floor(&self, limit: &Limit) -> Amount {
+        let remembered = self.remembered_floor(limit);
+        match &self.reserved {
+            Some(member) => remembered.min(member.floor(limit)),
+            None => remembered,
+        }
+    }
+
+    fn remembered_floor(&self, limit: &Limit) -> Amount {
         match self.memory.floors().get(&limit.id) {
             // One that is new, or larger, comes with a commit: the roster has to reserve it first.
             None => Amount::ZERO,
@@ -271,8 +407,7 @@ impl Enforcement {
         while let Some(command) = self.follower.as_mut().and_then(Follower::poll_command) {
             match command {
                 Command::Send(message) => reply(message),
-                // No policy is made ready beside the one in force.
-                Command::Enforce(_) => {}
+                Command::Enforce(version) => self.enforce(version),
                 Command::Install {
                     grants,
                     acknowledge,

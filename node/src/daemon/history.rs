@@ -8,7 +8,7 @@ use weir_proto::admin::v1;
 
 use super::{
     Coordination, Daemon,
-    apply::{change_list, refusal},
+    apply::{change_list, in_force, refusal},
     view::millis,
 };
 use crate::{dataplane, serve::Answer};
@@ -116,14 +116,21 @@ async fn roll_back(
     is_on_trial: bool,
 ) -> Result<v1::ApplyReply, Status> {
     let current = keeper.in_force().await.map_err(|error| refusal(&error))?;
-    let target = to.unwrap_or(current.before);
-    if target == current.version {
+    // A change that has not come into force yet is given up by the one that is.
+    let is_coming = current.next.is_some();
+    let last = if is_coming {
+        current.version
+    } else {
+        current.before
+    };
+    let target = to.unwrap_or(last);
+    if target == current.version && !is_coming {
         let already = format!("version {target} is in force already");
         return Err(Status::failed_precondition(already));
     }
     let document = match target {
         // A first change on trial goes back to what was before it; nothing else goes back to none.
-        PolicyVersion(0) if is_on_trial => NO_LIMITS.to_owned(),
+        PolicyVersion(0) if is_on_trial || is_coming => NO_LIMITS.to_owned(),
         PolicyVersion(0) => return Err(refusal(&PolicyError::NothingBefore)),
         version => {
             let document = keeper.document(version).await;
@@ -142,6 +149,7 @@ async fn roll_back(
     };
     let published = keeper.publish(publication).await;
     let version = published.map_err(|error| refusal(&error))?;
+    in_force(keeper, version).await?;
     Ok(v1::ApplyReply {
         version: version.0,
         changes: change_list(before, &policy),

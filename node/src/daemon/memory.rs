@@ -1,6 +1,7 @@
 //! What a host remembers across reboots: the policy, and whether it is a member.
 //!
-//! A host that comes up while ZooKeeper is away enforces the last policy at its floors. The file
+//! A host that comes up while ZooKeeper is away enforces the last policy, and spends nothing of shared
+//! limits until it has read what the roster reserves for it. The file
 //! is also how a copied state directory is noticed: it names the node that it belongs to.
 
 use std::{

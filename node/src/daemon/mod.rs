@@ -8,6 +8,7 @@ mod enforcement;
 mod explain;
 mod exposition;
 mod history;
+mod membership;
 mod memory;
 mod metrics;
 mod observation;
@@ -28,7 +29,7 @@ use weir_coord::{
     zookeeper::{Event, Events},
 };
 use weir_model::{
-    Incarnation,
+    Incarnation, file,
     message::{FromNode, ToNode},
 };
 use weir_proto::admin::v1;
@@ -102,13 +103,22 @@ impl Daemon {
             continuity,
         };
         if matches!(daemon.coordination, Coordination::Embedded { .. }) {
-            daemon.enforcement.set_member(true);
+            daemon.enforcement.set_alone();
             daemon
                 .enforcement
                 .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM, Duration::ZERO);
         }
-        daemon.policy_changed();
+        daemon.remember_policy();
         daemon
+    }
+
+    /// What this host remembers is what it would lead by, until ZooKeeper says what is in force.
+    fn remember_policy(&mut self) {
+        if let Some((version, policy)) = self.enforcement.policy() {
+            let (version, policy) = (*version, policy.clone());
+            self.coordination
+                .set_policy(version, policy, dataplane::now());
+        }
     }
 
     /// Runs until `stop` is ready. Enforcement goes on in the kernel afterwards.
@@ -208,16 +218,33 @@ impl Daemon {
                 abstention,
             } => self.enforcement.begin_life(incarnation, term, abstention),
             Notice::Promise(term) => self.enforcement.promise(term),
-            Notice::Member(is_member) => self.enforcement.set_member(is_member),
+            Notice::Member(member) => self.enforcement.set_member(member.as_ref()),
             Notice::Policy { version, document } => {
                 info!(%version, "another policy is in force in the fleet");
-                self.enforcement.set_policy(version, &document);
-                self.policy_changed();
+                self.enforcement.follow_policy(version, &document);
+                if let (Coordination::Fleet(fleet), Ok(policy)) =
+                    (&mut self.coordination, file::parse(&document))
+                {
+                    fleet.set_policy(version, policy, dataplane::now());
+                }
+            }
+            Notice::NextPolicy { version, document } => {
+                info!(%version, "another policy is to come into force");
+                let Some(policy) = self.enforcement.make_ready(version, &document) else {
+                    return;
+                };
+                if let Coordination::Fleet(fleet) = &mut self.coordination {
+                    fleet.prepare_policy(version, policy, dataplane::now());
+                }
             }
         }
     }
 
+    /// A host alone goes by what it enforces; a fleet by what ZooKeeper says.
     fn policy_changed(&mut self) {
+        if self.coordination.fleet().is_some() {
+            return;
+        }
         if let Some((version, policy)) = self.enforcement.policy() {
             self.coordination
                 .set_policy(*version, policy.clone(), dataplane::now());
@@ -239,6 +266,8 @@ impl Daemon {
             Question::Confirm(request, answer) => self.confirm(request, answer),
             Question::Rollback(request, answer) => self.rollback(request, answer),
             Question::History(answer) => self.history(answer),
+            Question::Drain(request, answer) => self.drain(request, answer),
+            Question::Remove(request, answer) => self.remove(request, answer),
             Question::Status(answer) => {
                 let status = v1::StatusReply {
                     trial: self.trial(),

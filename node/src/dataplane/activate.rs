@@ -23,7 +23,7 @@ use super::{
 };
 
 /// A policy that was written, and is not in force yet.
-pub(crate) struct Prepared {
+pub struct Prepared {
     generation: u64,
     version: PolicyVersion,
     limits: Vec<LimitId>,
@@ -45,12 +45,30 @@ impl Dataplane {
         version: PolicyVersion,
     ) -> Result<(), DataplaneError> {
         let prepared = self.prepare(policy, version)?;
+        self.activate_prepared(policy, prepared)
+    }
+
+    /// As [`Dataplane::activate`], with a policy that was written since the last one came into
+    /// force: it takes one word, and the wait for packets that are still with the old one.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be written; then the one before stays in force.
+    pub fn activate_prepared(
+        &mut self,
+        policy: &Policy,
+        prepared: Prepared,
+    ) -> Result<(), DataplaneError> {
         self.grant_local(policy, &prepared.buckets)?;
         self.put_in_force(prepared)
     }
 
     /// Writes a policy to the side that is not in force.
-    pub(crate) fn prepare(
+    ///
+    /// # Errors
+    ///
+    /// If it does not fit, or a map cannot be written; the one in force is untouched.
+    pub fn prepare(
         &mut self,
         policy: &Policy,
         version: PolicyVersion,

@@ -38,6 +38,7 @@ use self::{
     counters::Inherited, maps::Maps, maps::map_error, pins::PinGroup, slots::Slots, tidy::Tidying,
 };
 pub use self::{
+    activate::Prepared,
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
     events::Sample,

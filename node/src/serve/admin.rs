@@ -178,6 +178,36 @@ impl Admin for AdminService {
         )
     }
 
+    async fn drain(
+        &self,
+        request: Request<v1::DrainRequest>,
+    ) -> Result<Response<v1::DrainReply>, Status> {
+        let message = request.get_ref().clone();
+        let copy = message.clone();
+        answer!(
+            self,
+            request,
+            |answer| Question::Drain(message, answer),
+            drain,
+            copy
+        )
+    }
+
+    async fn remove(
+        &self,
+        request: Request<v1::RemoveRequest>,
+    ) -> Result<Response<v1::RemoveReply>, Status> {
+        let message = request.get_ref().clone();
+        let copy = message.clone();
+        answer!(
+            self,
+            request,
+            |answer| Question::Remove(message, answer),
+            remove,
+            copy
+        )
+    }
+
     async fn status(
         &self,
         request: Request<v1::StatusRequest>,
@@ -287,8 +317,10 @@ macro_rules! all_of_it {
 all_of_it!(
     v1::ApplyReply,
     v1::ConfirmReply,
+    v1::DrainReply,
     v1::HistoryReply,
-    v1::NodesReply
+    v1::NodesReply,
+    v1::RemoveReply
 );
 
 #[cfg(test)]

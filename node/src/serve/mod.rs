@@ -26,6 +26,10 @@ pub enum Question {
     Rollback(v1::RollbackRequest, oneshot::Sender<Answer<v1::ApplyReply>>),
     /// The stored versions.
     History(oneshot::Sender<Answer<v1::HistoryReply>>),
+    /// Have a member give back its share.
+    Drain(v1::DrainRequest, oneshot::Sender<Answer<v1::DrainReply>>),
+    /// Take a member out of the fleet.
+    Remove(v1::RemoveRequest, oneshot::Sender<Answer<v1::RemoveReply>>),
     /// The fleet at a glance.
     Status(oneshot::Sender<Answer<v1::StatusReply>>),
     /// Every limit, each with its heaviest sources.

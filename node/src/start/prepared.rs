@@ -90,13 +90,25 @@ fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Se
         return Ok(None);
     };
     let ensemble = &fleet.zookeeper;
-    let settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
+    let mut settings = zookeeper::Settings::new(&ensemble.servers, &config.fleet)?
         .with_session_timeout(ensemble.session_timeout);
+    if let Some(tls) = &ensemble.tls {
+        let ca = read("ca_file", &tls.ca_file)?;
+        let identity = match &tls.identity {
+            Some((certificate, key)) => Some((
+                read("certificate_file", certificate)?,
+                read("key_file", key)?,
+            )),
+            None => None,
+        };
+        let identity = identity.as_ref();
+        let identity = identity.map(|(certificate, key)| (certificate.as_str(), key.as_str()));
+        settings = settings.with_tls(zookeeper::Tls::new(&ca, identity)?);
+    }
     let Some(auth) = &ensemble.auth else {
         return Ok(Some(settings));
     };
-    let text = fs::read_to_string(&auth.password_file)
-        .with_context(|| format!("ZooKeeper password file {}", auth.password_file.display()))?;
+    let text = read("password_file", &auth.password_file)?;
     let password = text.lines().next().unwrap_or_default();
     anyhow::ensure!(
         !password.is_empty(),
@@ -106,4 +118,9 @@ fn ensemble_settings(config: &NodeConfig) -> anyhow::Result<Option<zookeeper::Se
     Ok(Some(settings.with_credentials(
         zookeeper::Credentials::new(&auth.user, password),
     )))
+}
+
+/// A file that the node file names for ZooKeeper.
+fn read(key: &str, file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("[zookeeper] {key} {}", file.display()))
 }

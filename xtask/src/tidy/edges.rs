@@ -39,7 +39,11 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ),
     (
         "weir-sim",
-        &["weir-coord-core", "weir-limiter", "weir-model"],
+        &["weir-abi", "weir-coord-core", "weir-limiter", "weir-model"],
+    ),
+    (
+        "weir-model-check",
+        &["weir-coord-core", "weir-model", "weir-sim"],
     ),
     ("xtask", &[]),
     ("weir-xdp", &["weir-abi", "weir-limiter"]),

@@ -5,13 +5,14 @@
 //!
 //! 1. proposals give it nothing, not even a floor;
 //! 2. it acknowledges, or the operator has given their word that it is powered off;
-//! 3. the roster is written without it;
-//! 4. others are given its floors, and what was leased to it when its leases have ended.
+//! 3. if it votes, a new term has other voters;
+//! 4. the roster is written without it;
+//! 5. others are given its floors, and what was leased to it when its leases have ended.
 //!
 //! Others that were given a floor before its holder has acknowledged giving it up would spend it
 //! beside that holder, for ever: floors have no end.
 
-use weir_model::{Incarnation, NodeId};
+use weir_model::{Generation, Incarnation, NodeId};
 
 use super::{Command, Leader, StepDown, roster::Stage};
 use crate::{
@@ -59,7 +60,16 @@ impl<B: CommitBackend> Leader<B> {
         let leaving = &self.leaving;
         self.joining
             .retain(|node, joining| joining.stage != Stage::Waiting || !leaving.contains_key(node));
+        // Until this term has committed something, sets of former voters have to promise to whoever
+        // comes next. Who might be among them, or votes now, is still needed, if only to be known to
+        // have no power: the next term's voters are others.
+        if self.backend.is_voted() && self.committed == Generation(0) {
+            return;
+        }
         for (node, leaving) in &mut self.leaving {
+            if self.backend.is_voted() && self.electorate.contains(*node) {
+                continue;
+            }
             // Its floors are being written to the roster: one at a time.
             if leaving.is_asked || self.joining.contains_key(node) {
                 continue;

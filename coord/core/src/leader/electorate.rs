@@ -36,6 +36,10 @@ impl Electorate {
         self.voters.keys().copied().collect()
     }
 
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains_key(&node)
+    }
+
     /// Whether most of them are so.
     pub(super) fn has_majority(&self, is_so: impl Fn(NodeId) -> bool) -> bool {
         let count = self.voters.keys().filter(|voter| is_so(**voter)).count();
@@ -50,16 +54,21 @@ impl Electorate {
 
     /// A later life has forgotten what an earlier one was told.
     pub(super) fn hear(&mut self, report: &Report, now: Nanos) {
-        let Some(voter) = self.voters.get_mut(&report.node) else {
+        self.hear_token(report.node, report.token, now);
+    }
+
+    /// As [`Electorate::hear`]: a promise carries a token as well, and comes earlier.
+    pub(super) fn hear_token(&mut self, node: NodeId, token: Token, now: Nanos) {
+        let Some(voter) = self.voters.get_mut(&node) else {
             return;
         };
-        let life = report.token.incarnation;
+        let life = token.incarnation;
         match voter.heard.map(|(token, _)| token.incarnation) {
             Some(known) if life < known => return,
             Some(known) if life > known => voter.base = None,
             _ => {}
         }
-        voter.heard = Some((report.token, now));
+        voter.heard = Some((token, now));
     }
 
     /// `None` for a node that has not been heard, and for one that is no voter.

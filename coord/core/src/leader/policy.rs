@@ -175,9 +175,18 @@ impl<B: CommitBackend> Leader<B> {
         })
     }
 
-    /// Whether the budget of a limit is promised: it is committed, everybody goes by it, and the
-    /// book adds up.
+    /// Whether the budget of a limit is promised: it is [acknowledged](Self::is_acknowledged), and
+    /// ZooKeeper says that the policy is in force.
+    ///
+    /// Voters alone would forget it: a majority that starts anew, and then abstains for W, knows
+    /// leases no more that have ended, but a budget does not end.
     pub fn is_promised(&self, limit: LimitId) -> bool {
+        self.activation.is_none() && self.is_acknowledged(limit)
+    }
+
+    /// Whether nothing is above the budget of a limit, as long as a majority of voters remembers
+    /// the policy: it is committed, everybody goes by it, and the book adds up.
+    pub fn is_acknowledged(&self, limit: LimitId) -> bool {
         self.succession.is_none()
             && self.committed >= self.policy_since
             && self.pending().next().is_none()

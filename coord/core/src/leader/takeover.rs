@@ -110,12 +110,16 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn prepare(&mut self, to: NodeId) {
         let is_asked = |succession: &Succession| succession.is_asked(to);
         if self.succession.as_ref().is_some_and(is_asked) {
-            let message = ToNode::Prepare(Prepare {
-                term: self.term,
-                leader: self.node,
-            });
-            self.commands.push_back(Command::Send { to, message });
+            self.send_prepare(to);
         }
+    }
+
+    fn send_prepare(&mut self, to: NodeId) {
+        let message = ToNode::Prepare(Prepare {
+            term: self.term,
+            leader: self.node,
+        });
+        self.commands.push_back(Command::Send { to, message });
     }
 
     pub(super) fn go_on_preparing(&mut self, now: Nanos) {
@@ -136,8 +140,10 @@ impl<B: CommitBackend> Leader<B> {
             return self.step_down(StepDown::Idle);
         }
         let voters: BTreeSet<NodeId> = succession.sets.iter().flatten().copied().collect();
+        // Also those that have promised: who hears nothing suspects this leader, and a take-over that
+        // has to wait for one voter would be overtaken by the next, again and again.
         for voter in voters {
-            self.prepare(voter);
+            self.send_prepare(voter);
         }
     }
 
@@ -149,6 +155,7 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         succession.promised.insert(promise.node);
+        self.electorate.hear_token(promise.node, promise.token, now);
         if let Some(register) = promise.register {
             let is_newer = succession
                 .latest
@@ -216,7 +223,8 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         let voters = self.electorate.voters();
-        let members: BTreeSet<NodeId> = self.members.keys().copied().collect();
+        let stays = |node: &&NodeId| !self.leaving.contains_key(node);
+        let members: BTreeSet<NodeId> = self.members.keys().filter(stays).copied().collect();
         let ready: BTreeSet<NodeId> = self
             .participating(now)
             .filter(|(node, member)| {
@@ -226,7 +234,8 @@ impl<B: CommitBackend> Leader<B> {
             .map(|(node, _)| node)
             .collect();
         let wanted = choose(&members, &ready, &voters);
-        if wanted == voters || wanted.is_empty() || !decide(&[wanted.clone()], &ready) {
+        if wanted == voters || wanted.is_empty() || !decide(core::slice::from_ref(&wanted), &ready)
+        {
             self.reform = None;
             return;
         }
@@ -249,7 +258,9 @@ impl<B: CommitBackend> Leader<B> {
     /// More voters are wanted soon: until then the fleet survives fewer losses. A silent one may
     /// come back.
     fn reform_patience(&self, voters: &[NodeId], wanted: &[NodeId]) -> Duration {
-        if wanted.len() > voters.len() {
+        if voters.iter().any(|voter| self.leaving.contains_key(voter)) {
+            Duration::ZERO
+        } else if wanted.len() > voters.len() {
             self.timing.idle()
         } else {
             self.timing.lease * 2

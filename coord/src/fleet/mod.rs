@@ -5,15 +5,19 @@
 //! in, the core's commands come out and are performed, and what concerns the host's own kernel is
 //! returned as a [`Notice`].
 
+mod leading;
+mod standing;
+mod view;
+
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 use weir_coord_core::{
     campaign::{Campaign, Place, Step},
-    commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
-    leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
-    rules::Rules,
+    commit::FleetCommit,
+    leader::{Input, Leader},
+    record::{MemberRecord, TermRecord},
     timing::Timing,
 };
 use weir_model::{
@@ -24,8 +28,9 @@ use weir_model::{
 use crate::{
     grpc::{Inquiry, LeaderLink, Streams},
     trial::{Countdown, Due},
-    zookeeper::{Event, Keeper, Live, Roster, TakeOver, TakeOverFailure},
+    zookeeper::{Event, Keeper, Live, Roster, TakeOver},
 };
+use standing::{Membership, Retry, Setback};
 
 /// What the fleet tells the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +46,17 @@ pub enum Notice {
     },
     /// A newer term is to be promised.
     Promise(Term),
-    /// Whether the roster reserves this node's floors.
-    Member(bool),
+    /// What the roster reserves for this node; nothing if it is no member.
+    Member(Option<MemberRecord>),
     /// A limits document is in force.
     Policy {
+        /// Its version.
+        version: PolicyVersion,
+        /// Its text.
+        document: String,
+    },
+    /// A limits document is to come into force once nodes have it ready.
+    NextPolicy {
         /// Its version.
         version: PolicyVersion,
         /// Its text.
@@ -96,41 +108,22 @@ pub struct Fleet {
     inquiry: Inquiry,
     term: Option<TermRecord>,
     roster: Roster,
+    /// Whether the roster had this node, in this life of its daemon.
+    membership: Membership,
+    roster_seen: watch::Sender<Vec<MemberRecord>>,
     live: Vec<Live>,
     registration: Option<Incarnation>,
     connection: Connection,
     is_taking_over: bool,
     at_least: Term,
     retry: Retry,
+    setback: Setback,
     turned_away: bool,
+    /// What ZooKeeper says is in force.
     policy: (PolicyVersion, Policy),
+    /// What it says is to come into force.
+    next: Option<(PolicyVersion, Policy)>,
     trial: Option<Countdown>,
-}
-
-/// The pause after the first take-over that failed.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest pause between take-overs that fail.
-const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// When a take-over that failed is tried again, and why it failed. A failure may have taken the
-/// term nevertheless, so trying at once would count terms up for nothing.
-#[derive(Debug, Default)]
-struct Retry {
-    at: Nanos,
-    failures: u32,
-    reason: Option<TakeOverFailure>,
-}
-
-impl Retry {
-    /// Doubles the pause, within [`RETRY_MIN`] and [`RETRY_MAX`].
-    fn failed(&mut self, reason: TakeOverFailure, now: Nanos) {
-        if self.reason.as_ref() != Some(&reason) {
-            warn!(%reason, "take-over failed; trying on");
-        }
-        self.at = now + (RETRY_MIN * 2_u32.pow(self.failures.min(10))).min(RETRY_MAX);
-        self.failures += 1;
-        self.reason = Some(reason);
-    }
 }
 
 impl Fleet {
@@ -147,6 +140,8 @@ impl Fleet {
             leader: None,
             term: None,
             roster: Roster::default(),
+            membership: Membership::default(),
+            roster_seen: watch::Sender::new(Vec::new()),
             live: Vec::new(),
             registration: None,
             connection: Connection {
@@ -156,8 +151,10 @@ impl Fleet {
             is_taking_over: false,
             at_least: Term(0),
             retry: Retry::default(),
+            setback: Setback::default(),
             turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
+            next: None,
             trial: None,
         }
     }
@@ -167,15 +164,46 @@ impl Fleet {
         self.link.receive().await
     }
 
-    /// Says something to whoever leads.
+    /// Says something to whoever leads. Who was removed reports no more: it would be let in again.
     pub fn send(&self, message: FromNode) {
-        self.link.send(message);
+        let is_report = matches!(message, FromNode::Report(_));
+        if !(is_report && self.membership == Membership::Removed) {
+            self.link.send(message);
+        }
     }
 
-    /// This host enforces another policy, and would lead by it.
+    /// ZooKeeper says that this policy is in force.
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
         self.policy = (version, policy.clone());
+        self.next.take_if(|(next, _)| *next <= version);
         self.lead(Input::Policy(version, policy), now);
+    }
+
+    /// ZooKeeper says that this policy is to come into force once nodes have it ready.
+    pub fn prepare_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
+        if version > self.policy.0 {
+            self.next = Some((version, policy.clone()));
+            self.lead(Input::Prepare(version, policy), now);
+        }
+    }
+
+    /// Whoever leads is to grant a member no share, or one again. Nothing is done unless that is
+    /// this node.
+    pub fn drain(&mut self, node: NodeId, is_drained: bool, now: Nanos) {
+        self.lead(Input::Drain { node, is_drained }, now);
+    }
+
+    /// Whoever leads is to have a member give back everything. Nothing is done unless that is this
+    /// node.
+    pub fn remove(&mut self, node: NodeId, now: Nanos) {
+        let is_powered_off = false;
+        self.lead(
+            Input::Remove {
+                node,
+                is_powered_off,
+            },
+            now,
+        );
     }
 
     /// The leader has said something to this node: it lives.
@@ -229,8 +257,17 @@ impl Fleet {
         self.streams
             .suspicion()
             .set(self.host.node, misses.then_some(record.term));
+        if self.membership == Membership::Removed {
+            return;
+        }
         let is_free = self.leader.is_none() && !self.is_taking_over && now >= self.retry.at;
         if !is_free || self.registration.is_none() {
+            return;
+        }
+        if self
+            .setback
+            .lasts(record.term, self.at_least, self.host.timing, now)
+        {
             return;
         }
         match self.campaign.poll(record, now) {
@@ -287,17 +324,30 @@ impl Fleet {
             }
             Event::Term { record, .. } => return Some(self.term_changed(record, now)),
             Event::Members(roster) => {
-                let is_member = roster
-                    .members
-                    .iter()
-                    .any(|member| member.node == self.host.node);
+                let mut members = roster.members.iter();
+                let own = members.find(|member| member.node == self.host.node);
+                let own = own.cloned();
+                self.roster_seen.send_replace(roster.members.clone());
                 self.roster = roster.clone();
                 self.lead(Input::Members(roster.members), now);
-                return Some(Notice::Member(is_member));
+                self.change_membership(own.is_some());
+                return Some(Notice::Member(own));
             }
             Event::Live(live) => self.live = live,
             Event::Policy { version, document } => {
                 return Some(Notice::Policy { version, document });
+            }
+            Event::NextPolicy { version, document } => {
+                return Some(Notice::NextPolicy { version, document });
+            }
+            Event::Removed {
+                term,
+                node,
+                outcome,
+            } => {
+                if self.is_led_in(term) {
+                    self.lead(Input::Removed { node, outcome }, now);
+                }
             }
             Event::Trial(trial) => {
                 self.trial = trial.map(|trial| Countdown::read(trial, self.trial, now));
@@ -337,17 +387,33 @@ impl Fleet {
                 node,
                 outcome,
             } => {
-                // The answer to an earlier term of this node says nothing about this one.
-                if self
-                    .leader
-                    .as_ref()
-                    .is_some_and(|leader| leader.term() == term)
-                {
+                if self.is_led_in(term) {
                     self.lead(Input::Admitted { node, outcome }, now);
                 }
             }
         }
         None
+    }
+
+    /// A member that is removed takes no part any more, until its daemon is started again.
+    fn change_membership(&mut self, is_member: bool) {
+        self.membership = match (is_member, self.membership) {
+            (true, _) => Membership::Member,
+            (false, Membership::Candidate) => Membership::Candidate,
+            (false, Membership::Removed) => Membership::Removed,
+            (false, Membership::Member) => {
+                warn!("this node was removed from the fleet; start the daemon again to join anew");
+                self.resign("it was removed");
+                self.keeper.resign();
+                Membership::Removed
+            }
+        };
+    }
+
+    /// The answer to an earlier term of this node says nothing about the one that it leads.
+    fn is_led_in(&self, term: Term) -> bool {
+        let leader = self.leader.as_ref();
+        leader.is_some_and(|leader| leader.term() == term)
     }
 
     fn connected(&mut self, is_up: bool) {
@@ -412,224 +478,5 @@ impl Fleet {
             instead_of,
         };
         self.is_taking_over = self.keeper.take_over(how).is_ok();
-    }
-
-    fn taken_over(
-        &mut self,
-        record: TermRecord,
-        adopted: Option<EnvelopeRecord>,
-        roster: Roster,
-        now: Nanos,
-    ) {
-        let voters = record.voters.len();
-        info!(term = %record.term, members = roster.members.len(), voters, "leading");
-        let mandate = Mandate {
-            node: self.host.node,
-            term: record.term,
-            adopted,
-            voter_sets: record.voter_sets(),
-            members: roster.members.clone(),
-            policy: self.policy.clone(),
-        };
-        self.at_least = self.at_least.max(record.term);
-        self.campaign.set_term(record.term, now);
-        self.roster = roster;
-        self.is_taking_over = false;
-        self.retry = Retry::default();
-        let backend = match self.host.commit {
-            CommitBy::Quorum => {
-                FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), Rules::ALL))
-            }
-            CommitBy::ZooKeeper => FleetCommit::ZooKeeper(ZooKeeperCommit::default()),
-        };
-        self.leader = Some(Leader::new(mandate, self.host.timing, backend, now));
-        self.streams.open();
-    }
-
-    fn take_over_failed(&mut self, reason: TakeOverFailure, now: Nanos) {
-        self.is_taking_over = false;
-        if self.leader.is_none() {
-            self.streams.close();
-        }
-        if matches!(reason, TakeOverFailure::Refused(_)) {
-            // What this node cannot read another may; let it have its turn.
-            self.keeper.resign();
-        }
-        self.retry.failed(reason, now);
-    }
-
-    fn lead(&mut self, input: Input, now: Nanos) {
-        let Some(leader) = &mut self.leader else {
-            return;
-        };
-        leader.handle(input, now);
-        while let Some(command) = self.leader.as_mut().and_then(Leader::poll_command) {
-            self.perform(command, now);
-        }
-    }
-
-    fn perform(&mut self, command: Command, now: Nanos) {
-        match command {
-            Command::Send { to, message } => self.streams.send(to, message),
-            Command::Store(envelope) => {
-                let generation = envelope.generation;
-                debug!(%generation, "storing");
-                if self.keeper.store(envelope).is_err() {
-                    // Nothing was sent, which is one way of not being committed.
-                    self.tell(
-                        Input::Stored {
-                            generation,
-                            outcome: StoreOutcome::Unknown,
-                        },
-                        now,
-                    );
-                }
-            }
-            Command::Admit(member) => {
-                let node = member.node;
-                info!(%node, name = member.name, "admitting a member");
-                if self.keeper.admit(member).is_err() {
-                    self.tell(
-                        Input::Admitted {
-                            node,
-                            outcome: StoreOutcome::Unknown,
-                        },
-                        now,
-                    );
-                }
-            }
-            Command::Activated => {
-                // If too much waits already, the next leader asks more voters: no harm.
-                let term = self.leader.as_ref().map(Leader::term);
-                let _ = term.map(|term| self.keeper.drop_former(term));
-            }
-            Command::ChangeVoters(voters) => {
-                info!(?voters, "the voters are to be others: a new term");
-                if !self.is_taking_over {
-                    self.take_over(None, Some(voters));
-                }
-            }
-            // Performed by whoever asks a leader to remove a member or to prepare a policy.
-            Command::Remove(_) | Command::Activate(_) => {}
-            Command::StepDown(reason) => self.step_down(reason, now),
-        }
-    }
-
-    /// As [`Self::lead`], for an answer that comes while commands are performed.
-    fn tell(&mut self, input: Input, now: Nanos) {
-        if let Some(leader) = &mut self.leader {
-            leader.handle(input, now);
-        }
-    }
-
-    fn step_down(&mut self, reason: StepDown, now: Nanos) {
-        match reason {
-            StepDown::Refused(term) => {
-                self.at_least = self.at_least.max(term);
-                self.resign("it was refused");
-            }
-            StepDown::Fenced => self.resign("the term is somebody else's"),
-            StepDown::Idle => {
-                self.resign("nothing could be committed");
-                // Another node may reach more voters; let it have its turn.
-                self.keeper.resign();
-                self.retry.at = now + RETRY_MAX.min(self.host.timing.lease);
-            }
-        }
-    }
-
-    fn resign(&mut self, reason: &str) {
-        if let Some(leader) = self.leader.take() {
-            warn!(term = %leader.term(), reason, "no longer leading");
-            // If this node is about to lead again, its nodes may as well stay.
-            if !self.is_taking_over {
-                self.streams.close();
-            }
-        }
-    }
-
-    /// Says once that there is no place for a newcomer.
-    fn warn_if_full(&mut self, newcomer: &MemberRecord) {
-        let is_full = self
-            .leader
-            .as_ref()
-            .is_some_and(|leader| leader.turns_away(newcomer.node));
-        if is_full && !self.turned_away {
-            warn!(
-                node = %newcomer.node,
-                name = newcomer.name,
-                "not admitted: there are as many members as `max_members` has floors for; raise \
-                 it, or remove a member"
-            );
-        }
-        self.turned_away = is_full;
-    }
-
-    /// The record of a live node that is no member yet.
-    fn newcomer(&self, node: NodeId) -> Option<MemberRecord> {
-        let is_member = self.roster.members.iter().any(|member| member.node == node);
-        let live = self
-            .live
-            .iter()
-            .find(|live| live.record.node == node && !is_member)?;
-        Some(MemberRecord {
-            node,
-            name: live.record.name.clone(),
-            weight: live.record.weight.max(1),
-            floors: Vec::new(),
-            is_drained: false,
-            is_powered_off: false,
-        })
-    }
-}
-
-/// What is known of the fleet here, to look at.
-impl Fleet {
-    /// The term in force, as far as this node knows.
-    #[must_use]
-    pub const fn term(&self) -> Option<&TermRecord> {
-        self.term.as_ref()
-    }
-
-    /// The leader, if it is this node.
-    #[must_use]
-    pub const fn leader(&self) -> Option<&Leader<FleetCommit>> {
-        self.leader.as_ref()
-    }
-
-    /// The members.
-    #[must_use]
-    pub fn members(&self) -> &[MemberRecord] {
-        &self.roster.members
-    }
-
-    /// The daemons that seem to run.
-    #[must_use]
-    pub fn live(&self) -> &[Live] {
-        &self.live
-    }
-
-    /// The connection to ZooKeeper.
-    #[must_use]
-    pub const fn connection(&self) -> Connection {
-        self.connection
-    }
-
-    /// The change that waits to be confirmed.
-    #[must_use]
-    pub const fn trial(&self) -> Option<&Countdown> {
-        self.trial.as_ref()
-    }
-
-    /// What makes a leader's decisions last.
-    #[must_use]
-    pub const fn commit_by(&self) -> CommitBy {
-        self.host.commit
-    }
-
-    /// For changes of the policy, which the shell performs by itself.
-    #[must_use]
-    pub const fn keeper(&self) -> &Keeper {
-        &self.keeper
     }
 }

@@ -1,0 +1,280 @@
+//! What is explored: how many of everything, and what may go wrong.
+
+use std::fmt;
+
+use weir_coord_core::{rules::Rules, timing::Timing};
+use weir_model::{
+    Amount, Cost, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Revision, Scale, Units,
+    UnitsPerSecond,
+    policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
+};
+
+/// Most hosts in a scope.
+pub const HOSTS_MAX: usize = 4;
+/// Most terms in a scope.
+pub const LEADERS_MAX: usize = 4;
+
+/// The version of a policy, by its place in [`Scope::policies`].
+#[must_use]
+pub const fn version(index: u8) -> PolicyVersion {
+    PolicyVersion(index as u64 + 1)
+}
+
+/// The place of a version in [`Scope::policies`].
+#[must_use]
+pub const fn place_of(version: PolicyVersion) -> u8 {
+    version.0.saturating_sub(1) as u8
+}
+
+/// Where a scope begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// The first leader has divided the budget, and nothing is under way.
+    Settled,
+    /// And every host has the second policy ready.
+    PolicyReady,
+    /// And all have acknowledged it, but ZooKeeper has not been told yet.
+    PolicyUnwritten,
+}
+
+/// What one limit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The whole limit: the same number of tokens as rate and as burst.
+    pub budget: u64,
+    /// What is reserved for each member, likewise.
+    pub floor: u64,
+}
+
+/// Bounds of one exploration. Beyond them nothing is said.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is about, for people.
+    pub about: &'static str,
+    /// Where it begins.
+    pub begins: Begins,
+    /// How many hosts there are.
+    pub hosts: u8,
+    /// How many of them, the first ones, are members in the beginning.
+    pub members: u8,
+    /// The voters of the first term, and what later terms may choose: indices of hosts.
+    pub voters: &'static [&'static [u8]],
+    /// How many terms there may be, the first included. Each has a leader that lives for ever.
+    pub leaders: u8,
+    /// For how many steps of the clock it goes on, a step being a third of a lease.
+    pub steps: u8,
+    /// How many daemons may crash and start again, their kernels going on.
+    pub restarts: u8,
+    /// How many hosts may lose power: the kernel's leases are gone, its floors are on disk.
+    pub reboots: u8,
+    /// How many sessions may end under a living daemon, which goes on in a new life.
+    pub sessions: u8,
+    /// How many messages may arrive twice.
+    pub duplicates: u8,
+    /// How many messages may be under way at once from one leader to one host, or back; a further
+    /// one takes the place of the oldest.
+    pub capacity: u8,
+    /// A daemon may stop between deciding and installing.
+    pub pauses: bool,
+    /// Reports may be late.
+    pub late_reports: bool,
+    /// Answers may be late. Otherwise they arrive at once, or not at all.
+    pub late_answers: bool,
+    /// Hosts may read `term`, and be fenced by that.
+    pub reads_term: bool,
+    /// How often the hungry host may be another one.
+    pub shifts: u8,
+    /// The limit, in the first policy and in those that may come after it.
+    pub policies: &'static [Terms],
+    /// How many members may be removed, or lose power for good and be removed.
+    pub removals: u8,
+    /// Whether the limit is divided between hosts, or moves whole.
+    pub is_divisible: bool,
+    /// Whether outcomes of writes to ZooKeeper may be unknown.
+    pub unknown_outcomes: bool,
+    /// Whether hosts that are no members ask to become some.
+    pub joins: bool,
+    /// Whether a lowered budget has to be kept from when all have acknowledged it, and not only from
+    /// when ZooKeeper has it as well: true as long as voters do not forget.
+    pub promises_early: bool,
+    /// Whether the budget alone is watched (I1), and not what it rests on.
+    pub budget_only: bool,
+    /// Which rules hold.
+    pub rules: Rules,
+}
+
+/// The times of every scope.
+pub const TIMING: Timing = Timing::DEFAULT;
+/// How many steps of the clock a lease lasts. A leader stops when it has committed nothing for half a
+/// lease: steps of half a lease or more would leave no old leader alive.
+pub const STEPS_PER_LEASE: u8 = 3;
+/// When a scope begins.
+const EPOCH: Nanos = Nanos(100_000_000_000);
+
+/// What a host's clock shows.
+#[must_use]
+pub fn host_clock(step: u8) -> Nanos {
+    EPOCH + TIMING.lease * u32::from(step) / u32::from(STEPS_PER_LEASE)
+}
+
+/// What a leader's clock shows. It is as fast as the protocol allows for, so that W, by this clock,
+/// is a lease by the hosts' clocks, and not a moment more.
+#[must_use]
+pub fn leader_clock(step: u8) -> Nanos {
+    EPOCH + TIMING.wait() * u32::from(step) / u32::from(STEPS_PER_LEASE)
+}
+
+/// What a host's clock shows so many steps after it was switched on.
+#[must_use]
+pub fn boot_clock(steps: u8) -> Nanos {
+    const BOOT: Nanos = Nanos(1_000_000_000);
+    BOOT + (host_clock(steps) - EPOCH)
+}
+
+/// The identity of a host.
+#[must_use]
+pub const fn node(index: u8) -> NodeId {
+    NodeId::from_u128(index as u128 + 1)
+}
+
+/// Which host this is.
+#[must_use]
+pub fn index_of(node: NodeId) -> u8 {
+    u8::try_from(node.0.as_u128() - 1).expect("identities are made from indices")
+}
+
+impl Scope {
+    /// Three hosts that all vote, two leaders, one token that moves whole, and nothing that goes
+    /// wrong but delay, loss and reordering.
+    pub const SMALL: Self = Self {
+        name: "small",
+        about: "one token that moves, no floors",
+        begins: Begins::Settled,
+        hosts: 3,
+        members: 3,
+        voters: &[&[0, 1, 2]],
+        leaders: 2,
+        steps: 3,
+        restarts: 0,
+        reboots: 0,
+        sessions: 0,
+        duplicates: 0,
+        capacity: 1,
+        pauses: false,
+        late_reports: false,
+        late_answers: false,
+        reads_term: false,
+        shifts: 0,
+        policies: &[Terms {
+            budget: 1,
+            floor: 0,
+        }],
+        removals: 0,
+        is_divisible: false,
+        unknown_outcomes: false,
+        joins: false,
+        promises_early: false,
+        budget_only: false,
+        rules: Rules::ALL,
+    };
+
+    /// The voters of a choice.
+    #[must_use]
+    pub fn voter_set(&self, choice: u8) -> Vec<NodeId> {
+        let set = self.voters[usize::from(choice)];
+        set.iter().copied().map(node).collect()
+    }
+
+    /// A limits document.
+    #[must_use]
+    pub fn policy(&self, index: u8) -> Policy {
+        Policy {
+            fleet: FleetSettings {
+                max_members: self.hosts.into(),
+                ..FleetSettings::default()
+            },
+            limits: vec![self.limit(self.policies[usize::from(index)])].into(),
+        }
+    }
+
+    /// The limit, as these terms have it.
+    #[must_use]
+    pub fn limit(&self, terms: Terms) -> Limit {
+        Limit {
+            name: String::new(),
+            id: LIMIT,
+            revision: Revision(1),
+            matches: Match::default(),
+            per: None,
+            cost: Cost::Packets,
+            overhead_bytes: 0,
+            quic: false,
+            scale: Scale::default(),
+            budget: amount(terms.budget),
+            floor: amount(terms.floor),
+            smallest_burst: Units(1),
+            is_divisible: self.is_divisible,
+            promise: Promise::Strict,
+            excess: None,
+            on_expiry: OnExpiry::Floor,
+            mode: Mode::Enforce,
+        }
+    }
+
+    /// The largest budget of these policies.
+    #[must_use]
+    pub fn largest_budget(&self, policies: std::ops::RangeInclusive<u8>) -> Amount {
+        let budgets = policies.map(|index| self.policies[usize::from(index)].budget);
+        amount(budgets.max().unwrap_or(0))
+    }
+}
+
+/// The one limit.
+pub const LIMIT: LimitId = LimitId(1);
+
+/// So many tokens a second, and so many at once.
+#[must_use]
+pub const fn amount(tokens: u64) -> Amount {
+    Amount {
+        rate: UnitsPerSecond(tokens),
+        burst: Units(tokens),
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} hosts, {} of them members, {} leaders, {} thirds of a lease, {} restarts, {} \
+             reboots, {} new sessions, {} duplicates, {} moves of traffic, {} policies, {} \
+             removals, {} messages under way each way",
+            self.about,
+            self.hosts,
+            self.members,
+            self.leaders,
+            self.steps,
+            self.restarts,
+            self.reboots,
+            self.sessions,
+            self.duplicates,
+            self.shifts,
+            self.policies.len(),
+            self.removals,
+            self.capacity,
+        )?;
+        let perhaps = [
+            (self.pauses, "pauses"),
+            (self.late_reports, "late reports"),
+            (self.late_answers, "late answers"),
+            (self.reads_term, "reads of `term`"),
+            (self.joins, "joins"),
+            (self.unknown_outcomes, "unknown outcomes of writes"),
+        ];
+        perhaps
+            .iter()
+            .filter(|(is_so, _)| *is_so)
+            .try_for_each(|(_, what)| write!(f, ", {what}"))
+    }
+}
