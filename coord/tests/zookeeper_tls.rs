@@ -1,5 +1,7 @@
 //! TLS between Weir and ZooKeeper, against a real server that wants a certificate too.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{fs, path::Path};

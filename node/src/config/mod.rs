@@ -82,6 +82,8 @@ pub struct NodeSettings {
 }
 
 /// Who decides about shares.
+// One exists in a process, so the size of the larger variant costs nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Coordinator {
     /// A leader, elected through ZooKeeper.
