@@ -325,7 +325,7 @@ impl World {
 
     /// I2: committed means that a majority has seen it.
     pub(super) fn judge_commit(&mut self, host: usize, term: Term, committed: Generation) {
-        if self.settings.by_zookeeper || committed == Generation(0) {
+        if committed == Generation(0) {
             return;
         }
         let known = self.judge.committed.entry(term).or_default();
@@ -339,6 +339,9 @@ impl World {
             self.judge.committed_policy = self.judge.committed_policy.max(version);
         }
         self.judge.figures.commit(self.now);
+        if self.settings.by_zookeeper {
+            return;
+        }
         let record = self.hosts[host]
             .daemon
             .as_ref()
