@@ -53,7 +53,7 @@ pub fn jain_index(shares: &[f64], due: &[f64]) -> f64 {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::*;
+    use super::*;
 
     #[test]
     fn fills_from_below() {

@@ -5,6 +5,7 @@ use std::fmt;
 use weir_coord_core::rules::Mutation;
 
 use crate::{
+    directed::scenario,
     judge::Violation,
     mutation::Broken,
     world::{STEP, Settings, TIMING, World},
@@ -12,6 +13,8 @@ use crate::{
 
 /// Seeds that are tried of each fleet before a broken rule counts as not found.
 const SEEDS: u64 = 400;
+/// Seeds of a run that is written down.
+const DIRECTED_SEEDS: u64 = 100;
 /// Ticks of each.
 const TICKS: u64 = 600;
 /// Small fleets meet more take-overs and restarts a host; larger ones more joins.
@@ -24,6 +27,8 @@ pub struct Found {
     pub seed: u64,
     /// Its hosts.
     pub nodes: usize,
+    /// Whether its faults are written down, and not drawn.
+    pub is_directed: bool,
     /// The tick in which the violation was seen.
     pub tick: u64,
     /// What was seen.
@@ -36,11 +41,13 @@ impl fmt::Display for Found {
             seed,
             nodes,
             tick,
+            is_directed,
             violation,
         } = self;
+        let kind = if *is_directed { ", directed" } else { "" };
         write!(
             f,
-            "simulator, {nodes} hosts, seed {seed}, tick {tick}: {}",
+            "simulator{kind}, {nodes} hosts, seed {seed}, tick {tick}: {}",
             violation.what
         )
     }
@@ -55,6 +62,9 @@ pub fn hunt(mutation: Mutation) -> Option<Found> {
 /// As [`hunt`], of anything that can be broken.
 #[must_use]
 pub fn hunt_broken(broken: Broken) -> Option<Found> {
+    if let Some(scenario) = scenario(broken) {
+        return (1..=DIRECTED_SEEDS).find_map(|seed| found(scenario(seed, Some(broken)), true));
+    }
     HOSTS.into_iter().find_map(|nodes| {
         (1..=SEEDS).find_map(|seed| {
             let mut world = World::new(Settings {
@@ -62,15 +72,20 @@ pub fn hunt_broken(broken: Broken) -> Option<Found> {
                 ..Settings::rough(seed, nodes, TICKS)
             });
             world.run();
-            let violation = world.judge.violation.take()?;
-            let steps_per_tick = (TIMING.tick.as_millis() / STEP.as_millis()) as u64;
-            Some(Found {
-                seed,
-                nodes,
-                tick: world.judge.steps.div_ceil(steps_per_tick),
-                violation,
-            })
+            found(world, false)
         })
+    })
+}
+
+fn found(mut world: World, is_directed: bool) -> Option<Found> {
+    let violation = world.judge.violation.take()?;
+    let steps_per_tick = (TIMING.tick.as_millis() / STEP.as_millis()) as u64;
+    Some(Found {
+        seed: world.settings.seed,
+        nodes: world.settings.nodes,
+        tick: world.judge.steps.div_ceil(steps_per_tick),
+        is_directed,
+        violation,
     })
 }
 

@@ -17,6 +17,8 @@ pub struct Network {
     /// How long a message takes where nothing goes wrong; `None` for less than a millisecond.
     pub latency: Option<Duration>,
     partitions: Vec<Partition>,
+    /// Two places that do not reach each other, and until when.
+    pairs: Vec<(usize, usize, Nanos)>,
     /// Hosts that hear everything late, in order, and until when.
     held: BTreeMap<usize, Nanos>,
 }
@@ -39,6 +41,7 @@ impl Network {
             is_faulty,
             latency: None,
             partitions: Vec::new(),
+            pairs: Vec::new(),
             held: BTreeMap::new(),
         }
     }
@@ -57,9 +60,15 @@ impl Network {
     pub fn cease(&mut self, now: Nanos) {
         self.is_faulty = false;
         self.held.clear();
+        self.pairs.clear();
         for partition in &mut self.partitions {
             partition.until = partition.until.min(now);
         }
+    }
+
+    /// Cuts two places off from each other.
+    pub fn cut_pair(&mut self, one: usize, other: usize, until: Nanos) {
+        self.pairs.push((one, other, until));
     }
 
     /// What is on its way to a host arrives then, and not before: all at once, in order.
@@ -83,6 +92,11 @@ impl Network {
     /// Whether a message gets from one place to another now.
     #[must_use]
     pub fn connects(&self, from: usize, to: usize, now: Nanos) -> bool {
+        if self.pairs.iter().any(|(one, other, until)| {
+            *until > now && ((from, to) == (*one, *other) || (to, from) == (*one, *other))
+        }) {
+            return false;
+        }
         from == to
             || !self.partitions.iter().any(|partition| {
                 let (from, to) = (

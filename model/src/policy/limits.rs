@@ -54,6 +54,13 @@ impl FromIterator<Limit> for Limits {
     }
 }
 
+/// What is equal has the same hash: both look at the limits in their order.
+impl Hash for Limits {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.in_order.hash(state);
+    }
+}
+
 impl Deref for Limits {
     type Target = [Limit];
 

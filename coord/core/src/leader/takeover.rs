@@ -234,7 +234,8 @@ impl<B: CommitBackend> Leader<B> {
             .map(|(node, _)| node)
             .collect();
         let wanted = choose(&members, &ready, &voters);
-        if wanted == voters || wanted.is_empty() || !decide(&[wanted.clone()], &ready) {
+        if wanted == voters || wanted.is_empty() || !decide(core::slice::from_ref(&wanted), &ready)
+        {
             self.reform = None;
             return;
         }
