@@ -87,12 +87,6 @@ impl<'l> IntoIterator for &'l Limits {
     }
 }
 
-impl Hash for Limits {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.in_order.hash(state);
-    }
-}
-
 impl PartialEq for Limits {
     fn eq(&self, other: &Self) -> bool {
         self.in_order == other.in_order
