@@ -139,7 +139,10 @@ pub const AT_RANDOM: [Scope; 13] = [
     },
     Scope {
         name: "leaves",
-        about: "a member is removed, or switched off for good and removed; it may come back",
+        about: "one of four is removed, or switched off for good and removed; voters change",
+        hosts: 4,
+        members: 4,
+        voters: &[&[0, 1, 2], &[1, 2, 3]],
         removals: 1,
         restarts: 1,
         joins: true,

@@ -1,13 +1,13 @@
 //! Breadth first, so that the first violation found is one of the shortest.
 
 use crate::{
+    action::Action,
     fingerprint::fingerprint,
     invariant::{self, Broken},
-    scope::Scope,
     start::settled,
     store::Store,
     visited::Visited,
-    world::{Action, World},
+    world::World,
 };
 
 /// How far to go.
@@ -131,10 +131,4 @@ fn replay(store: &mut Store, start: &World, way: &[u64]) -> Vec<Action> {
         }
     }
     done
-}
-
-/// A store for a scope.
-#[must_use]
-pub fn store(scope: &Scope) -> Store {
-    Store::new(scope.clone())
 }

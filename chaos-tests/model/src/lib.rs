@@ -9,6 +9,7 @@
 //! A [`Scope`](scope::Scope) bounds how many there are of everything. [`explore`](explore::explore)
 //! goes through it breadth first; [`walk`](walk::walk) takes random steps in one that is too large.
 
+pub mod action;
 pub mod catalogue;
 pub mod explore;
 pub mod fingerprint;

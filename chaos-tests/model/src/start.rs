@@ -1,9 +1,10 @@
 //! Where a scope begins: with a fleet that has settled under its first leader.
 
 use crate::{
+    action::Action,
     scope::Begins,
     store::{Outcome, Part, Store, Wire},
-    world::{Action, World},
+    world::World,
 };
 
 /// How many steps of the clock it takes to settle: demand is known after two reports.

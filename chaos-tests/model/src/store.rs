@@ -285,11 +285,7 @@ impl Store {
     /// How many parts there are.
     #[must_use]
     pub const fn parts(&self) -> usize {
-        self.hosts.len() + self.leads.len() + self.wires.len() + self.host_steps_len()
-    }
-
-    const fn host_steps_len(&self) -> usize {
-        self.zookeepers.len()
+        self.hosts.len() + self.leads.len() + self.wires.len() + self.zookeepers.len()
     }
 
     /// The number of a host.

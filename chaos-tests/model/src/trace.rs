@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use weir_model::message::{FromNode, Position, Row, ToNode};
 
 use crate::{
+    action::Action,
     explore::Violation,
     invariant,
     lead::Write,
     scope::Scope,
     start::{SETTLING, settled},
     store::{Outcome, Store, Wire},
-    world::{Action, World},
+    world::World,
 };
 
 /// The steps to a violation, one a line, and the violation last. Leaders are letters in the order

@@ -1,13 +1,14 @@
 //! At random, where there is more than can be explored.
 
 use crate::{
+    action::Action,
     explore::Violation,
     invariant,
     scope::{HOSTS_MAX, LEADERS_MAX, Scope},
     start::settled,
     store::{Part, Store, Wire},
     trace::readable,
-    world::{Action, World},
+    world::World,
 };
 
 /// After so many actions a walk begins anew.

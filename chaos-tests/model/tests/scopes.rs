@@ -1,6 +1,7 @@
 //! Every scope holds, as far as a test has time for; `cargo xtask model` goes further.
 
 use weir_model_check::{
+    action::Action,
     catalogue::{AT_RANDOM, COMPLETE},
     explore::{Bounds, explore},
     scope::{Begins, Scope},
@@ -8,7 +9,7 @@ use weir_model_check::{
     store::{Outcome, Store, Wire},
     trace::readable,
     walk::walk,
-    world::{Action, World},
+    world::World,
 };
 
 const BOUNDS: Bounds = Bounds {

@@ -1,24 +1,20 @@
-//! The daemon's shell: it performs what the protocol's core decides, in the simulated world.
+//! A daemon, and what it has with ZooKeeper: sessions, watches, asks and answers. What it does as a
+//! node is in [`crate::follow`], and as a leader in [`crate::lead`].
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use weir_coord_core::{
-    campaign::{Campaign, Step},
-    commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
-    follower::{Birth, Command as NodeCommand, Follower, Grant},
-    leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    campaign::Campaign,
+    commit::StoreOutcome,
+    follower::{Birth, Follower, Grant},
+    leader::Input,
+    record::TermRecord,
     rules::Mutation,
-    voters::succeeding,
 };
-use weir_model::{
-    Amount, Nanos, NodeId, PolicyVersion, Term,
-    message::{FromNode, Position, ToNode},
-};
+use weir_model::{Nanos, PolicyVersion, Term, message::FromNode};
 
 use crate::{
-    host::{Bid, Daemon},
-    limits::FINEST,
+    host::Daemon,
     mutation::Broken,
     world::{Event, Message, TIMING, World},
     zookeeper::{Answer, Ask},
@@ -32,7 +28,7 @@ impl World {
         self.hosts[host].daemon.as_mut()
     }
 
-    fn local(&self, host: usize) -> Nanos {
+    pub(super) fn local(&self, host: usize) -> Nanos {
         self.hosts[host].clock.at(self.now)
     }
 
@@ -214,7 +210,7 @@ impl World {
     }
 
     /// What ZooKeeper says of policies: there is a newer one to be made ready, or in force.
-    fn tell_of_policies(&mut self, host: usize) {
+    pub(super) fn tell_of_policies(&mut self, host: usize) {
         let (current, document) = (self.zookeeper.policy, self.zookeeper.document);
         self.enforce(host, current);
         if document > current {
@@ -251,13 +247,13 @@ impl World {
     }
 
     /// The kernel enforces another policy from this packet on.
-    fn switch(&mut self, host: usize, version: PolicyVersion) {
+    pub(super) fn switch(&mut self, host: usize, version: PolicyVersion) {
         let local = self.local(host);
         self.note(|| format!("{host}: enforces policy {version}"));
         self.hosts[host].switch_policy(&self.policies, version, local);
     }
 
-    fn learn_term(&mut self, host: usize, record: TermRecord) {
+    pub(super) fn learn_term(&mut self, host: usize, record: TermRecord) {
         let broken = self.settings.broken;
         let local = self.local(host);
         let Some(daemon) = self.hosts[host].daemon.as_mut() else {
@@ -290,7 +286,7 @@ impl World {
     }
 
     /// A deposed leader may be slow to believe it. The others must not care.
-    fn is_stubborn(&mut self) -> bool {
+    pub(super) fn is_stubborn(&mut self) -> bool {
         self.settings.faults && !self.dice.one_in(3)
     }
 
@@ -322,52 +318,6 @@ impl World {
                     self.send(host, other, &message);
                 }
             }
-        }
-    }
-
-    /// Voters are asked once a tick, and not for every answer.
-    fn campaign(&mut self, host: usize, asks: bool) {
-        let local = self.local(host);
-        let Some(daemon) = self.daemon(host) else {
-            return;
-        };
-        let is_idle = daemon.leader.is_none() && daemon.bid.is_none() && local >= daemon.retry_at;
-        let has_begun = daemon.session.is_some() && daemon.follower.is_some();
-        let Some(term) = daemon.term.clone().filter(|_| is_idle && has_begun) else {
-            return;
-        };
-        match daemon.campaign.poll(&term, local) {
-            Some(Step::TakeOver { instead_of }) => self.bid(host, instead_of, None),
-            Some(Step::Ask(suspect)) if asks => {
-                for voter in term.voters {
-                    let to = self.places[&voter];
-                    if to != host {
-                        self.send(host, to, &Message::Suspect(suspect));
-                    }
-                }
-            }
-            Some(Step::Ask(_)) | None => {}
-        }
-    }
-
-    fn bid(&mut self, host: usize, instead_of: Option<NodeId>, voters: Option<Vec<NodeId>>) {
-        let Some(daemon) = self.daemon(host).filter(|daemon| daemon.bid.is_none()) else {
-            return;
-        };
-        daemon.bid = Some(Bid {
-            instead_of,
-            voters,
-            written: None,
-        });
-        self.ask(host, Ask::ReadTerm);
-    }
-
-    fn bid_failed(&mut self, host: usize) {
-        let local = self.local(host);
-        let pause = Duration::from_millis(100) + self.dice.up_to_ms(200);
-        if let Some(daemon) = self.daemon(host) {
-            daemon.bid = None;
-            daemon.retry_at = local + pause;
         }
     }
 
@@ -452,19 +402,6 @@ impl World {
         }
     }
 
-    /// An answer to a leader, unless it is another one by now.
-    fn lead_in(&mut self, host: usize, term: Term, input: Input) {
-        let is_own = |daemon: &mut Daemon| {
-            daemon
-                .leader
-                .as_ref()
-                .is_some_and(|leader| leader.term() == term)
-        };
-        if self.daemon(host).is_some_and(is_own) {
-            self.lead(host, input);
-        }
-    }
-
     /// Rule 7: the term was read after the incarnation was made.
     fn begin_life(&mut self, host: usize, record: TermRecord) {
         let rules = Broken::rules(self.settings.broken);
@@ -499,80 +436,6 @@ impl World {
         self.watched(host);
     }
 
-    fn write_term(&mut self, host: usize, stored: &TermRecord, version: u64) {
-        let node = self.hosts[host].id;
-        let reuses = Broken::breaks(self.settings.broken, Mutation::TermReused);
-        let Some(daemon) = self.daemon(host) else {
-            return;
-        };
-        let at_least = daemon.at_least;
-        let Some(bid) = daemon.bid.clone() else {
-            return;
-        };
-        if let Some(written) = bid.written {
-            if *stored == written {
-                self.ask(host, Ask::Inherit { record: written });
-            } else {
-                self.bid_failed(host);
-            }
-            return;
-        }
-        let members = &daemon.roster;
-        let voters = bid
-            .voters
-            .unwrap_or_else(|| succeeding(&stored.voters, members, node));
-        let mut record = stored.successor(node, String::new(), at_least, voters, 0);
-        if reuses && stored.term > Term(0) {
-            record.term = stored.term;
-        }
-        let instead_of = bid.instead_of;
-        self.ask(
-            host,
-            Ask::WriteTerm {
-                record,
-                version,
-                instead_of,
-            },
-        );
-    }
-
-    fn begin_term(
-        &mut self,
-        host: usize,
-        record: TermRecord,
-        roster: Arc<Vec<MemberRecord>>,
-        envelope: Option<EnvelopeRecord>,
-        policy: PolicyVersion,
-    ) {
-        let rules = Broken::rules(self.settings.broken);
-        let local = self.local(host);
-        let backend = if self.settings.by_zookeeper {
-            FleetCommit::ZooKeeper(ZooKeeperCommit::default())
-        } else {
-            FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), rules))
-        };
-        let mandate = Mandate {
-            node: self.hosts[host].id,
-            term: record.term,
-            adopted: envelope,
-            voter_sets: record.voter_sets(),
-            members: roster.to_vec(),
-            policy: (policy, self.policies.of(policy).clone()),
-        };
-        let epoch = self.hosts[host].epoch;
-        self.judge.leads(record.term, host, epoch);
-        let Some(daemon) = self.hosts[host].daemon.as_mut() else {
-            return;
-        };
-        daemon.bid = None;
-        daemon.at_least = daemon.at_least.max(record.term);
-        let leader = Leader::with_rules(mandate, TIMING, backend, rules, local);
-        daemon.leader = Some(leader);
-        self.learn_term(host, record);
-        self.tell_of_policies(host);
-        self.lead(host, Input::Tick);
-    }
-
     pub(super) fn arrive(&mut self, from: usize, to: usize, message: Message) {
         let local = self.local(to);
         match message {
@@ -593,228 +456,6 @@ impl World {
                 }
             }
         }
-    }
-
-    fn hear(&mut self, host: usize, message: FromNode) {
-        if !self.leads(host) {
-            return;
-        }
-        if let FromNode::Report(report) = &message {
-            let daemon = self.daemon(host).expect("it leads");
-            let is_member = daemon
-                .roster
-                .iter()
-                .any(|member| member.node == report.node);
-            if !is_member {
-                let record = MemberRecord {
-                    node: report.node,
-                    name: "host".into(),
-                    weight: 1,
-                    floors: Vec::new(),
-                    is_drained: false,
-                    is_powered_off: false,
-                };
-                self.lead(host, Input::Join(record));
-            }
-        }
-        self.lead(host, Input::FromNode(message));
-    }
-
-    pub(super) fn lead(&mut self, host: usize, input: Input) {
-        let local = self.local(host);
-        let Some(leader) = self.daemon(host).and_then(|daemon| daemon.leader.as_mut()) else {
-            return;
-        };
-        let was_preparing = leader.is_preparing();
-        leader.handle(input, local);
-        if was_preparing && !leader.is_preparing() {
-            let term = leader.term();
-            self.judge.begins(term, self.now);
-        }
-        loop {
-            let Some(leader) = self.daemon(host).and_then(|daemon| daemon.leader.as_mut()) else {
-                return;
-            };
-            let (term, committed) = (leader.term(), leader.committed());
-            let Some(command) = leader.poll_command() else {
-                break;
-            };
-            self.judge_commit(host, term, committed);
-            self.perform(host, term, command);
-        }
-    }
-
-    fn perform(&mut self, host: usize, term: Term, command: Command) {
-        match command {
-            Command::Send { to, message } => {
-                if let ToNode::Propose(propose) = &message {
-                    self.judge.uses(&self.policies, propose.policy);
-                }
-                let to = self.places[&to];
-                self.send(host, to, &Message::Down(Box::new(message)));
-            }
-            Command::Store(record) => self.ask(host, Ask::Store(record)),
-            Command::Admit(record) => {
-                let version = self.zookeeper.member_version(record.node);
-                self.ask(host, Ask::Admit(term, record, version));
-            }
-            Command::Remove(node) => {
-                let version = self.zookeeper.member_version(node);
-                self.ask(host, Ask::Remove(term, node, version));
-            }
-            Command::Activate(version) => self.ask(host, Ask::Activate(term, version)),
-            Command::Activated => self.ask(host, Ask::DropFormer(term)),
-            Command::ChangeVoters(voters) => {
-                self.note(|| format!("{host}: other voters: {voters:?}"));
-                self.bid(host, None, Some(voters));
-            }
-            Command::StepDown(reason) => {
-                self.note(|| format!("{host}: steps down from {term}: {reason:?}"));
-                if let StepDown::Refused(higher) = reason {
-                    let daemon = self.daemon(host).expect("it leads");
-                    daemon.at_least = daemon.at_least.max(higher);
-                }
-                if reason == StepDown::Idle {
-                    self.daemon(host).expect("it leads").leader = None;
-                    self.bid_failed(host);
-                    self.ask(host, Ask::Resign);
-                } else if !self.is_stubborn() {
-                    self.daemon(host).expect("it leads").leader = None;
-                }
-            }
-        }
-    }
-
-    fn follow(&mut self, from: usize, to: usize, message: ToNode) {
-        let local = self.local(to);
-        let term = match &message {
-            ToNode::Propose(propose) => propose.position.term,
-            ToNode::Commit(commit) => commit.position.term,
-            ToNode::Prepare(prepare) => prepare.term,
-        };
-        let Some(daemon) = self.daemon(to) else {
-            return;
-        };
-        daemon.campaign.hear(term, local);
-        let Some(follower) = &mut daemon.follower else {
-            return;
-        };
-        follower.handle(message, local);
-        let recorded = follower.recorded().unwrap_or_default();
-        let place = &mut self.hosts[to];
-        place.recorded = place.recorded.max(recorded);
-        self.collect(to, from);
-        self.resume(to);
-    }
-
-    /// Puts what a follower has decided at the end of what is to be done.
-    fn collect(&mut self, host: usize, reply_to: usize) {
-        while let Some(command) = self
-            .daemon(host)
-            .and_then(|daemon| daemon.follower.as_mut())
-            .and_then(Follower::poll_command)
-        {
-            let daemon = self.daemon(host).expect("it runs");
-            daemon.stalled.push_back((command, reply_to));
-        }
-    }
-
-    /// Goes on with what was decided. A daemon may be stopped between any two steps.
-    pub(super) fn resume(&mut self, host: usize) {
-        while let Some((command, reply_to)) = self
-            .daemon(host)
-            .and_then(|daemon| daemon.stalled.pop_front())
-        {
-            if self.settings.faults && self.dice.one_in(400 * self.faults.rarity) {
-                let pause = self.dice.up_to_ms(4_000);
-                self.daemon(host)
-                    .expect("it runs")
-                    .stalled
-                    .push_front((command, reply_to));
-                self.pause(host, pause);
-                let epoch = self.hosts[host].epoch;
-                return self.schedule(pause, Event::Resume { host, epoch });
-            }
-            match command {
-                NodeCommand::Install {
-                    grants,
-                    acknowledge,
-                } => self.install(host, &grants, acknowledge, reply_to),
-                NodeCommand::Send(message) => {
-                    self.send(host, reply_to, &Message::Up(Box::new(message)));
-                }
-                NodeCommand::Enforce(version) => {
-                    self.switch(host, version);
-                    let local = self.local(host);
-                    let held: Vec<Grant> = self.hosts[host].kernel.grants().collect();
-                    if let Some(follower) = self
-                        .daemon(host)
-                        .and_then(|daemon| daemon.follower.as_mut())
-                    {
-                        follower.enforced(version, held, local);
-                    }
-                    self.collect(host, reply_to);
-                }
-            }
-        }
-        self.judge_follower(host);
-    }
-
-    fn install(
-        &mut self,
-        host: usize,
-        grants: &[Grant],
-        acknowledge: Option<Position>,
-        reply_to: usize,
-    ) {
-        let local = self.local(host);
-        let place = &mut self.hosts[host];
-        let Some(follower) = place
-            .daemon
-            .as_mut()
-            .and_then(|daemon| daemon.follower.as_mut())
-        else {
-            return;
-        };
-        let mut installed = Vec::with_capacity(grants.len());
-        let limits = &self.policies.of(place.policy).limits;
-        for grant in grants {
-            let before = place.kernel.grant(grant.limit);
-            if place.kernel.install(*grant, local) {
-                let number = limits.iter().position(|limit| limit.id == grant.limit);
-                let before = before.map_or(Amount::ZERO, |before| before.effective(local));
-                if let Some(number) = number {
-                    let scale = limits[number].scale;
-                    let amounts = [before, grant.effective(local)];
-                    let [before, after] = amounts.map(|amount| amount.rescaled_up(scale, FINEST));
-                    self.judge.installed(number, before, after);
-                }
-                if acknowledge.is_none() {
-                    place.lease_terms.insert(grant.limit, follower.seen().term);
-                }
-                installed.push(*grant);
-            }
-        }
-        place.remember_floors();
-        let Some(follower) = place
-            .daemon
-            .as_mut()
-            .and_then(|daemon| daemon.follower.as_mut())
-        else {
-            return;
-        };
-        let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
-        follower.installed(&installed, acknowledge, local);
-        let mut replies = Vec::new();
-        while let Some(command) = follower.poll_command() {
-            if let NodeCommand::Send(message) = command {
-                replies.push(message);
-            }
-        }
-        for message in replies {
-            self.send(host, reply_to, &Message::Up(Box::new(message)));
-        }
-        self.judge_installed();
     }
 }
 

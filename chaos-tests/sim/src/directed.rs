@@ -124,10 +124,11 @@ fn roster_behind(seed: u64, broken: Option<Broken>) -> World {
     world
 }
 
-/// A lowered budget is in force and promised, and the leader dies before ZooKeeper says so.
+/// A lowered budget is in force and acknowledged, and the leader dies before ZooKeeper says so.
 fn policy_unwritten(seed: u64, broken: Option<Broken>) -> World {
     let mut world = world(seed, 5, broken);
     world.is_sudden = false;
+    world.judge.is_remembered = true;
     world.run_until_ms(7_000);
     world.write_policy();
     world.run_until_ms(10_000);

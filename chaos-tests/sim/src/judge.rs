@@ -62,6 +62,10 @@ pub struct Judge {
     /// When a majority had promised each term.
     begun: BTreeMap<Term, Nanos>,
     committed: BTreeMap<Term, Generation>,
+    /// No majority of voters has forgotten the register: then nobody leads by an older policy than
+    /// one that was committed (rule 12).
+    pub is_remembered: bool,
+    committed_policy: PolicyVersion,
     /// The newest policy that any leader has proposed under.
     in_use: PolicyVersion,
     /// What the newest leader's book adds up to, of limits that are above their budgets.
@@ -89,6 +93,8 @@ impl Judge {
             leaders: BTreeMap::new(),
             begun: BTreeMap::new(),
             committed: BTreeMap::new(),
+            is_remembered: false,
+            committed_policy: PolicyVersion(1),
             in_use: PolicyVersion(1),
             excess: BTreeMap::new(),
             cuts: 0,
@@ -97,6 +103,10 @@ impl Judge {
 
     /// A leader proposes under a policy: what it allows more is promised no more.
     pub fn uses(&mut self, policies: &Policies, version: PolicyVersion) {
+        if self.is_remembered && version < self.committed_policy {
+            let details = format!("policy {version} after {}", self.committed_policy);
+            self.blame("rule 12", details);
+        }
         if version <= self.in_use {
             return;
         }
@@ -315,7 +325,7 @@ impl World {
 
     /// I2: committed means that a majority has seen it.
     pub(super) fn judge_commit(&mut self, host: usize, term: Term, committed: Generation) {
-        if self.settings.by_zookeeper || committed == Generation(0) {
+        if committed == Generation(0) {
             return;
         }
         let known = self.judge.committed.entry(term).or_default();
@@ -323,7 +333,15 @@ impl World {
             return;
         }
         *known = committed;
+        let daemon = self.hosts[host].daemon.as_ref();
+        if let Some(leader) = daemon.and_then(|daemon| daemon.leader.as_ref()) {
+            let version = leader.policy_version();
+            self.judge.committed_policy = self.judge.committed_policy.max(version);
+        }
         self.judge.figures.commit(self.now);
+        if self.settings.by_zookeeper {
+            return;
+        }
         let record = self.hosts[host]
             .daemon
             .as_ref()

@@ -1,7 +1,8 @@
 //! A simulator of whole fleets: the real protocol core on hundreds of hosts, one virtual clock, one
 //! thread, and everything that can go wrong drawn from a seed.
 //!
-//! - [`world`] is the event loop; [`daemon`] performs the core's commands in it;
+//! - [`world`] is the event loop; [`daemon`] performs the core's commands in it, also in
+//!   [`follow`] and [`lead`];
 //! - [`kernel`], [`network`], [`zookeeper`] and [`load`] are what surrounds the core, at their worst;
 //! - [`faults`] breaks things;
 //! - [`judge`] is the oracle, outside the protocol: promise 1 as a receiver would see it, and the
@@ -18,9 +19,11 @@ pub mod directed;
 pub mod fairness;
 pub mod faults;
 pub mod figures;
+mod follow;
 pub mod host;
 pub mod judge;
 pub mod kernel;
+mod lead;
 pub mod limits;
 pub mod load;
 pub mod mutation;

@@ -1,7 +1,12 @@
 //! A list of limits that are found by their identity.
 
 use alloc::vec::{self, Vec};
-use core::{fmt, ops::Deref, slice};
+use core::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+    slice,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +15,7 @@ use crate::identity::LimitId;
 
 /// Limits in the order of their file, found by identity in O(log n). It does not change once it is
 /// made, so what it finds is what it holds; it is read as a slice.
-#[derive(Clone, Default, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Limit>", into = "Vec<Limit>")]
 pub struct Limits {
     in_order: Vec<Limit>,
@@ -46,6 +51,13 @@ impl From<Limits> for Vec<Limit> {
 impl FromIterator<Limit> for Limits {
     fn from_iter<I: IntoIterator<Item = Limit>>(limits: I) -> Self {
         limits.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+/// What is equal has the same hash: both look at the limits in their order.
+impl Hash for Limits {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.in_order.hash(state);
     }
 }
 
