@@ -1,5 +1,7 @@
 //! What a stream's encoders make of messages, their decoders turn back, to the bit.
 
+#![allow(clippy::unwrap_used)]
+
 use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*};

@@ -52,7 +52,10 @@ impl std::ops::AddAssign for Tally {
 
 type Step = (&'static str, fn() -> Result<Tally>);
 
-const QUICK: [Step; 6] = [
+/// Random steps of the model in its short form; the scopes that are explored whole always are.
+const MODEL_STEPS: &str = "1000000";
+
+const QUICK: [Step; 7] = [
     ("format", || {
         command(&mut shell::cargo(&["fmt", "--all", "--check"]))
     }),
@@ -61,11 +64,17 @@ const QUICK: [Step; 6] = [
     ("tidy", tidy::tally),
     ("build", || programs::build().map(|()| Tally::of(true))),
     ("tests: units, properties, kernel, ZooKeeper", tests),
+    ("model of the protocol, short", || {
+        pure("weir-model-check", &["--steps", MODEL_STEPS])
+    }),
 ];
 
-const FLEETS: [Step; 3] = [
+const FLEETS: [Step; 4] = [
     ("scenario: leader killed under flood", || {
         lab(&["chaos", "--scenario", "leader-killed"])
+    }),
+    ("scenario: policies and members change", || {
+        lab(&["chaos", "--scenario", "operations"])
     }),
     ("demonstration, short", || {
         lab(&["demo", "--seconds", DEMO_SECONDS])
@@ -146,6 +155,12 @@ fn documentation() -> Result<Tally> {
 fn lab(arguments: &[&str]) -> Result<Tally> {
     let mut lab = Command::new(programs::lab()?);
     command(lab.current_dir(shell::root()).args(arguments))
+}
+
+/// A program that needs nothing but a Rust toolchain.
+fn pure(package: &str, arguments: &[&str]) -> Result<Tally> {
+    let mut cargo = shell::cargo(&["run", "--quiet", "--package", package, "--"]);
+    command(cargo.args(arguments))
 }
 
 /// All tests of all packages, those that need root, kernel and ZooKeeper included. What each test

@@ -103,9 +103,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
         Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
-        Chore::Model(passed_on) => {
-            programs::become_pure("weir-model-check", &passed_on.arguments)
-        }
+        Chore::Model(passed_on) => programs::become_pure("weir-model-check", &passed_on.arguments),
         Chore::Bench(passed_on) => match passed_on.arguments.split_first() {
             // It is about the protocol alone, and needs no privilege.
             Some((what, rest)) if what == "control" => {

@@ -5,8 +5,8 @@ use weir_coord_core::{
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
 };
 use weir_model::{
-    Amount, Cost, Generation, Limit, LimitId, Nanos, NodeId, PolicyVersion, Revision, Scale, Term, Units,
-    UnitsPerSecond,
+    Amount, Cost, Generation, Limit, LimitId, Nanos, NodeId, PolicyVersion, Revision, Scale, Term,
+    Units, UnitsPerSecond,
     policy::{Match, Mode, OnExpiry, Promise},
 };
 

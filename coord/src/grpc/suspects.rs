@@ -70,7 +70,10 @@ async fn suspects(address: &str, term: Term) -> Result<bool, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| error.to_string())?
         .tcp_nodelay(true);
-    let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| error.to_string())?;
     let request = v1::SuspectRequest { term: term.0 };
     let answer = CoordinationClient::new(channel).suspect(request).await;
     let answer = answer.map_err(|status| status.to_string())?;

@@ -34,9 +34,6 @@ use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Units};
 
 #[doc(hidden)]
 pub use self::handover::{Step, kill_after};
-use self::{
-    counters::Inherited, maps::Maps, maps::map_error, pins::PinGroup, slots::Slots, tidy::Tidying,
-};
 pub use self::{
     activate::Prepared,
     counters::{Counters, LimitCount},
@@ -45,6 +42,9 @@ pub use self::{
     install::{GrantRequest, InstallOutcome},
     loader::{AttachMode, Clock, LoadOptions, Sizes, detach, load},
     management::ManagementEntry,
+};
+use self::{
+    counters::Inherited, maps::Maps, maps::map_error, pins::PinGroup, slots::Slots, tidy::Tidying,
 };
 
 /// Looks whether this process and this kernel can do what [`load`] asks of them.
