@@ -285,7 +285,8 @@ fn a_limit_that_fails_open_is_a_broken_promise_while_it_does() {
     let servers = host.forward(&zookeeper.connect_string());
     let here = format!("{}:7946", host.address());
     let config = host.node_file(&format!(
-        "[zookeeper]\nservers = \"{servers}\"\nsession_timeout = \"1s\"\n\
+        "[coordinator]\ncommit = \"zookeeper\"\n\
+         [zookeeper]\nservers = \"{servers}\"\nsession_timeout = \"1s\"\n\
          [grpc]\nlisten = \"{here}\"\nadvertise = \"{here}\"\n[timing]\nlease = \"1s\"\n"
     ));
     let limits = "version = 1\n[[limit]]\nname = \"open\"\nproto = \"udp\"\nports = [9999]\n\

@@ -10,7 +10,8 @@ mod to_wire;
 pub const MAX_NODES: usize = 4_096;
 
 /// The largest message of the stream between a node and the leader: a register of a thousand nodes
-/// and a thousand limits. Whoever can open a stream has been authenticated.
+/// and a thousand limits. Whoever reaches the port can have so much decoded before it is refused; until
+/// streams are authenticated, only hosts of the fleet may reach it.
 pub const MAX_STREAM_BYTES: usize = 64 << 20;
 
 /// Code generated from `weir/coordination/v1/coordination.proto`.

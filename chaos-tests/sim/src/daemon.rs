@@ -1,5 +1,5 @@
 //! A daemon, and what it has with ZooKeeper: sessions, watches, asks and answers. What it does as a
-//! node is in [`crate::follow`], and as a leader in [`crate::lead`].
+//! node is in `crate::follow`, and as a leader in `crate::lead`.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

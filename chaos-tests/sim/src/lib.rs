@@ -2,7 +2,7 @@
 //! thread, and everything that can go wrong drawn from a seed.
 //!
 //! - [`world`] is the event loop; [`daemon`] performs the core's commands in it, also in
-//!   [`follow`] and [`lead`];
+//!   `follow` and `lead`;
 //! - [`kernel`], [`network`], [`zookeeper`] and [`load`] are what surrounds the core, at their worst;
 //! - [`faults`] breaks things;
 //! - [`judge`] is the oracle, outside the protocol: promise 1 as a receiver would see it, and the

@@ -60,8 +60,8 @@ impl Report {
         let (rows, further_rows) = all.iter().map(Series::row).partition(main);
         let methods = [
             (Method::HEADLINE, ""),
-            (Method::Inline, "inline_"),
             (Method::InlineTwo, "inline_two_"),
+            (Method::Split, "split_"),
         ];
         let mut by_key = BTreeMap::new();
         for (method, prefix) in methods {
@@ -290,9 +290,9 @@ mod tests {
     #[test]
     fn the_keys_that_checks_read_are_there() {
         let all = [
-            series("weir", Method::Split, 200.0),
-            series("nft", Method::Split, 500.0),
-            series("weir", Method::Inline, 100.0),
+            series("weir", Method::HEADLINE, 200.0),
+            series("nft", Method::HEADLINE, 500.0),
+            series("weir", Method::Split, 100.0),
         ];
         let report = Report::new(&all, Vec::new(), Vec::new(), Vec::new());
         let line = report.json().unwrap();

@@ -10,8 +10,9 @@ const MARGIN: Duration = Duration::from_millis(20);
 /// leader that dies leaves its nodes nine tenths of a lease at least.
 const RENEWALS_PER_LEASE: u32 = 10;
 
-/// The times of one fleet. All nodes of a fleet should agree on them; safety does not need it,
-/// since every proposal carries the lease that it is for.
+/// The times of one fleet. All its nodes have to have the same lease: a voter that starts abstains
+/// for W of its own, and what it forgot was granted for the leader's. To change it, stop every daemon
+/// for W of the longer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// The period of report, reallocate, grant. 10 ms to 10 s.
@@ -34,10 +35,11 @@ impl Timing {
         wait_for(self.lease)
     }
 
-    /// How old the last commit may become before the next one is due although nothing changes.
+    /// How old the last commit may become before the next one is due although nothing changes: a
+    /// tick at least, or a short lease would be renewed again as soon as a renewal is acknowledged.
     #[must_use]
     pub fn renewal(self) -> Duration {
-        self.lease / RENEWALS_PER_LEASE
+        (self.lease / RENEWALS_PER_LEASE).max(self.tick)
     }
 
     /// How long a proposal may stay unanswered before another one takes its place: a round trip

@@ -125,10 +125,17 @@ const fn mix(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
+/// More than any burst.
+const UNPAYABLE_NS: u64 = 1 << 62;
+
 /// The nanoseconds that tokens cost a key, rounded up. The interval is below 2^47, and below 2^44
-/// where a packet can cost more than one token; tokens are below 2^20.
+/// where a packet can cost more than one token. Tokens are below 2^20: no frame is larger, but for
+/// what a host itself glues together, and that is refused.
 #[inline(always)]
 pub(crate) const fn cost_ns(rule: &Rule, tokens: u32) -> u64 {
+    if tokens >> 20 != 0 {
+        return UNPAYABLE_NS;
+    }
     let shift = rule.key_shift as u32 & 63;
     let product = (tokens as u64).wrapping_mul(rule.key_interval);
     product.wrapping_add((1 << shift) - 1) >> shift

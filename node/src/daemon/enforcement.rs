@@ -175,6 +175,10 @@ impl Enforcement {
                 return None;
             }
         };
+        // What lies beside the policy in force is overwritten, and if that fails it is neither.
+        if let Some(ready) = &mut self.ready {
+            ready.aside = None;
+        }
         match self.dataplane.prepare(&policy, version) {
             Ok(prepared) => {
                 info!(%version, limits = policy.limits.len(), "policy ready");

@@ -4,6 +4,7 @@
 //! is changed, which every packet reads once; then, when no packet can be using the old one any
 //! more, the old one's entries are taken away. A failure on the way leaves the old one in force.
 
+use tracing::warn;
 use weir_abi::{
     InstallRequest, InstallStatus, LimitCounters, Operation, PolicyRecord, Rule, Service, maps,
 };
@@ -111,7 +112,11 @@ impl Dataplane {
             .activate(limits.into_iter().zip(buckets).collect());
 
         sys::wait_for_packets();
-        self.clear(1 - (generation & 1) as u32)
+        // The policy is in force; what is left of the one before is cleared again before the next.
+        if let Err(error) = self.clear(1 - (generation & 1) as u32) {
+            warn!(%error, "what is left of the last policy could not be cleared");
+        }
+        Ok(())
     }
 
     fn create_buckets(&mut self, tables: &Tables) -> Result<Vec<Bucket>, DataplaneError> {

@@ -287,7 +287,7 @@ fn amount([rate, burst]: [&'static str; 2], wire: v1::Amount) -> Result<Amount, 
     })
 }
 
-/// Bounded length first, so that a hostile list costs no memory; then each limit once.
+/// Bounded length first, so that a hostile list costs no more than its decoding; then each limit once.
 fn check_rows(
     field: &'static str,
     limits: impl ExactSizeIterator<Item = u64>,

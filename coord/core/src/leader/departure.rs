@@ -74,8 +74,15 @@ impl<B: CommitBackend> Leader<B> {
             if leaving.is_asked || self.joining.contains_key(node) {
                 continue;
             }
+            // Under a policy before, it may hold floors of limits that are not in force any more.
+            let goes_by_this_policy = self.members.get(node).is_none_or(|member| {
+                member
+                    .acknowledged
+                    .is_some_and(|(generation, _)| generation >= self.policy_since)
+            });
+            let has_given_up = goes_by_this_policy && self.book.has_given_up(*node);
             let skips = self.rules.breaks(Mutation::RemoveUnacknowledged);
-            if leaving.is_powered_off || self.book.has_given_up(*node) || skips {
+            if leaving.is_powered_off || has_given_up || skips {
                 leaving.is_asked = true;
                 self.commands.push_back(Command::Remove(*node));
             }

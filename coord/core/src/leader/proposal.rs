@@ -41,7 +41,7 @@ impl<B: CommitBackend> Leader<B> {
                     reserved: if self.rules.breaks(Mutation::FloorBeforeRoster) {
                         limit.floor
                     } else {
-                        member.floor(limit)
+                        self.reserved_floor(*node, member, limit)
                     },
                 })
                 .collect();
@@ -69,7 +69,7 @@ impl<B: CommitBackend> Leader<B> {
                     entry: if self.leaving.contains_key(node) {
                         Entry::default()
                     } else {
-                        Entry::floor(limit.floor.min(member.floor(limit)))
+                        Entry::floor(limit.floor.min(self.reserved_floor(*node, member, limit)))
                     },
                 };
                 plan.entry(*node).or_default().push(row);

@@ -19,7 +19,7 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use weir_model::{Amount, Generation, LimitId, Nanos, NodeId, Scale};
+use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale};
 
 use super::{Command, Leader, StepDown, coordinated, member::Member};
 use crate::{
@@ -79,6 +79,18 @@ impl<B: CommitBackend> Leader<B> {
                 self.commands
                     .push_back(Command::Admit(joining.record.clone()));
             }
+        }
+    }
+
+    /// The floor that the roster reserves for a member, whatever becomes of what is being written:
+    /// while a smaller one is, a policy that raises it again has to wait.
+    pub(super) fn reserved_floor(&self, node: NodeId, member: &Member, limit: &Limit) -> Amount {
+        let known = member.floor(limit);
+        match self.joining.get(&node) {
+            Some(joining) if matches!(joining.stage, Stage::Asked | Stage::Proposed(_)) => {
+                known.min(joining.record.floor(limit))
+            }
+            _ => known,
         }
     }
 
