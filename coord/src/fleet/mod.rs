@@ -9,7 +9,10 @@ mod leading;
 mod standing;
 mod view;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
@@ -124,7 +127,13 @@ pub struct Fleet {
     /// What it says is to come into force.
     next: Option<(PolicyVersion, Policy)>,
     trial: Option<Countdown>,
+    /// Members that are to be removed, and until when the leader of a new term is told again.
+    removals: BTreeMap<NodeId, Nanos>,
 }
+
+/// How long a removal that was asked for is asked for again: one that a change of voters has to
+/// come before is forgotten with the term. Whoever asked waits for less.
+const INSISTENCE: Duration = Duration::from_secs(10);
 
 impl Fleet {
     /// Begins with nothing known.
@@ -133,6 +142,7 @@ impl Fleet {
         Self {
             campaign: Campaign::new(host.node, host.timing),
             inquiry: Inquiry::default(),
+            removals: BTreeMap::new(),
             host,
             keeper,
             streams,
@@ -196,6 +206,21 @@ impl Fleet {
     /// Whoever leads is to have a member give back everything. Nothing is done unless that is this
     /// node.
     pub fn remove(&mut self, node: NodeId, now: Nanos) {
+        self.removals.insert(node, now + INSISTENCE);
+        self.ask_to_remove(node, now);
+    }
+
+    fn insist_on_removals(&mut self, now: Nanos) {
+        let members: BTreeSet<NodeId> = self.members().iter().map(|member| member.node).collect();
+        self.removals
+            .retain(|node, until| now < *until && members.contains(node));
+        let nodes: Vec<NodeId> = self.removals.keys().copied().collect();
+        for node in nodes {
+            self.ask_to_remove(node, now);
+        }
+    }
+
+    fn ask_to_remove(&mut self, node: NodeId, now: Nanos) {
         let is_powered_off = false;
         self.lead(
             Input::Remove {
@@ -223,6 +248,7 @@ impl Fleet {
                 .answered(answer.voter, answer.term, answer.suspects, now);
         }
         self.campaign(now);
+        self.insist_on_removals(now);
         self.lead(Input::Tick, now);
         self.attend_to_trial(now);
     }
