@@ -2,12 +2,12 @@
 //!
 //! # Rules that live here
 //!
-//! - **Book** (3): see [`crate::book`]; every proposal is a [`step`] that it allows.
+//! - **Book** (3): see [`crate::book`]; every proposal is a [step](crate::allocation::step) that it allows.
 //! - **Anchor** (5): a proposal carries the node's latest token that was held *before* it was made.
 //!   A lease that ran from the receipt of the grant instead could start long after the leader
 //!   counted it as ended.
-//! - **Take-over** (6), its second half, and the change of voters (10): see [`takeover`].
-//! - **Members** (10): see [`roster`] and [`departure`]. **Cut** (11) and **policy** (12): see [`policy`].
+//! - **Take-over** (6), its second half, and the change of voters (10): see `takeover`.
+//! - **Members** (10): see `roster` and `departure`. **Cut** (11) and **policy** (12): see `policy`.
 //! - **Step-down** (9): on a refusal by a newer term, on a store that the fence refused, or with no
 //!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
 //!   lets a better placed node lead; safety rests on the fence and the quorum.
