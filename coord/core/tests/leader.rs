@@ -1,0 +1,199 @@
+//! A leader and its nodes with nothing between them: what must come to an end, and what must not
+//! happen at all.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, reason = "other tests need the rest")]
+mod limits;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use limits::limit;
+use weir_coord_core::{
+    commit::{EmbeddedCommit, StoreOutcome},
+    follower::{Birth, Command as NodeCommand, Follower},
+    leader::{Command, Input, Leader, Mandate},
+    record::MemberRecord,
+    rules::Rules,
+    timing::Timing,
+};
+use weir_model::{
+    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    message::{FromNode, LimitReport},
+    policy::FleetSettings,
+};
+
+/// Messages of one tick, after which it has no end.
+const MOST_MESSAGES: usize = 1_000;
+
+struct Fleet {
+    leader: Leader<EmbeddedCommit>,
+    nodes: BTreeMap<NodeId, Follower>,
+    /// Nodes that nothing gets to.
+    cut_off: Vec<NodeId>,
+    removed: Vec<NodeId>,
+    timing: Timing,
+    now: Nanos,
+}
+
+fn policy(limits: Vec<Limit>) -> Policy {
+    Policy {
+        fleet: FleetSettings {
+            max_members: 4,
+            ..FleetSettings::default()
+        },
+        limits: limits.into(),
+    }
+}
+
+impl Fleet {
+    fn new(nodes: u128, timing: Timing, limits: Vec<Limit>) -> Self {
+        let now = Nanos(1_000_000_000_000);
+        let ids: Vec<NodeId> = (1..=nodes).map(NodeId::from_u128).collect();
+        let member = |node: &NodeId| MemberRecord {
+            node: *node,
+            name: node.to_string(),
+            weight: 1,
+            floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
+        };
+        let mandate = Mandate {
+            node: ids[0],
+            term: Term(1),
+            adopted: None,
+            voter_sets: Vec::new(),
+            members: ids.iter().map(member).collect(),
+            policy: (PolicyVersion(1), policy(limits)),
+        };
+        let follower = |node: &NodeId| {
+            let birth = Birth {
+                node: *node,
+                incarnation: Incarnation(1),
+                term: Term(1),
+                abstains_until: Nanos::ZERO,
+            };
+            (
+                *node,
+                Follower::new(birth, PolicyVersion(1), [], Rules::ALL),
+            )
+        };
+        Self {
+            leader: Leader::new(mandate, timing, EmbeddedCommit::default(), now),
+            nodes: ids.iter().map(follower).collect(),
+            cut_off: Vec::new(),
+            removed: Vec::new(),
+            timing,
+            now,
+        }
+    }
+
+    fn reaches(&self, node: NodeId) -> bool {
+        !self.cut_off.contains(&node)
+    }
+
+    fn set_policy(&mut self, version: PolicyVersion, limits: Vec<Limit>) {
+        for (node, follower) in &mut self.nodes {
+            if !self.cut_off.contains(node) {
+                follower.set_policy(version, []);
+            }
+        }
+        let input = Input::Policy(version, policy(limits));
+        self.leader.handle(input, self.now);
+    }
+
+    /// One tick of everybody; how many messages the leader sent.
+    fn tick(&mut self) -> usize {
+        self.now = self.now + self.timing.tick;
+        let reports: Vec<FromNode> = self
+            .nodes
+            .iter()
+            .filter(|(node, _)| self.reaches(**node))
+            .map(|(_, follower)| {
+                FromNode::Report(follower.report(self.now, &[LimitReport::default()]))
+            })
+            .collect();
+        for report in reports {
+            self.leader.handle(Input::FromNode(report), self.now);
+        }
+        self.leader.handle(Input::Tick, self.now);
+        let mut sent = 0;
+        while let Some(command) = self.leader.poll_command() {
+            match command {
+                Command::Send { to, message } if self.reaches(to) => {
+                    sent += 1;
+                    assert!(sent < MOST_MESSAGES, "a tick has no end");
+                    self.nodes.get_mut(&to).unwrap().handle(message, self.now);
+                    self.answers(to);
+                }
+                Command::Admit(record) => {
+                    let (node, outcome) = (record.node, StoreOutcome::Committed);
+                    let input = Input::Admitted { node, outcome };
+                    self.leader.handle(input, self.now);
+                }
+                Command::Remove(node) => self.removed.push(node),
+                _ => {}
+            }
+        }
+        sent
+    }
+
+    fn answers(&mut self, node: NodeId) {
+        let follower = self.nodes.get_mut(&node).unwrap();
+        while let Some(command) = follower.poll_command() {
+            match command {
+                NodeCommand::Install {
+                    grants,
+                    acknowledge,
+                } => follower.installed(&grants, acknowledge, self.now),
+                NodeCommand::Send(message) => {
+                    self.leader.handle(Input::FromNode(message), self.now);
+                }
+                NodeCommand::Enforce(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_short_lease_is_renewed_once_a_tick_and_no_more() {
+    for lease in [400, 500, 900, 2_000] {
+        let timing = Timing {
+            lease: Duration::from_millis(lease),
+            ..Timing::DEFAULT
+        };
+        let mut fleet = Fleet::new(1, timing, vec![limit("web", 1_000, 100, 10, false)]);
+        let most = (0..30).map(|_| fleet.tick()).max().unwrap();
+        assert!(most <= 12, "{most} messages in a tick, lease {lease} ms");
+    }
+}
+
+#[test]
+fn a_member_that_goes_by_another_policy_is_asked_before_it_is_removed() {
+    let named = |name| vec![limit(name, 1_000, 100, 10, false)];
+    let mut fleet = Fleet::new(2, Timing::DEFAULT, named("before"));
+    let other = NodeId::from_u128(2);
+    for _ in 0..10 {
+        fleet.tick();
+    }
+    fleet.cut_off.push(other);
+    // Its floor of the limit that is gone is still in its kernel, and of the new one it has none.
+    fleet.set_policy(PolicyVersion(2), named("after"));
+    let input = Input::Remove {
+        node: other,
+        is_powered_off: false,
+    };
+    fleet.leader.handle(input, fleet.now);
+    for _ in 0..100 {
+        fleet.tick();
+    }
+    assert_eq!(fleet.removed, []);
+    // Back, with the policy, it answers and goes.
+    fleet.cut_off.clear();
+    let follower = fleet.nodes.get_mut(&other).unwrap();
+    follower.set_policy(PolicyVersion(2), []);
+    for _ in 0..50 {
+        fleet.tick();
+    }
+    assert_eq!(fleet.removed.first(), Some(&other));
+}
