@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData},
-    programs::Xdp,
+    programs::{ProgramError, Xdp},
 };
 use weir_abi::{KeyLine, SweepRequest, bytes_of, maps};
 
@@ -219,11 +219,26 @@ where
 fn load_program(object: &mut Ebpf, name: &str) -> Result<OwnedFd, LoadError> {
     let program = object.program_mut(name).ok_or_else(|| absent(name))?;
     let program: &mut Xdp = program.try_into().map_err(|source| refused(name, source))?;
-    program.load().map_err(|source| refused(name, source))?;
+    load_patiently(program).map_err(|source| refused(name, source))?;
     let fd = program.fd().map_err(|source| refused(name, source))?;
     fd.as_fd()
         .try_clone_to_owned()
         .map_err(|source| refused(name, source))
+}
+
+/// How often the kernel is asked to load a program. Its verifier gives up with `EAGAIN` when other
+/// work waits for the thread (`bpf_check`, `signal_pending`); libbpf tries as often.
+const LOAD_ATTEMPTS: usize = 5;
+
+fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    program.load()
 }
 
 /// The embedded object is not what this daemon was built with: a defect.
