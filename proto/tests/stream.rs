@@ -82,19 +82,8 @@ proptest! {
     #[test]
     fn reports_come_back(limits in 0_u64..12, steps in steps()) {
         let (mut encoder, mut decoder) = (ReportEncoder::default(), ReportDecoder::default());
-        let mut all: Vec<LimitReport> = (0..limits)
-            .map(|limit| LimitReport { limit: LimitId(limit), ..LimitReport::default() })
-            .collect();
-        let mut report = Report {
-            node: NODE,
-            token: Token::default(),
-            promised: Term(1),
-            seen: Position::default(),
-            policy: PolicyVersion(1),
-            prepared: PolicyVersion(1),
-            abstains: false,
-            limits: Vec::new(),
-        };
+        let mut all = report_of(limits).limits;
+        let mut report = report_of(0);
         for (step, numbers) in steps {
             report.token.at = Nanos(report.token.at.0.wrapping_add(numbers[0]));
             report.seen.generation = Generation(numbers[1]);
@@ -120,21 +109,10 @@ proptest! {
     #[test]
     fn proposals_come_back(limits in 1_u64..12, steps in steps()) {
         let (mut encoder, mut decoder) = (ProposeEncoder::default(), ProposeDecoder::default());
-        let mut propose = Propose {
-            position: Position { term: Term(1), generation: Generation(1) },
-            leader: NODE,
-            policy: PolicyVersion(1),
-            anchor: Token::default(),
-            lease: Duration::from_secs(2),
-            rows: (0..limits)
-                .map(|limit| Row {
-                    limit: LimitId(limit),
-                    amount: Amount::ZERO,
-                    floor: amount(limit, limit),
-                })
-                .collect(),
-            register: None,
-        };
+        let mut propose = propose_of(limits);
+        for row in &mut propose.rows {
+            row.floor = amount(row.limit.0, row.limit.0);
+        }
         for (step, numbers) in steps {
             propose.position.generation = Generation(numbers[0]);
             propose.anchor.at = Nanos(propose.anchor.at.0.wrapping_add(numbers[1]));

@@ -11,6 +11,7 @@ use weir_coord_core::{
     record::{MemberRecord, ReservedFloor},
     rules::Rules,
     timing::Timing,
+    voters::choose,
 };
 use weir_model::{
     Amount, Incarnation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, Units,
@@ -54,7 +55,8 @@ impl Fleet {
         let now = Nanos(1_000_000_000_000);
         let ids: Vec<NodeId> = (1..=nodes as u128).map(NodeId::from_u128).collect();
         let members: Vec<MemberRecord> = ids.iter().map(|id| member(*id, &policy)).collect();
-        let voters = ids[..electorate(nodes)].to_vec();
+        let everybody = ids.iter().copied().collect();
+        let voters = choose(&everybody, &everybody, &[]);
         let mandate = Mandate {
             node: ids[0],
             term: Term(1),
@@ -184,12 +186,6 @@ impl Fleet {
             }
         }
     }
-}
-
-/// Voters of a fleet: the largest odd number up to seven; one of two members or one.
-fn electorate(nodes: usize) -> usize {
-    let most = nodes.clamp(1, 7);
-    most - usize::from(most.is_multiple_of(2))
 }
 
 fn tokens_a_tick(amount: Amount) -> u64 {
