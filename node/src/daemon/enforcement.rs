@@ -175,10 +175,7 @@ impl Enforcement {
                 return None;
             }
         };
-        // What lies beside the policy in force is overwritten, and if that fails it is neither.
-        if let Some(ready) = &mut self.ready {
-            ready.aside = None;
-        }
+        self.give_up_aside();
         match self.dataplane.prepare(&policy, version) {
             Ok(prepared) => {
                 info!(%version, limits = policy.limits.len(), "policy ready");
@@ -196,6 +193,14 @@ impl Enforcement {
             }
         }
         Some(policy)
+    }
+
+    /// What lies beside the policy in force is about to be overwritten, and if that fails it is
+    /// neither.
+    fn give_up_aside(&mut self) {
+        if let Some(ready) = &mut self.ready {
+            ready.aside = None;
+        }
     }
 
     /// Begins with a policy that is ready, because a leader has.
@@ -288,10 +293,7 @@ impl Enforcement {
                 return false;
             }
         };
-        // What lies beside the policy in force is overwritten.
-        if let Some(ready) = &mut self.ready {
-            ready.aside = None;
-        }
+        self.give_up_aside();
         let done = self.dataplane.activate(&policy, version);
         self.has_activated(version, policy, done)
     }
