@@ -112,6 +112,12 @@ impl LimitId {
         bytes[28..].copy_from_slice(&[key.length(), family]);
         Self(fnv1a(&bytes) | 1 << 63)
     }
+
+    /// Whether this may be a hot key's: named limits have such identities too.
+    #[must_use]
+    pub const fn may_be_key(self) -> bool {
+        self.0 >> 63 == 1
+    }
 }
 
 impl fmt::Display for LimitId {

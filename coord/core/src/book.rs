@@ -27,7 +27,7 @@ use crate::record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope};
 /// into their maximum, which is never too small.
 const MAX_UNANSWERED: usize = 16;
 
-/// Limits that are not in force and whose pages are kept. Beyond it the one of the smallest
+/// Limits that are not in force and whose pages are kept. Beyond it the one of the largest
 /// identity is forgotten; by then its leases have most likely ended. No fewer than a policy that a
 /// commit can store has leased limits.
 const MAX_DORMANT: usize = 4_096;
@@ -48,6 +48,8 @@ pub struct Book {
 #[derive(Clone, Debug, Hash)]
 struct Ledger {
     is_in_force: bool,
+    /// It was a hot key of this term's, and is none any more.
+    is_retired: bool,
     budget: Amount,
     scale: Scale,
     holdings: BTreeMap<NodeId, Holding>,
@@ -217,23 +219,73 @@ impl Book {
             ledger.budget = limit.budget;
             ledger.is_in_force = true;
         }
-        let dormant = self
-            .limits
-            .values()
-            .filter(|ledger| !ledger.is_in_force)
-            .count();
-        for _ in MAX_DORMANT..dormant {
-            let mut forgettable = self.limits.iter().filter(|(_, ledger)| !ledger.is_in_force);
-            let first = forgettable.next();
-            if let Some(limit) = first.map(|(limit, _)| *limit) {
+        self.bound_dormant();
+    }
+
+    fn bound_dormant(&mut self) {
+        let dormant = |ledger: &&Ledger| !ledger.is_in_force;
+        for _ in MAX_DORMANT..self.limits.values().filter(dormant).count() {
+            let mut forgettable = self.limits.iter().filter(|(_, ledger)| dormant(ledger));
+            // Hot keys have large identities, and no floors in the roster.
+            let last = forgettable.next_back();
+            if let Some(limit) = last.map(|(limit, _)| *limit) {
                 self.limits.remove(&limit);
             }
         }
     }
 
+    /// Puts one more limit in force: a hot key. What nodes may hold of it already counts.
+    pub fn open(&mut self, limit: &Limit) {
+        let next = self.next;
+        let ledger = self.ledger(limit.id, limit.scale);
+        ledger.rescale(limit.scale, next);
+        ledger.budget = limit.budget;
+        ledger.is_in_force = true;
+        ledger.is_retired = false;
+    }
+
+    /// A hot key is none any more: its holders are to give back all of it.
+    pub fn retire(&mut self, limit: LimitId) {
+        if let Some(ledger) = self.limits.get_mut(&limit) {
+            ledger.is_in_force = false;
+            ledger.is_retired = true;
+        }
+        self.bound_dormant();
+    }
+
+    /// Forgets what nodes may hold of a limit: a rule that is broken on purpose.
+    pub(crate) fn forget(&mut self, limit: LimitId) {
+        self.limits.remove(&limit);
+    }
+
+    /// Writes down that `node` is proposed nothing of every hot key that is retired.
+    pub fn propose_retired(&mut self, node: NodeId, generation: Generation) {
+        for ledger in self.limits.values_mut().filter(|ledger| ledger.is_retired) {
+            let is_holder = |holding: &Holding| holding.bound != Bound::default();
+            if ledger.holdings.get(&node).is_some_and(is_holder) {
+                ledger.change(node, self.next, |holding| {
+                    holding.propose(generation, Entry::default());
+                });
+            }
+        }
+    }
+
+    /// Forgets retired pages of which nobody may hold anything, once every register says so whose
+    /// next difference is to `base` or later; without a base the next one is whole.
+    pub fn forget_spent(&mut self, base: Option<Generation>) {
+        let is_known = |changed: Generation| base.is_none_or(|base| changed <= base);
+        self.limits.retain(|_, ledger| {
+            let mut holdings = ledger.holdings.values();
+            !ledger.is_retired
+                || holdings
+                    .any(|holding| holding.bound != Bound::default() || !is_known(holding.changed))
+        });
+    }
+
     fn ledger(&mut self, limit: LimitId, scale: Scale) -> &mut Ledger {
         self.limits.entry(limit).or_insert_with(|| Ledger {
             is_in_force: false,
+            is_retired: false,
             budget: Amount::ZERO,
             scale,
             holdings: BTreeMap::new(),

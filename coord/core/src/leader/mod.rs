@@ -12,8 +12,10 @@
 //!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
 //!   lets a better placed node lead; safety rests on the fence and the quorum.
 
+mod debt;
 mod departure;
 mod electorate;
+mod hot;
 mod member;
 mod policy;
 mod proposal;
@@ -38,14 +40,16 @@ use crate::{
     book::{Book, Entry},
     commit::{CommitBackend, StoreOutcome},
     record::{EnvelopeRecord, MemberRecord},
-    rules::Rules,
+    rules::{Mutation, Rules},
     timing::Timing,
 };
 
 pub use view::{HeldView, MemberView, ShareView};
 
+use debt::Debts;
 use departure::{Departed, Leaving};
 use electorate::Electorate;
+use hot::HotKeys;
 use member::{Heard, Member};
 use policy::{Activation, Prepared};
 use roster::Joining;
@@ -180,6 +184,8 @@ pub struct Leader<B> {
     /// Who has left in this term: an old listing of the roster does not bring them back.
     departed: BTreeMap<NodeId, Departed>,
     electorate: Electorate,
+    hot: HotKeys,
+    debts: Debts,
     /// Until a majority of each voter set has promised this term.
     succession: Option<Succession>,
     /// The policy of the register that was adopted.
@@ -221,7 +227,10 @@ impl<B: CommitBackend> Leader<B> {
         rules: Rules,
         now: Nanos,
     ) -> Self {
-        let (policy_version, policy) = mandate.policy;
+        let (policy_version, mut policy) = mandate.policy;
+        if rules.breaks(Mutation::LentTwice) {
+            policy = debt::lend_twice(policy);
+        }
         let is_voted = backend.is_voted();
         let voters = mandate.voter_sets.last().cloned().unwrap_or_default();
         let mut leader = Self {
@@ -237,6 +246,8 @@ impl<B: CommitBackend> Leader<B> {
             leaving: BTreeMap::new(),
             departed: BTreeMap::new(),
             electorate: Electorate::new(voters),
+            hot: HotKeys::default(),
+            debts: Debts::default(),
             succession: None,
             adopted_policy: PolicyVersion(0),
             policy_since: Generation(1),
@@ -254,6 +265,10 @@ impl<B: CommitBackend> Leader<B> {
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
+        leader
+            .debts
+            .assume_the_worst(coordinated(&leader.policy), now);
+        leader.begin_hot(now);
         leader.book.close(Generation(0));
         if is_voted {
             let succession = Succession::new(mandate.voter_sets, mandate.adopted, rules, now);
@@ -322,11 +337,22 @@ impl<B: CommitBackend> Leader<B> {
         if report.policy != self.policy_version {
             return;
         }
+        self.count(report, now);
+    }
+
+    /// What a member counts under the policy in force.
+    fn count(&mut self, report: &Report, now: Nanos) {
+        self.hear_heavy(report, now);
+        let Some(member) = self.members.get_mut(&report.node) else {
+            return;
+        };
         let mut has_moved = false;
         for counted in &report.limits {
-            let Some(limit) = self.policy.limit(counted.limit) else {
+            let named = self.policy.limit(counted.limit);
+            let Some(limit) = named.or_else(|| self.hot.limit(counted.limit)) else {
                 continue;
             };
+            self.debts.count(report.node, limit, counted.admitted);
             let meter = member.meters.entry(limit.id).or_default();
             let before = meter.rates().demand;
             meter.observe(report.token.at, counted, limit.scale);
@@ -452,6 +478,8 @@ impl<B: CommitBackend> Leader<B> {
             return self.step_down(StepDown::Idle);
         }
         self.activate(now);
+        self.debts.settle(coordinated(&self.policy), now);
+        self.heat(now);
         self.advance(now);
         self.remind(now);
         self.watch_voters(now);
@@ -499,7 +527,8 @@ impl<B: CommitBackend> Leader<B> {
             rows.iter()
                 .any(|row| self.book.latest(*node, row.limit) != row.entry)
         });
-        if changed || renewal_due || unanswered || self.has_reserved() {
+        let has_news = self.hot.has_news(now) || self.has_reserved();
+        if changed || renewal_due || unanswered || has_news {
             self.propose(&plan, renewal_due || self.has_reserved(), now);
         }
     }

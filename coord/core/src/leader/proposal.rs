@@ -4,7 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
-    Nanos, NodeId,
+    HotKey, Nanos, NodeId, UnitsPerSecond,
     message::{Position, Propose, Row, ToNode, Token},
     register::RegisterUpdate,
 };
@@ -28,7 +28,13 @@ impl<B: CommitBackend> Leader<B> {
             .chain(&idle)
             .map(|(node, _)| (*node, Vec::new()))
             .collect();
-        for limit in coordinated(&self.policy) {
+        let named = coordinated(&self.policy).map(|limit| {
+            let held_back = self.held_back(limit);
+            let aim = limit.budget.rate.0.saturating_sub(held_back.0);
+            (limit, UnitsPerSecond(aim), false)
+        });
+        let hot = self.hot.limits().map(|(limit, aim)| (limit, aim, true));
+        for (limit, aim, is_hot) in named.chain(hot) {
             let participants: Vec<Participant> = present
                 .iter()
                 .map(|(node, member)| Participant {
@@ -37,8 +43,11 @@ impl<B: CommitBackend> Leader<B> {
                     demand: member
                         .meters
                         .get(&limit.id)
-                        .map_or(limit.floor.rate, |meter| meter.rates().demand),
-                    reserved: if self.rules.breaks(Mutation::FloorBeforeRoster) {
+                        .map(|meter| meter.rates().demand)
+                        .or_else(|| self.hot.wanted(*node, limit.id))
+                        .unwrap_or(limit.floor.rate),
+                    // No roster reserves the floor of a hot key: its budget has room for all.
+                    reserved: if is_hot || self.rules.breaks(Mutation::FloorBeforeRoster) {
                         limit.floor
                     } else {
                         self.reserved_floor(*node, member, limit)
@@ -47,6 +56,7 @@ impl<B: CommitBackend> Leader<B> {
                 .collect();
             // Those who wait for floors need room.
             let mut roomy = limit.clone();
+            roomy.budget.rate = aim;
             for (node, joining) in &self.joining {
                 if joining.stage == Stage::Waiting {
                     let held = self.book.envelope(*node, limit.id);
@@ -68,6 +78,8 @@ impl<B: CommitBackend> Leader<B> {
                     limit: limit.id,
                     entry: if self.leaving.contains_key(node) {
                         Entry::default()
+                    } else if is_hot {
+                        Entry::floor(limit.floor)
                     } else {
                         Entry::floor(limit.floor.min(self.reserved_floor(*node, member, limit)))
                     },
@@ -93,7 +105,12 @@ impl<B: CommitBackend> Leader<B> {
         });
         self.generation = self.generation.next();
         self.last_proposal = now;
+        self.hot.announce(now);
+        let announces = self.hot.announced().is_some();
         for (node, rows) in plan {
+            if announces {
+                self.book.propose_retired(*node, self.generation);
+            }
             for row in rows {
                 self.book
                     .propose(*node, row.limit, self.generation, row.entry);
@@ -115,10 +132,10 @@ impl<B: CommitBackend> Leader<B> {
                     floor: row.entry.floor,
                 })
                 .collect();
-            self.send_proposal(*node, rows);
+            self.send_proposal(*node, rows, self.hot.announced());
         }
         for voter in self.electorate.others(plan) {
-            self.send_proposal(voter, Vec::new());
+            self.send_proposal(voter, Vec::new(), None);
         }
         self.book.close(self.generation);
         self.joining_proposed();
@@ -143,7 +160,7 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
-    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>) {
+    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>, hot: Option<Vec<HotKey>>) {
         let member = self.members.get(&node).and_then(|member| member.heard);
         let member = member.map(|heard| (heard.token, heard.at));
         let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
@@ -158,11 +175,17 @@ impl<B: CommitBackend> Leader<B> {
         if !rows.is_empty() {
             self.book.extend_lease(node, heard_at + wait);
         }
-        let message = self.proposal(anchor, rows, register);
+        let message = self.proposal(anchor, rows, hot, register);
         self.commands.push_back(Command::Send { to: node, message });
     }
 
-    fn proposal(&self, anchor: Token, rows: Vec<Row>, register: Option<RegisterUpdate>) -> ToNode {
+    fn proposal(
+        &self,
+        anchor: Token,
+        rows: Vec<Row>,
+        hot: Option<Vec<HotKey>>,
+        register: Option<RegisterUpdate>,
+    ) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
                 term: self.term,
@@ -173,7 +196,7 @@ impl<B: CommitBackend> Leader<B> {
             anchor,
             lease: self.timing.lease,
             rows,
-            hot: None,
+            hot,
             register,
         })
     }
@@ -216,6 +239,7 @@ impl<B: CommitBackend> Leader<B> {
             .collect();
         for node in &unanswered {
             let rows = coordinated(&self.policy)
+                .chain(self.hot.proposed_at(self.generation))
                 .map(|limit| {
                     let entry = self.book.latest(*node, limit.id);
                     Row {
@@ -225,7 +249,7 @@ impl<B: CommitBackend> Leader<B> {
                     }
                 })
                 .collect();
-            self.send_proposal(*node, rows);
+            self.send_proposal(*node, rows, self.hot.announced());
         }
         for voter in self.electorate.voters() {
             if unanswered.contains(&voter) {
@@ -234,7 +258,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new());
+                self.send_proposal(voter, Vec::new(), None);
             } else {
                 self.send_commit(voter);
             }

@@ -203,6 +203,7 @@ impl<B: CommitBackend> Leader<B> {
             self.adopt(&record, from);
         }
         self.productive = now;
+        self.begin_hot(now);
         self.activate(now);
         self.advance(now);
     }
