@@ -292,8 +292,11 @@ impl World {
 
     pub(super) fn tick(&mut self, host: usize) {
         let local = self.local(host);
-        if let Some(report) = self.hosts[host].report(&self.policies, local) {
-            self.send_up(host, report);
+        if let Some(mut report) = self.hosts[host].report(&self.policies, local) {
+            let tick = self.judge.steps / 10;
+            let members = self.hosts.len() as u64;
+            self.hosts[host].report_keys(&mut report, &self.sources, tick, members);
+            self.send_up(host, FromNode::Report(report));
         }
         self.campaign(host, true);
         self.lead(host, Input::Tick);
@@ -429,6 +432,7 @@ impl World {
                 let held: Vec<Grant> = place.kernel.grants().collect();
                 let mut follower = Follower::new(birth, place.policy, held, rules);
                 follower.prepare_policy(place.prepared);
+                follower.set_hot(place.keys.hot.values().copied());
                 daemon.follower = Some(follower);
             }
         }

@@ -253,6 +253,13 @@ impl Book {
         self.bound_dormant();
     }
 
+    /// Retires all hot keys that are not in force: those of an older leader.
+    pub fn retire_unknown(&mut self) {
+        for (limit, ledger) in &mut self.limits {
+            ledger.is_retired |= limit.is_key() && !ledger.is_in_force;
+        }
+    }
+
     /// Forgets what nodes may hold of a limit: a rule that is broken on purpose.
     pub(crate) fn forget(&mut self, limit: LimitId) {
         self.limits.remove(&limit);
@@ -373,11 +380,12 @@ impl Book {
         }
     }
 
-    /// Whether a node's kernel may have no floor of any limit that is in force.
+    /// Whether a node's kernel may have no floor of any limit that is in force, nor of a hot key.
     #[must_use]
     pub fn has_given_up(&self, node: NodeId) -> bool {
-        let mut in_force = self.limits.values().filter(|ledger| ledger.is_in_force);
-        in_force.all(|ledger| {
+        let counts = |(limit, ledger): &(&LimitId, &Ledger)| ledger.is_in_force || limit.is_key();
+        let mut limits = self.limits.iter().filter(counts);
+        limits.all(|(_, ledger)| {
             let holding = ledger.holdings.get(&node);
             holding.is_none_or(|holding| holding.spendable_floor() == Amount::ZERO)
         })

@@ -95,7 +95,7 @@ impl Register {
 
 /// Hot keys come and go; of those of which nothing may be held there would be more and more.
 fn is_spent_key(limit: &LimitEnvelope) -> bool {
-    limit.limit.may_be_key() && limit.amount == Amount::ZERO && limit.floor == Amount::ZERO
+    limit.limit.is_key() && limit.amount == Amount::ZERO && limit.floor == Amount::ZERO
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@
 //!
 //! A new leader knows the pages, from the register, but not which keys they are: identities are
 //! hashes. It says nothing about hot keys at first, which leaves all of them as they are, and takes
-//! up those that nodes name. Without that, elastic keys would have the whole rate on every host
-//! after each take-over.
+//! up those that nodes name; the others are given up then. Without that, elastic keys would have the
+//! whole rate on every host after each take-over.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::{cmp::Reverse, time::Duration};
@@ -74,7 +74,7 @@ impl HotKeys {
         Some(&self.pages.get(&id)?.limit)
     }
 
-    /// The limits that hot keys are, with the rate of each that is divided.
+    /// The limits that hot keys are, with the rate of each that is to be used.
     pub(super) fn limits(&self) -> impl Iterator<Item = (&Limit, UnitsPerSecond)> {
         self.pages.values().map(|page| (&page.limit, page.aim))
     }
@@ -188,6 +188,9 @@ impl<B: CommitBackend> Leader<B> {
             if !is_taken && self.hot.has_room(hot.limit, leased) {
                 self.promote(hot);
             }
+        }
+        if !is_learning {
+            self.book.retire_unknown();
         }
         self.book.forget_spent(self.electorate.oldest_base());
     }

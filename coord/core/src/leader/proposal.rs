@@ -57,6 +57,14 @@ impl<B: CommitBackend> Leader<B> {
             // Those who wait for floors need room.
             let mut roomy = limit.clone();
             roomy.budget.rate = aim;
+            if is_hot {
+                // Who does not use its floor of a key takes nothing from those who want more.
+                let floor = limit.floor.rate.0;
+                let unused = participants
+                    .iter()
+                    .map(|participant| floor.saturating_sub(participant.demand.0));
+                roomy.budget.rate.0 += unused.sum::<u64>();
+            }
             for (node, joining) in &self.joining {
                 if joining.stage == Stage::Waiting {
                     let held = self.book.envelope(*node, limit.id);
