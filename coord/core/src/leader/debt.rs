@@ -28,6 +28,7 @@ pub(super) struct Debts {
 
 #[derive(Clone, Debug, Default, Hash)]
 struct Debt {
+    held_back: UnitsPerSecond,
     settled: Nanos,
     /// What is in the receiver's bucket, in units.
     level: u128,
@@ -68,37 +69,10 @@ impl Debts {
         }
     }
 
-    /// Once a tick: in between, reports of some nodes have come and those of others have not.
-    pub(super) fn settle<'a>(&mut self, limits: impl Iterator<Item = &'a Limit>, now: Nanos) {
-        if self.limits.is_empty() {
-            return;
-        }
-        for limit in limits {
-            if let Some(debt) = self.limits.get_mut(&limit.id) {
-                let elapsed = now - core::mem::replace(&mut debt.settled, now);
-                let drained = u128::from(limit.budget.rate.0) * elapsed.as_nanos() / 1_000_000_000;
-                let admitted = u128::from(debt.admitted) << limit.scale.fraction_bits;
-                debt.level = (debt.level + admitted).saturating_sub(drained);
-                debt.admitted = 0;
-            }
-        }
-    }
-
-    /// What is to be held back of a limit's rate now: twice its excess a second, and no more than
-    /// is paid back within a tick.
-    pub(super) fn held_back(&self, limit: &Limit, tick: Duration) -> UnitsPerSecond {
-        let Some(debt) = self.limits.get(&limit.id) else {
-            return UnitsPerSecond(0);
-        };
-        let lent = limit.lent_burst().0;
-        let burst = u128::from(limit.budget.burst.0 - lent);
-        let owed = debt.level.saturating_sub(burst);
-        if owed <= u128::from(tolerance(limit)) {
-            return UnitsPerSecond(0);
-        }
-        let at_once = owed * 1_000_000_000 / tick.as_nanos().max(1);
-        let most = (lent.saturating_mul(2)).min(limit.budget.rate.0 / MOST_HELD_BACK_DIVISOR);
-        UnitsPerSecond(u64::try_from(at_once).unwrap_or(u64::MAX).min(most))
+    /// What is not to be divided of a limit's rate now.
+    pub(super) fn held_back(&self, limit: LimitId) -> UnitsPerSecond {
+        let debt = self.limits.get(&limit);
+        debt.map_or(UnitsPerSecond(0), |debt| debt.held_back)
     }
 
     /// Forgets limits that the policy has not.
@@ -107,13 +81,43 @@ impl Debts {
     }
 }
 
-impl<B: CommitBackend> Leader<B> {
-    /// What is not to be divided of a limit's rate now.
-    pub(super) fn held_back(&self, limit: &Limit) -> UnitsPerSecond {
-        if self.rules.breaks(Mutation::DebtUnpaid) {
+impl Debt {
+    /// In between ticks reports of some nodes have come and those of others have not.
+    fn settle(&mut self, limit: &Limit, now: Nanos) {
+        let elapsed = now - core::mem::replace(&mut self.settled, now);
+        let drained = u128::from(limit.budget.rate.0) * elapsed.as_nanos() / 1_000_000_000;
+        let admitted = u128::from(core::mem::take(&mut self.admitted)) << limit.scale.fraction_bits;
+        self.level = (self.level + admitted).saturating_sub(drained);
+    }
+
+    /// What is to be held back of the rate: twice the excess a second, and no more than is paid back
+    /// within a tick.
+    fn due(&self, limit: &Limit, tick: Duration) -> UnitsPerSecond {
+        let lent = limit.lent_burst().0;
+        let burst = u128::from(limit.budget.burst.0.saturating_sub(lent));
+        let owed = self.level.saturating_sub(burst);
+        if owed <= u128::from(tolerance(limit)) {
             return UnitsPerSecond(0);
         }
-        self.debts.held_back(limit, self.timing.tick)
+        let at_once = owed * 1_000_000_000 / tick.as_nanos().max(1);
+        let most = (lent.saturating_mul(2)).min(limit.budget.rate.0 / MOST_HELD_BACK_DIVISOR);
+        UnitsPerSecond(u64::try_from(at_once).unwrap_or(u64::MAX).min(most))
+    }
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// Once a tick: what elastic limits owe, and what is to be held back of them.
+    pub(super) fn settle_debts(&mut self, now: Nanos) {
+        for (id, debt) in &mut self.debts.limits {
+            if let Some(limit) = self.policy.limit(*id) {
+                debt.settle(limit, now);
+                let due = debt.due(limit, self.timing.tick);
+                if due != debt.held_back && !self.rules.breaks(Mutation::DebtUnpaid) {
+                    debt.held_back = due;
+                    self.book.note_limit(*id);
+                }
+            }
+        }
     }
 }
 

@@ -20,11 +20,14 @@
 //! up those that nodes name; the others are given up then. Without that, elastic keys would have the
 //! whole rate on every host after each take-over.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::{cmp::Reverse, time::Duration};
 
 use weir_model::{
-    Amount, Generation, HotKey, Limit, LimitId, Nanos, NodeId, UnitsPerSecond,
+    Amount, HotKey, Limit, LimitId, Nanos, NodeId, UnitsPerSecond,
     hot::{MAX_HOT_KEYS, MAX_HOT_KEYS_PER_LIMIT},
     message::Report,
     policy::Promise,
@@ -33,6 +36,7 @@ use weir_model::{
 
 use super::{Leader, coordinated};
 use crate::{
+    allocation::Participant,
     commit::CommitBackend,
     heavy::{Heavy, Offered},
     rules::Mutation,
@@ -51,10 +55,13 @@ const MAX_ROWS: usize = 4_096;
 pub(super) struct HotKeys {
     pub(super) heavy: Heavy,
     pages: BTreeMap<LimitId, Page>,
+    retired: BTreeSet<LimitId>,
     /// Until then proposals leave hot keys as they are; always, if there are no merged limits.
     learns_until: Option<Nanos>,
     /// What the latest proposal said.
     announced: Option<Vec<HotKey>>,
+    /// Keys have become hot, or are so no more, since places were arranged.
+    has_changed: bool,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -63,8 +70,6 @@ struct Page {
     limit: Limit,
     /// What is divided: the budget, less what is kept for the floors of an elastic key.
     aim: UnitsPerSecond,
-    /// The first proposal that has it.
-    since: Generation,
     quiet_since: Option<Nanos>,
 }
 
@@ -74,17 +79,30 @@ impl HotKeys {
         Some(&self.pages.get(&id)?.limit)
     }
 
-    /// The limits that hot keys are, with the rate of each that is to be used.
-    pub(super) fn limits(&self) -> impl Iterator<Item = (&Limit, UnitsPerSecond)> {
-        self.pages.values().map(|page| (&page.limit, page.aim))
+    /// The identities of those that are hot.
+    pub(super) fn ids(&self) -> impl Iterator<Item = LimitId> {
+        self.pages.keys().copied()
     }
 
-    /// Those that the proposal of this generation has.
-    pub(super) fn proposed_at(&self, generation: Generation) -> impl Iterator<Item = &Limit> {
-        let pages = self.pages.values();
-        pages
-            .filter(move |page| page.since <= generation)
-            .map(|page| &page.limit)
+    /// The identities of those that are hot no more, and that somebody may still hold.
+    pub(super) fn retired(&self) -> impl Iterator<Item = LimitId> {
+        self.retired.iter().copied()
+    }
+
+    /// What is to be divided of a hot key. Who does not use its floor of an elastic one takes nothing
+    /// from those who want more.
+    pub(super) fn open_budget(&self, limit: &Limit, participants: &[Participant]) -> Amount {
+        let floor = limit.floor.rate.0;
+        let unused: u64 = participants
+            .iter()
+            .map(|participant| floor.saturating_sub(participant.demand.0))
+            .sum();
+        let page = self.pages.get(&limit.id);
+        let aim = page.map_or(0, |page| page.aim.0).saturating_add(unused);
+        Amount {
+            rate: limit.budget.rate.min(UnitsPerSecond(aim)),
+            ..limit.budget
+        }
     }
 
     /// What a node is taken to want of a hot key of which it has reported no counters yet.
@@ -100,7 +118,7 @@ impl HotKeys {
     }
 
     /// Whether it is known which keys are hot.
-    fn knows(&self, now: Nanos) -> bool {
+    pub(super) fn knows(&self, now: Nanos) -> bool {
         self.learns_until.is_some_and(|until| now >= until)
     }
 
@@ -190,24 +208,57 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         if !is_learning {
-            self.book.retire_unknown();
+            self.retire_unknown();
         }
-        self.book.forget_spent(self.electorate.oldest_base());
+        self.forget_spent();
+        if core::mem::take(&mut self.hot.has_changed) {
+            self.arrange_places();
+        }
     }
 
     fn promote(&mut self, key: HotKey) {
         let Some((limit, aim)) = self.page_of(&key) else {
             return;
         };
-        self.book.open(&limit);
+        self.book.begin_limit(limit.id, limit.scale, limit.budget);
         let page = Page {
             key,
             limit,
             aim,
-            since: self.generation.next(),
             quiet_since: None,
         };
+        self.hot.retired.remove(&key.id);
         self.hot.pages.insert(key.id, page);
+        self.hot.has_changed = true;
+    }
+
+    /// Keys of an older leader that nobody names are hot no more.
+    fn retire_unknown(&mut self) {
+        let is_known =
+            |id: &LimitId| self.hot.pages.contains_key(id) || self.hot.retired.contains(id);
+        let unknown: Vec<LimitId> = self.book.keys().filter(|id| !is_known(id)).collect();
+        for id in unknown {
+            if let Some(scale) = self.book.scale(id) {
+                // Whatever is held of it is to be given back; it is not above any budget.
+                let held = self.book.total(id);
+                self.book.begin_limit(id, scale, held);
+                self.retire(id);
+            }
+        }
+    }
+
+    fn forget_spent(&mut self) {
+        let base = self.electorate.oldest_base();
+        let spent: Vec<LimitId> = self
+            .hot
+            .retired()
+            .filter(|id| self.book.is_spent(*id, base))
+            .collect();
+        for id in spent {
+            self.hot.retired.remove(&id);
+            self.hot.has_changed = true;
+            self.book.forget_limit(id);
+        }
     }
 
     /// What a hot key is under the policy in force, and what of it is divided.
@@ -229,12 +280,11 @@ impl<B: CommitBackend> Leader<B> {
         let is_learning = !self.hot.knows(now);
         for (id, page) in &mut self.hot.pages {
             // Counters are exact; before there are any, samples have to do.
-            let meters = self
-                .members
-                .values()
-                .filter_map(|member| member.meters.get(id));
-            let counted = meters.fold(Offered::default(), |offered, meter| {
-                offered.and(meter.rates().offered)
+            let slot = self.book.limit_slot(*id);
+            let members = self.members.values();
+            let counts = members.filter_map(|member| member.count(slot?));
+            let counted = counts.fold(Offered::default(), |offered, count| {
+                offered.and(count.meter.rates().offered)
             });
             let sampled = merged.get(&(page.key.limit, page.key.key)).copied();
             let sampled = sampled.unwrap_or_default();
@@ -250,18 +300,18 @@ impl<B: CommitBackend> Leader<B> {
         }
         for id in cold {
             self.hot.pages.remove(&id);
-            self.retire_page(id);
+            self.retire(id);
         }
     }
 
-    fn retire_page(&mut self, id: LimitId) {
+    /// A key is hot no more. Its page is in force until nobody may hold anything.
+    fn retire(&mut self, id: LimitId) {
+        self.hot.has_changed = true;
         if self.rules.breaks(Mutation::HotPageForgotten) {
-            self.book.forget(id);
+            self.book.forget_limit(id);
         } else {
-            self.book.retire(id);
-        }
-        for member in self.members.values_mut() {
-            member.meters.remove(&id);
+            self.hot.retired.insert(id);
+            self.book.note_limit(id);
         }
     }
 
@@ -272,12 +322,23 @@ impl<B: CommitBackend> Leader<B> {
         let pages = core::mem::take(&mut self.hot.pages);
         for (id, page) in pages {
             let known = self.page_of(&page.key);
+            let (scale, budget) = known
+                .as_ref()
+                .map_or((page.limit.scale, page.limit.budget), |(limit, _)| {
+                    (limit.scale, limit.budget)
+                });
+            self.book.begin_limit(id, scale, budget);
             if let Some((limit, aim)) = known {
-                self.book.open(&limit);
                 let page = Page { limit, aim, ..page };
                 self.hot.pages.insert(id, page);
             } else {
-                self.retire_page(id);
+                self.retire(id);
+            }
+        }
+        for id in self.hot.retired.clone() {
+            if let Some(scale) = self.book.scale(id) {
+                let held = self.book.total(id);
+                self.book.begin_limit(id, scale, held);
             }
         }
     }
