@@ -314,7 +314,10 @@ impl World {
                     .kernel
                     .grant(key.id)
                     .map(|grant| grant.effective(local));
-                let booked = leader.envelope(host.id, key.id);
+                // Voters forget floors, and leaders reckon with them.
+                let known = self.policies.of(host.policy).hot_limit(key);
+                let floor = known.map_or(Amount::ZERO, |limit| limit.floor);
+                let booked = leader.envelope(host.id, key.id).max(floor);
                 if let Some(effective) = effective.filter(|effective| !effective.fits(booked)) {
                     let details = format!(
                         "{} on {}: {effective:?}, and the book of {term} has {booked:?}",

@@ -1,6 +1,13 @@
 //! Limits with keys, and an elastic one: single keys as their receivers see them.
 
-use weir_sim::{Settings, Summary, World, play_all};
+use weir_coord_core::rules::Mutation;
+use weir_model::hot::MAX_HOT_KEYS_PER_LIMIT;
+use weir_sim::{
+    Broken, Pattern, Settings, Summary, World,
+    directed::{lent, scenario},
+    keys::{Spread, source},
+    play_all,
+};
 
 const THREADS: usize = 2;
 
@@ -50,5 +57,93 @@ fn no_key_is_above_its_limit_whatever_happens() {
             }
         });
         assert_eq!(Summary::of(&outcomes).violations, 0, "{nodes} hosts");
+    }
+}
+
+/// The figure: ten times the demand at once.
+#[test]
+fn ten_times_the_demand_is_lent_a_tenth_of_a_second_and_paid_back() {
+    for (number, name) in [(3, "elastic"), (0, "strict")] {
+        for everywhere in [true, false] {
+            let mut world = World::new(Settings {
+                pattern: Some(Pattern::Steady),
+                ..with_keys(Settings::calm(1, 10, 600))
+            });
+            let lent = lent(&mut world, number, everywhere);
+            world.assert_kept();
+            println!(
+                "{name}, {}: {:.4} s of budget above rate and burst, repaid after {:?} ms",
+                if everywhere {
+                    "at every host"
+                } else {
+                    "at one host"
+                },
+                lent.excess_s,
+                lent.repaid_ms
+            );
+            if number == 0 {
+                assert!(lent.excess_s <= 0.0, "strict: {lent:?}");
+            } else {
+                assert!(lent.excess_s <= 0.1, "{lent:?}");
+                assert!(lent.repaid_ms.is_some_and(|ms| ms <= 1_000), "{lent:?}");
+            }
+        }
+    }
+}
+
+/// A sprayed key that is elastic has its whole rate on every host until it is merged.
+#[test]
+fn a_sprayed_elastic_key_is_merged_within_a_second() {
+    let mut worst_ms = 0;
+    for seed in 1..=20 {
+        let mut world = World::new(with_keys(Settings::calm(seed, 10, 600)));
+        let sprayed = std::mem::take(&mut world.sources[6].demand);
+        world.run_until_ms(9_000 + 17 * seed);
+        assert!(!world.is_merged(6));
+        world.sources[6].demand = sprayed;
+        let begin = world.elapsed_ms();
+        while !world.is_merged(6) {
+            world.run_until_ms(world.elapsed_ms() + 10);
+            assert!(world.elapsed_ms() < begin + 1_000, "seed {seed}");
+        }
+        worst_ms = worst_ms.max(world.elapsed_ms() - begin);
+        let rate = rate(&mut world, 6, 3);
+        world.assert_kept();
+        assert!((970.0..=1_100.0).contains(&rate), "seed {seed}: {rate}");
+    }
+    println!("merged within {worst_ms} ms");
+}
+
+/// Beyond 64 hot keys of a limit the others stay as they are: a strict one is never above its limit.
+#[test]
+fn more_keys_than_can_be_hot_are_no_way_around_a_limit() {
+    let mut world = World::new(with_keys(Settings::calm(3, 5, 600)));
+    let limit = world.sources[0].limit.clone();
+    world.sources = (1..=80)
+        .map(|number| source(&limit, Spread::AllHosts, 3.0, number))
+        .collect();
+    world.run_until_ms(12_000);
+    world.assert_kept();
+    let merged = (0..80).filter(|source| world.is_merged(*source)).count();
+    assert_eq!(merged, MAX_HOT_KEYS_PER_LIMIT);
+}
+
+/// What is special about keys and elastic limits is found if it is broken, and only then.
+#[test]
+fn broken_rules_of_keys_are_found() {
+    for mutation in [
+        Mutation::HotPoolWhole,
+        Mutation::HotPageForgotten,
+        Mutation::HotKeysUnlearned,
+        Mutation::DebtUnpaid,
+        Mutation::LentTwice,
+    ] {
+        let broken = Broken::Rule(mutation);
+        let scenario = scenario(broken).expect("it is written down");
+        for seed in 1..=5 {
+            scenario(seed, None).assert_kept();
+        }
+        let found = (1..=5).find_map(|seed| scenario(seed, Some(broken)).judge.violation);
+        println!("{mutation:?}: {}", found.expect("it is found"));
     }
 }

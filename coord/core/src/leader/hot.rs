@@ -27,7 +27,7 @@ use alloc::{
 use core::{cmp::Reverse, time::Duration};
 
 use weir_model::{
-    Amount, HotKey, Limit, LimitId, Nanos, NodeId, UnitsPerSecond,
+    Amount, HotKey, Limit, LimitId, Nanos, NodeId, Units, UnitsPerSecond,
     hot::{MAX_HOT_KEYS, MAX_HOT_KEYS_PER_LIMIT},
     message::Report,
     policy::Promise,
@@ -37,6 +37,7 @@ use weir_model::{
 use super::{Leader, coordinated};
 use crate::{
     allocation::Participant,
+    book::{LimitSlot, Pool},
     commit::CommitBackend,
     heavy::{Heavy, Offered},
     rules::Mutation,
@@ -230,6 +231,33 @@ impl<B: CommitBackend> Leader<B> {
         self.hot.retired.remove(&key.id);
         self.hot.pages.insert(key.id, page);
         self.hot.has_changed = true;
+    }
+
+    /// The pool of a hot key, if every member has its floor, and there is room for no others.
+    ///
+    /// Floors have no end, and the roster has those of keys not: once voters have forgotten a register,
+    /// no leader knows who has one.
+    pub(super) fn with_floors(&self, slot: LimitSlot, limit: &Limit, pool: Pool) -> Pool {
+        let members = self.members.values();
+        let missing: Amount = members
+            .map(|member| {
+                let booked = self.book.holding(member.slot, slot).envelope;
+                limit.floor.saturating_sub(booked)
+            })
+            .sum();
+        let total = pool.total.saturating_add(missing);
+        let places = u64::from(self.policy.fleet.max_members);
+        let vacant = places.saturating_sub(self.members.len() as u64);
+        let budget = limit.budget.saturating_sub(Amount {
+            rate: UnitsPerSecond(limit.floor.rate.0.saturating_mul(vacant)),
+            burst: Units(limit.floor.burst.0.saturating_mul(vacant)),
+        });
+        let free = budget.saturating_sub(total);
+        Pool {
+            total,
+            free,
+            ..pool
+        }
     }
 
     /// Keys of an older leader that nobody names are hot no more.

@@ -258,8 +258,13 @@ impl<B: CommitBackend> Leader<B> {
                 holding: self.book.holding(seat.slot, place.slot),
             }
         }));
-        let pool = self.book.pool(place.slot);
+        let mut pool = self.book.pool(place.slot);
         let budget = if is_hot {
+            pool = self.with_floors(place.slot, limit, pool);
+            for participant in &mut *participants {
+                let envelope = &mut participant.holding.envelope;
+                *envelope = envelope.max(limit.floor);
+            }
             self.hot.open_budget(limit, participants)
         } else {
             self.open_budget(limit)
