@@ -80,7 +80,7 @@ pub(super) fn leader_dies(seed: u64, broken: Option<Broken>) -> World {
         return world;
     }
     let leader = world.leader().unwrap_or(0);
-    world.kill(leader, true, Duration::from_secs(30));
+    world.kill(leader, false, Duration::from_secs(30));
     let rate = SCALE.tokens_per_second(world.sources[0].limit.budget.rate);
     let mut before = world.sources[0].admitted;
     for _ in 0..30 {

@@ -12,11 +12,15 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use weir_model::{Limit, LimitId, Nanos, NodeId, Policy, UnitsPerSecond, policy::Promise};
+use weir_model::{
+    Limit, LimitId, Nanos, NodeId, Policy, UnitsPerSecond, message::LimitReport, policy::Promise,
+    time::nanos_of,
+};
 
 use super::Leader;
 use crate::{allocation::tolerance, commit::CommitBackend, rules::Mutation};
 
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// At most this part of the rate is held back.
 const MOST_HELD_BACK_DIVISOR: u64 = 2;
 
@@ -32,10 +36,24 @@ struct Debt {
     settled: Nanos,
     /// What is in the receiver's bucket, in units.
     level: u128,
-    /// What has been admitted since it was last settled, in tokens.
-    admitted: u64,
-    /// The latest counter of each node. One that a host made anew begins with nothing.
-    counted: BTreeMap<NodeId, u64>,
+    /// What nodes have counted since `settled`.
+    current: Interval,
+    /// What they had counted in the time before, which is not in the level yet.
+    pending: Interval,
+    /// What was offered before that, in units per second.
+    before: u128,
+    /// The latest counters of each node: offered and admitted.
+    counted: BTreeMap<NodeId, (u64, u64)>,
+}
+
+/// What all nodes have counted in a stretch of time.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+struct Interval {
+    nanos: u128,
+    /// In units.
+    offered: u128,
+    /// In units.
+    admitted: u128,
 }
 
 fn is_elastic(limit: &Limit) -> bool {
@@ -56,16 +74,20 @@ impl Debts {
         }
     }
 
-    /// A node has admitted so many tokens of a limit since its bucket was made.
-    pub(super) fn count(&mut self, node: NodeId, limit: &Limit, admitted: u64) {
+    /// A node has counted so much of a limit since its bucket was made.
+    pub(super) fn count(&mut self, node: NodeId, limit: &Limit, counted: &LimitReport) {
         if !is_elastic(limit) {
             return;
         }
         let debt = self.limits.entry(limit.id).or_default();
-        if let Some(before) = debt.counted.insert(node, admitted) {
-            // A bucket that is younger than the counter before has admitted all of its own since.
-            let more = admitted.checked_sub(before).unwrap_or(admitted);
-            debt.admitted = debt.admitted.saturating_add(more);
+        let now = (counted.offered, counted.admitted);
+        if let Some(before) = debt.counted.insert(node, now) {
+            // A bucket that is younger than the counter before has counted all of its own since.
+            let more = |before: u64, now: u64| {
+                u128::from(now.checked_sub(before).unwrap_or(now)) << limit.scale.fraction_bits
+            };
+            debt.current.offered += more(before.0, now.0);
+            debt.current.admitted += more(before.1, now.1);
         }
     }
 
@@ -82,12 +104,22 @@ impl Debts {
 }
 
 impl Debt {
-    /// In between ticks reports of some nodes have come and those of others have not.
-    fn settle(&mut self, limit: &Limit, now: Nanos) {
-        let elapsed = now - core::mem::replace(&mut self.settled, now);
-        let drained = u128::from(limit.budget.rate.0) * elapsed.as_nanos() / 1_000_000_000;
-        let admitted = u128::from(core::mem::take(&mut self.admitted)) << limit.scale.fraction_bits;
-        self.level = (self.level + admitted).saturating_sub(drained);
+    /// Up to `counted`: in between, reports of some nodes have come and those of others have not.
+    fn settle(&mut self, limit: &Limit, counted: Nanos) {
+        let elapsed = counted - self.settled;
+        if elapsed.is_zero() {
+            return;
+        }
+        self.settled = counted;
+        let mut current = core::mem::take(&mut self.current);
+        current.nanos = elapsed.as_nanos();
+        let pending = core::mem::replace(&mut self.pending, current);
+        if pending.nanos > 0 {
+            let rate = u128::from(limit.budget.rate.0);
+            let (before, after) = (self.before, self.pending.per_second());
+            self.level = pending.level_after(self.level, rate, before, after);
+            self.before = pending.per_second();
+        }
     }
 
     /// What is to be held back of the rate: twice the excess a second, and no more than is paid back
@@ -99,18 +131,51 @@ impl Debt {
         if owed <= u128::from(tolerance(limit)) {
             return UnitsPerSecond(0);
         }
-        let at_once = owed * 1_000_000_000 / tick.as_nanos().max(1);
+        let at_once = owed * NANOS_PER_SECOND / tick.as_nanos().max(1);
         let most = (lent.saturating_mul(2)).min(limit.budget.rate.0 / MOST_HELD_BACK_DIVISOR);
         UnitsPerSecond(u64::try_from(at_once).unwrap_or(u64::MAX).min(most))
+    }
+}
+
+impl Interval {
+    fn per_second(&self) -> u128 {
+        (self.offered * NANOS_PER_SECOND)
+            .checked_div(self.nanos)
+            .unwrap_or(0)
+    }
+
+    /// The level of a receiver's bucket at the end, given that at the beginning.
+    ///
+    /// If less than the rate was offered before and more is afterwards, then it rose meanwhile, and what
+    /// was offered says when. Until then an empty bucket stayed empty: to drain it for all of
+    /// the time would hide a tick's rate, which is as much as is lent.
+    fn level_after(&self, level: u128, rate: u128, before: u128, after: u128) -> u128 {
+        let now = self.per_second();
+        let above = if before < rate && rate < after {
+            let risen = now.saturating_sub(before).min(after - before);
+            self.nanos * risen / (after - before)
+        } else {
+            self.nanos
+        };
+        let below = self.nanos - above;
+        let quiet = (before * below / NANOS_PER_SECOND).min(self.admitted);
+        let level = (level + quiet).saturating_sub(rate * below / NANOS_PER_SECOND);
+        (level + self.admitted - quiet).saturating_sub(rate * above / NANOS_PER_SECOND)
     }
 }
 
 impl<B: CommitBackend> Leader<B> {
     /// Once a tick: what elastic limits owe, and what is to be held back of them.
     pub(super) fn settle_debts(&mut self, now: Nanos) {
+        if self.debts.limits.is_empty() {
+            return;
+        }
+        let Some(counted) = self.counted_until(now) else {
+            return;
+        };
         for (id, debt) in &mut self.debts.limits {
             if let Some(limit) = self.policy.limit(*id) {
-                debt.settle(limit, now);
+                debt.settle(limit, counted);
                 let due = debt.due(limit, self.timing.tick);
                 if due != debt.held_back && !self.rules.breaks(Mutation::DebtUnpaid) {
                     debt.held_back = due;
@@ -118,6 +183,19 @@ impl<B: CommitBackend> Leader<B> {
                 }
             }
         }
+    }
+
+    /// Until when nodes have counted, on the average: at that instant all that is known was admitted,
+    /// and not now.
+    fn counted_until(&self, now: Nanos) -> Option<Nanos> {
+        let heard = self.members.values().filter_map(|member| member.heard);
+        let ages = heard.map(|heard| now - heard.at);
+        let fresh = ages.filter(|age| *age <= self.timing.stale());
+        let (sum, count) = fresh.fold((Duration::ZERO, 0), |(sum, count), age| {
+            (sum + age, count + 1)
+        });
+        let age = sum.checked_div(count)?;
+        Some(Nanos(now.0.saturating_sub(nanos_of(age))))
     }
 }
 
@@ -131,5 +209,32 @@ pub(super) fn lend_twice(policy: Policy) -> Policy {
     Policy {
         limits: policy.limits.into_iter().map(lend).collect(),
         ..policy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tenths of a second at a rate of 1,000, in units of which there are a hundred a tenth.
+    fn tenth(offered: u128, admitted: u128) -> Interval {
+        Interval {
+            nanos: NANOS_PER_SECOND / 10,
+            offered,
+            admitted,
+        }
+    }
+
+    #[test]
+    fn a_rise_within_an_interval_hides_nothing() {
+        // Ten a tenth, then two hundred from the middle on, of which fifty are a burst.
+        let rising = tenth(105, 105);
+        assert_eq!(rising.level_after(0, 1_000, 100, 2_000), 50);
+        // The same without a rise: all of it is below the rate.
+        assert_eq!(tenth(105, 95).level_after(0, 1_000, 1_050, 1_050), 0);
+        // Above before and after: what is admitted, less the rate.
+        assert_eq!(tenth(200, 120).level_after(30, 1_000, 2_000, 2_000), 50);
+        // It fell: drained for all of the time.
+        assert_eq!(tenth(50, 50).level_after(70, 1_000, 2_000, 100), 20);
     }
 }

@@ -88,7 +88,7 @@ impl<B: CommitBackend> Leader<B> {
                     continue;
                 };
                 let slot = place.slot;
-                self.debts.count(report.node, limit, counted.admitted);
+                self.debts.count(report.node, limit, counted);
                 let count = member.count_mut(slot);
                 let before = count.meter.rates().demand;
                 count.observe(report, counted, limit);

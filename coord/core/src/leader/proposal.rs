@@ -182,7 +182,15 @@ impl<B: CommitBackend> Leader<B> {
             })
             .map(|(node, _)| node)
             .collect();
+        // What the book says was proposed has to be what is sent: since then other keys may be hot.
+        let is_same = !self.hot.has_news(now);
         for node in &unanswered {
+            if !is_same {
+                if self.electorate.contains(*node) {
+                    self.send_commit(*node);
+                }
+                continue;
+            }
             let rows = self.rows(*node);
             self.send_proposal(*node, rows, self.hot.announced());
         }
