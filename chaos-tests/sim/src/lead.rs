@@ -172,10 +172,11 @@ impl World {
                 .iter()
                 .any(|member| member.node == report.node);
             if !is_member {
+                let place = self.places[&report.node];
                 let record = MemberRecord {
                     node: report.node,
                     name: "host".into(),
-                    weight: 1,
+                    weight: self.hosts[place].weight,
                     floors: Vec::new(),
                     is_drained: false,
                     is_powered_off: false,
