@@ -13,7 +13,7 @@ use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::MemberRecord,
+    record::{MemberRecord, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -60,9 +60,11 @@ impl Fleet {
         };
         let mandate = Mandate {
             node: ids[0],
-            term: Term(1),
+            record: TermRecord {
+                term: Term(1),
+                ..TermRecord::VACANT
+            },
             adopted: None,
-            voter_sets: Vec::new(),
             members: ids.iter().map(member).collect(),
             policy: (PolicyVersion(1), policy(limits)),
         };
