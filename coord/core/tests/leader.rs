@@ -13,12 +13,12 @@ use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, TermRecord},
     rules::Rules,
     timing::Timing,
 };
 use weir_model::{
-    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{FromNode, LimitReport},
     policy::FleetSettings,
 };
@@ -48,6 +48,16 @@ fn policy(limits: Vec<Limit>) -> Policy {
 
 impl Fleet {
     fn new(nodes: u128, timing: Timing, limits: Vec<Limit>) -> Self {
+        Self::inheriting(nodes, timing, limits, None)
+    }
+
+    /// With what the leader before has stored.
+    fn inheriting(
+        nodes: u128,
+        timing: Timing,
+        limits: Vec<Limit>,
+        adopted: Option<EnvelopeRecord>,
+    ) -> Self {
         let now = Nanos(1_000_000_000_000);
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::from_u128).collect();
         let member = |node: &NodeId| MemberRecord {
@@ -64,7 +74,7 @@ impl Fleet {
                 term: Term(1),
                 ..TermRecord::VACANT
             },
-            adopted: None,
+            adopted,
             members: ids.iter().map(member).collect(),
             policy: (PolicyVersion(1), policy(limits)),
         };
@@ -198,4 +208,34 @@ fn a_member_that_goes_by_another_policy_is_asked_before_it_is_removed() {
         fleet.tick();
     }
     assert_eq!(fleet.removed.first(), Some(&other));
+}
+
+#[test]
+fn what_a_removed_member_held_as_its_floor_is_given_to_others() {
+    let limits = vec![limit("web", 1_000, 100, 10, false)];
+    let web = limits[0].clone();
+    // Removed from the roster by a leader that died before its register said so.
+    let gone = NodeEnvelope {
+        node: NodeId::from_u128(9),
+        limits: vec![LimitEnvelope {
+            limit: web.id,
+            scale: web.scale,
+            amount: web.floor,
+            floor: web.floor,
+        }],
+    };
+    let record = EnvelopeRecord {
+        term: Term(0),
+        generation: Generation(7),
+        lease: Timing::DEFAULT.lease,
+        policy: PolicyVersion(1),
+        nodes: vec![gone],
+    };
+    let mut fleet = Fleet::inheriting(1, Timing::DEFAULT, limits, Some(record));
+    for _ in 0..50 {
+        fleet.tick();
+    }
+    let held: Vec<_> = fleet.nodes[&NodeId::from_u128(1)].held().collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].amount.rate, web.budget.rate);
 }

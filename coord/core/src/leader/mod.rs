@@ -256,10 +256,13 @@ impl<B: CommitBackend> Leader<B> {
         leader.book.close(Generation(0));
         if is_fenced_by_votes {
             leader.succession = Some(Succession::new(record, mandate.adopted, rules, now));
-        } else if let Some(record) = &mandate.adopted {
-            leader.adopt(record, now);
+            leader.set_members(mandate.members, now);
+        } else {
+            leader.set_members(mandate.members, now);
+            if let Some(record) = &mandate.adopted {
+                leader.adopt(record, now);
+            }
         }
-        leader.set_members(mandate.members, now);
         leader
     }
 

@@ -216,6 +216,13 @@ impl<B: CommitBackend> Leader<B> {
         let lease = record.lease.max(self.timing.lease);
         let end = now + wait_for(lease);
         self.book.adopt(record, end);
+        // The roster was read after the term was taken: who is not in it was removed, and has no
+        // floors, although the leader that removed it died before its register said so.
+        for node in &record.nodes {
+            if !self.members.contains_key(&node.node) {
+                self.book.forget_floors(node.node);
+            }
+        }
         self.inherited = Some((lease, end));
         self.adopted_policy = record.policy;
     }
