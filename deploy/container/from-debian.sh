@@ -148,7 +148,7 @@ if ! is_current "$PROMETHEUS_IMAGE"; then
     install_packages "$work/prometheus" prometheus
     import_image "$work/prometheus" "$PROMETHEUS_IMAGE" \
         'USER prometheus' \
-        'ENTRYPOINT ["/usr/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus", "--storage.tsdb.retention.time=1d", "--web.listen-address=0.0.0.0:9090"]'
+        'ENTRYPOINT ["/usr/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus/metrics2", "--storage.tsdb.retention.time=1d", "--web.listen-address=0.0.0.0:9090"]'
 fi
 
 step "$NODE_IMAGE"
