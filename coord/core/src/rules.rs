@@ -112,6 +112,21 @@ impl Mutation {
     ];
 }
 
+impl Mutation {
+    /// Whether it is about limits with keys, or elastic ones: a world of one strict limit has none.
+    #[must_use]
+    pub const fn is_about_keys(self) -> bool {
+        matches!(
+            self,
+            Self::HotPoolWhole
+                | Self::HotPageForgotten
+                | Self::HotKeysUnlearned
+                | Self::DebtUnpaid
+                | Self::LentTwice
+        )
+    }
+}
+
 /// Which rules hold: all of them, but for at most one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
