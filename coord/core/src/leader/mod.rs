@@ -39,7 +39,7 @@ use crate::{
     book::Book,
     commit::{CommitBackend, StoreOutcome},
     demand::Meter,
-    record::{EnvelopeRecord, MemberRecord},
+    record::{EnvelopeRecord, MemberRecord, TermRecord},
     rules::Rules,
     slots::Derived,
     timing::Timing,
@@ -131,8 +131,8 @@ pub enum Command {
     /// Write under the fence that this policy is in force, unless a newer one is. It is asked for
     /// again until [`Input::Policy`] says so.
     Activate(PolicyVersion),
-    /// This term has committed: [`former`](crate::record::TermRecord::former) voters may be
-    /// dropped from `term`, if it is unchanged.
+    /// This term has committed: [`former`](TermRecord::former) voters may be dropped from `term`, if
+    /// it is unchanged, and how they [committed](TermRecord::is_voted).
     Activated,
     /// Take a new term with these voters. This one goes on until then.
     ChangeVoters(Vec<NodeId>),
@@ -156,13 +156,11 @@ pub enum StepDown {
 pub struct Mandate {
     /// Who leads.
     pub node: NodeId,
-    /// The term that was taken.
-    pub term: Term,
     /// What the last leader stored in ZooKeeper, if there was one.
     pub adopted: Option<EnvelopeRecord>,
-    /// Every voter set since the last term that committed anything, this term's last: a back-end
-    /// that is voted on begins with promises from a majority of each.
-    pub voter_sets: Vec<Vec<NodeId>>,
+    /// What `term` says of this term: a leader begins with promises from a majority of each of its
+    /// voter sets, if it or one before it commits by votes.
+    pub record: TermRecord,
     /// The roster, read after the term was taken.
     pub members: Vec<MemberRecord>,
     /// The policy in force.
@@ -233,11 +231,12 @@ impl<B: CommitBackend> Leader<B> {
         now: Nanos,
     ) -> Self {
         let (policy_version, policy) = mandate.policy;
-        let is_voted = backend.is_voted();
-        let voters = mandate.voter_sets.last().cloned().unwrap_or_default();
+        let record = mandate.record;
+        let is_fenced_by_votes = record.is_voted || backend.is_voted();
+        let voters = record.voters.clone();
         let mut leader = Self {
             node: mandate.node,
-            term: mandate.term,
+            term: record.term,
             timing,
             rules,
             policy_version,
@@ -271,13 +270,15 @@ impl<B: CommitBackend> Leader<B> {
         leader.book.set_limits(coordinated(&leader.policy));
         leader.arrange();
         leader.book.close(Generation(0));
-        if is_voted {
-            let succession = Succession::new(mandate.voter_sets, mandate.adopted, rules, now);
-            leader.succession = Some(succession);
-        } else if let Some(record) = &mandate.adopted {
-            leader.adopt(record, now);
+        if is_fenced_by_votes {
+            leader.succession = Some(Succession::new(record, mandate.adopted, rules, now));
+            leader.set_members(mandate.members, now);
+        } else {
+            leader.set_members(mandate.members, now);
+            if let Some(record) = &mandate.adopted {
+                leader.adopt(record, now);
+            }
         }
-        leader.set_members(mandate.members, now);
         leader
     }
 
@@ -433,7 +434,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.committed == self.generation || !self.backend.is_committed(self.generation) {
             return;
         }
-        if self.committed == Generation(0) && self.backend.is_voted() {
+        if self.committed == Generation(0) {
             self.commands.push_back(Command::Activated);
         }
         self.committed = self.generation;

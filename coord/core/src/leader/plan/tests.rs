@@ -14,7 +14,7 @@ use crate::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::MemberRecord,
+    record::{MemberRecord, TermRecord},
     rules::Rules,
     slots::Derived,
     timing::Timing,
@@ -127,9 +127,11 @@ impl Pair {
         let version = PolicyVersion(1);
         let mandate = Mandate {
             node: NodeId::from_u128(0),
-            term: Term(1),
+            record: TermRecord {
+                term: Term(1),
+                ..TermRecord::VACANT
+            },
             adopted: None,
-            voter_sets: Vec::new(),
             members: (0..NODES - 1).map(member).collect(),
             policy: (version, policy([10_000, 300, 3])),
         };
