@@ -8,6 +8,7 @@ use weir_coord_core::{
     commit::StoreOutcome,
     follower::{Birth, Follower, Grant},
     leader::Input,
+    news::Omission,
     record::TermRecord,
     rules::Mutation,
 };
@@ -59,6 +60,7 @@ impl World {
             at_least: Term(0),
             stalled: VecDeque::new(),
             is_watching: false,
+            omission: Default::default(),
         });
         let epoch = place.epoch;
         self.note(|| format!("{host}: the daemon starts"));
@@ -296,6 +298,13 @@ impl World {
             let tick = self.judge.steps / 10;
             let members = self.hosts.len() as u64;
             self.hosts[host].report_keys(&mut report, &self.sources, tick, members);
+            let daemon = self.daemon(host).expect("it has reported");
+            // Another leader has another stream.
+            let term = daemon.term.as_ref().map_or(Term(0), |record| record.term);
+            if daemon.omission.0 != term {
+                daemon.omission = (term, Omission::default());
+            }
+            let report = daemon.omission.1.shorten(report);
             self.send_up(host, FromNode::Report(report));
         }
         self.campaign(host, true);

@@ -16,6 +16,7 @@ pub mod demand;
 pub mod follower;
 pub mod heavy;
 pub mod leader;
+pub mod news;
 pub mod record;
 pub mod register;
 pub mod rules;

@@ -13,8 +13,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use weir_model::{
-    Limit, LimitId, Nanos, NodeId, Policy, UnitsPerSecond, message::LimitReport, policy::Promise,
-    time::nanos_of,
+    Limit, LimitId, Nanos, NodeId, Policy, UnitsPerSecond, policy::Promise, time::nanos_of,
 };
 
 use super::Leader;
@@ -74,43 +73,61 @@ impl Debts {
         }
     }
 
-    /// A node has counted so much of a limit since its bucket was made.
-    pub(super) fn count(&mut self, node: NodeId, limit: &Limit, counted: &LimitReport) {
-        if !is_elastic(limit) {
-            return;
-        }
-        let debt = self.limits.entry(limit.id).or_default();
-        let now = (counted.offered, counted.admitted);
-        if let Some(before) = debt.counted.insert(node, now) {
-            // A bucket that is younger than the counter before has counted all of its own since.
-            let more = |before: u64, now: u64| {
-                u128::from(now.checked_sub(before).unwrap_or(now)) << limit.scale.fraction_bits
-            };
-            debt.current.offered += more(before.0, now.0);
-            debt.current.admitted += more(before.1, now.1);
-        }
-    }
-
     /// What is not to be divided of a limit's rate now.
     pub(super) fn held_back(&self, limit: LimitId) -> UnitsPerSecond {
         let debt = self.limits.get(&limit);
         debt.map_or(UnitsPerSecond(0), |debt| debt.held_back)
     }
 
-    /// Forgets limits that the policy has not.
-    pub(super) fn retain(&mut self, is_known: impl Fn(LimitId) -> bool) {
-        self.limits.retain(|limit, _| is_known(*limit));
+    /// Another policy is in force: these are its limits. What is new owes nothing, for its buckets begin
+    /// empty.
+    pub(super) fn follow<'a>(&mut self, limits: impl Iterator<Item = &'a Limit>) {
+        let mut before = core::mem::take(&mut self.limits);
+        for limit in limits.filter(|limit| is_elastic(limit)) {
+            let debt = before.remove(&limit.id).unwrap_or_default();
+            self.limits.insert(limit.id, debt);
+        }
     }
 }
 
 impl Debt {
+    /// A node has counted so much since its bucket was made.
+    fn count(&mut self, node: NodeId, limit: &Limit, now: (u64, u64)) {
+        let Some(before) = self.counted.insert(node, now) else {
+            return;
+        };
+        // What was expected of a counter may have been a little more than it showed in the end; a bucket
+        // that is younger than the counter before has counted all of its own since.
+        let most = (limit.budget.rate.0 >> limit.scale.fraction_bits).saturating_mul(2);
+        let is_new = before.1.saturating_sub(now.1) > most;
+        let more = |before: u64, now: u64| {
+            let more = if is_new {
+                now
+            } else {
+                now.saturating_sub(before)
+            };
+            u128::from(more) << limit.scale.fraction_bits
+        };
+        self.current.offered += more(before.0, now.0);
+        self.current.admitted += more(before.1, now.1);
+        if !is_new {
+            let known = (before.0.max(now.0), before.1.max(now.1));
+            self.counted.insert(node, known);
+        }
+    }
+
     /// Up to `counted`: in between, reports of some nodes have come and those of others have not.
     fn settle(&mut self, limit: &Limit, counted: Nanos) {
         let elapsed = counted - self.settled;
         if elapsed.is_zero() {
             return;
         }
+        let is_first = self.settled == Nanos::ZERO;
         self.settled = counted;
+        if is_first {
+            self.current = Interval::default();
+            return;
+        }
         let mut current = core::mem::take(&mut self.current);
         current.nanos = elapsed.as_nanos();
         let pending = core::mem::replace(&mut self.pending, current);
@@ -175,6 +192,16 @@ impl<B: CommitBackend> Leader<B> {
         };
         for (id, debt) in &mut self.debts.limits {
             if let Some(limit) = self.policy.limit(*id) {
+                let slot = self.book.limit_slot(*id);
+                for (node, member) in &self.members {
+                    let count = slot.and_then(|slot| member.count(slot));
+                    let counted = count.zip(member.heard).and_then(|(count, heard)| {
+                        count.meter.counted_until(heard.token.at, limit.scale)
+                    });
+                    if let Some(counted) = counted {
+                        debt.count(*node, limit, counted);
+                    }
+                }
                 debt.settle(limit, counted);
                 let due = debt.due(limit, self.timing.tick);
                 if due != debt.held_back && !self.rules.breaks(Mutation::DebtUnpaid) {

@@ -9,6 +9,7 @@ use crate::{
     allocation::tolerance,
     book::{LimitSlot, NodeSlot},
     commit::CommitBackend,
+    demand::Meter,
 };
 
 /// Stands for a demand that is not known. No meter measures as much.
@@ -45,16 +46,6 @@ impl Demands {
         (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
     }
 
-    /// Nothing is known of a node any more.
-    pub(super) fn forget_node(&mut self, node: NodeSlot) {
-        for (row, has_moved) in self.table.iter_mut().zip(&mut self.has_moved) {
-            if let Some(demand) = row.get_mut(node.index()) {
-                *has_moved |= *demand != UNKNOWN;
-                *demand = UNKNOWN;
-            }
-        }
-    }
-
     /// A slot is another limit's.
     pub(super) fn forget_limit(&mut self, limit: LimitSlot) {
         if let Some(row) = self.table.get_mut(limit.index()) {
@@ -72,7 +63,8 @@ impl Demands {
 
 impl<B: CommitBackend> Leader<B> {
     /// What a member counts under the policy in force.
-    pub(super) fn count(&mut self, report: &Report, now: Nanos) {
+    /// `quiet` is when the report before was made, if it may have left rows out.
+    pub(super) fn count(&mut self, quiet: Option<Nanos>, report: &Report, now: Nanos) {
         self.hear_heavy(report, now);
         let Some(member) = self.members.get_mut(&report.node) else {
             return;
@@ -88,16 +80,18 @@ impl<B: CommitBackend> Leader<B> {
                     continue;
                 };
                 let slot = place.slot;
-                self.debts.count(report.node, limit, counted);
                 let count = member.count_mut(slot);
+                if quiet.is_none() {
+                    count.meter = Meter::default();
+                }
                 let before = count.meter.rates().demand;
-                count.observe(report, counted, limit);
+                count.observe(quiet, report, counted, limit);
                 let demand = count.meter.rates().demand;
                 has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
                 self.demands.0.set(slot, member.slot, demand);
             } else if let Some(limit) = self.policy.limit(counted.limit) {
-                let count = member.other_count_mut(limit.id);
-                count.observe(report, counted, limit);
+                let count = member.other_counts.entry(limit.id).or_default();
+                count.observe(None, report, counted, limit);
             }
         }
         // Waiting for the tick would let demand that has moved wait for another one.

@@ -341,6 +341,10 @@ impl<B: CommitBackend> Leader<B> {
             Some(known) if life > known => member.begin_life(),
             _ => {}
         }
+        // What was counted before a silence says nothing about where the traffic is.
+        let stale = self.timing.stale();
+        let before = member.heard.filter(|heard| now - heard.at <= stale);
+        let quiet = before.map(|heard| heard.token.at);
         member.heard = Some(Heard {
             token: report.token,
             at: now,
@@ -351,7 +355,7 @@ impl<B: CommitBackend> Leader<B> {
         if report.policy != self.policy_version {
             return;
         }
-        self.count(report, now);
+        self.count(quiet, report, now);
     }
 
     fn acknowledge(&mut self, ack: &Ack, now: Nanos) {
@@ -536,11 +540,8 @@ impl<B: CommitBackend> Leader<B> {
     fn release(&mut self, now: Nanos) {
         self.book.expire(now);
         self.forget_the_unheard(now);
-        let (stale, try_again) = (self.timing.stale(), self.timing.deaf() + self.timing.wait());
+        let try_again = self.timing.deaf() + self.timing.wait();
         for member in self.members.values_mut() {
-            if member.heard.is_none_or(|heard| now - heard.at > stale) && member.forget_counts() {
-                self.demands.0.forget_node(member.slot);
-            }
             if member
                 .unanswered_since
                 .is_some_and(|since| now - since > try_again)

@@ -153,8 +153,7 @@ impl<B: CommitBackend> Leader<B> {
         self.renewal_forced = true;
         self.book.set_limits(coordinated(&self.policy));
         self.reheat();
-        let policy = &self.policy;
-        self.debts.retain(|limit| policy.limit(limit).is_some());
+        self.debts.follow(coordinated(&self.policy));
         if self.rules.breaks(Mutation::CutUnacknowledged) {
             self.book.lower_floors(coordinated(&self.policy));
         }
