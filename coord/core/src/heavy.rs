@@ -56,9 +56,11 @@ impl Heavy {
         self.said.insert(node, Said { at: now, keys });
     }
 
-    /// Forgets what is too old to count.
-    pub fn forget(&mut self, now: Nanos) {
+    /// Forgets what is too old to count; `true` if there was any.
+    pub fn forget(&mut self, now: Nanos) -> bool {
+        let known = self.said.len();
         self.said.retain(|_, said| now - said.at <= LASTS);
+        self.said.len() < known
     }
 
     /// What a node has said of a key; zero if it has not named it.

@@ -175,6 +175,14 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn hear_heavy(&mut self, report: &Report, now: Nanos) {
         if !report.heavy.is_empty() {
             self.hot.heavy.hear(report.node, &report.heavy, now);
+            self.note_pages();
+        }
+    }
+
+    /// What nodes are taken to want of keys may be something else, where nothing is counted yet.
+    fn note_pages(&mut self) {
+        for id in self.hot.pages.keys() {
+            self.book.note_limit(*id);
         }
     }
 
@@ -183,7 +191,9 @@ impl<B: CommitBackend> Leader<B> {
         if self.hot.learns_until.is_none() {
             return;
         }
-        self.hot.heavy.forget(now);
+        if self.hot.heavy.forget(now) {
+            self.note_pages();
+        }
         let merged = self.hot.heavy.merged();
         self.cool(&merged, now);
         let is_learning = !self.hot.knows(now);
@@ -210,6 +220,12 @@ impl<B: CommitBackend> Leader<B> {
         }
         if !is_learning {
             self.retire_unknown();
+        }
+        if self.hot.has_news(now) {
+            // What may be given up only when it is known what is hot is planned again.
+            for id in &self.hot.retired {
+                self.book.note_limit(*id);
+            }
         }
         self.forget_spent();
         if core::mem::take(&mut self.hot.has_changed) {
