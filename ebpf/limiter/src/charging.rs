@@ -44,11 +44,7 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
         // What was not charged because it is in shadow mode, or fails open, is left alone.
         if !is_second_round || one.answer == Answer::Admits {
             let last_try = !commit || retries >= MAX_RETRIES;
-            if one.keyed {
-                ask_key(environment, now, commit, one);
-            } else {
-                ask_limit(environment, now, commit, one);
-            }
+            ask(environment, now, commit, one);
             if one.answer == Answer::Contended && !last_try {
                 // Still to be charged: what another CPU did is no reason to leave it out.
                 one.answer = Answer::Admits;
@@ -71,6 +67,24 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
     Reason::Internal
 }
 
+/// Asks the bucket that there is. A hot key's leased one is asked first, and its other one only if
+/// that is spent: then the two shares are what it may have at most, one after the other.
+///
+/// Which of them pays is found out anew each time, so what another CPU does between the rounds is
+/// as good a reason to turn to the other one as what it did before.
+#[inline(always)]
+fn ask<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
+    one.pressure = false;
+    one.by_lease = !one.keyed || one.is_hot;
+    if one.by_lease {
+        ask_limit(environment, now, commit, one);
+    }
+    if one.keyed && !(one.is_hot && (one.hot_alone || one.answer != Answer::Over)) {
+        one.by_lease = false;
+        ask_key(environment, now, commit, one);
+    }
+}
+
 #[inline(always)]
 fn ask_key<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
     let charge = Charge {
@@ -86,7 +100,12 @@ fn ask_key<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Ma
 
 #[inline(always)]
 fn ask_limit<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
-    let Some(limit) = environment.limit(one.slot) else {
+    let (slot, cost) = if one.is_hot {
+        (one.hot_slot, one.hot_cost)
+    } else {
+        (one.slot, one.cost)
+    };
+    let Some(limit) = environment.limit(slot) else {
         one.answer = Answer::Missing;
         return;
     };
@@ -104,9 +123,9 @@ fn ask_limit<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut 
     }
     let standing = standing(&grant, now);
     let level = limit.level();
-    one.answer = match charge(level, standing, one.cost) {
+    one.answer = match charge(level, standing, cost) {
         None => {
-            one.over = shortfall(level, standing, one.cost);
+            one.over = shortfall(level, standing, cost);
             Answer::Over
         }
         Some(charged) if commit && limit.exchange_level(level, charged) != level => {

@@ -45,12 +45,22 @@ pub(crate) struct Match {
     pub(crate) cost: u64,
     /// Of a key: how far it may be ahead, in nanoseconds.
     pub(crate) burst_ns: u64,
-    /// How far over, as `cost`.
+    /// Of a hot key: what its leased bucket is charged, in units.
+    pub(crate) hot_cost: u64,
+    /// How far over, as what was asked last is charged.
     pub(crate) over: u64,
     pub(crate) place: Place,
+    /// Of a hot key: where its leased bucket is.
+    pub(crate) hot_slot: u32,
     pub(crate) keyed: bool,
+    /// Whether the key has a leased bucket, which is asked first.
+    pub(crate) is_hot: bool,
+    /// Whether nothing else is asked.
+    pub(crate) hot_alone: bool,
     pub(crate) shadow: bool,
     pub(crate) on_expiry: u8,
+    /// Whether the answer is that of a leased bucket.
+    pub(crate) by_lease: bool,
     /// Whether the bucket was charged, and not only asked.
     pub(crate) charged: bool,
     /// Whether the bucket of a key is one that it shares.
