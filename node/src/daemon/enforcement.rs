@@ -414,6 +414,7 @@ impl Enforcement {
             match command {
                 Command::Send(message) => reply(message),
                 Command::Enforce(version) => self.enforce(version),
+                Command::Heat(_) => {}
                 Command::Install {
                     grants,
                     acknowledge,

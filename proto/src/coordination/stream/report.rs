@@ -8,7 +8,7 @@ use weir_model::{
 };
 
 use super::{
-    super::v1,
+    super::{keys::heavy_keys, v1},
     column::{check_lengths, gaps, pack_amount, rows, unpack_amount},
 };
 use crate::{MAX_ROWS, error::WireError};
@@ -79,6 +79,7 @@ impl ReportDecoder {
 fn learn(known: &mut Option<Known>, report: &Report) {
     let head = Report {
         limits: Vec::new(),
+        heavy: Vec::new(),
         ..report.clone()
     };
     // A policy has no more limits than one report: who goes on to name new ones starts over.
@@ -118,6 +119,7 @@ impl Known {
         let mut change = v1::ReportChange {
             elapsed_ns: report.token.at.0.checked_sub(before.token.at.0)?,
             seen_generation: report.seen.generation.0,
+            heavy: report.heavy.iter().copied().map(Into::into).collect(),
             ..v1::ReportChange::default()
         };
         let mut numbers = Vec::with_capacity(report.limits.len());
@@ -190,6 +192,7 @@ impl Known {
         let at = report.token.at.0.checked_add(change.elapsed_ns);
         report.token.at = Nanos(at.ok_or_else(misfit)?);
         report.seen.generation.0 = change.seen_generation;
+        report.heavy = heavy_keys(FIELD, change.heavy.clone())?;
         let mut renewed = vec![change.renewed_ns; count];
         let others = rows(&change.other_renewed, count, FIELD)?;
         for (index, by) in others.into_iter().zip(&change.other_renewed_ns) {
