@@ -19,7 +19,7 @@ pub(crate) fn count<E: Environment>(environment: &E, reason: Reason, work: &mut 
             count_one(counters, one, bytes, reason);
         });
         if one.is_hot {
-            environment.count_limit(one.hot_slot, |counters| {
+            environment.count_limit(one.lease_slot, |counters| {
                 count_one(counters, one, bytes, reason);
             });
         }

@@ -238,7 +238,8 @@ fn note<E: Environment>(environment: &E, slot: u32, rule: &Rule, work: &mut Work
             note_hot(environment, rule, &key, one);
         }
     } else {
-        one.cost = units(rule, tokens);
+        one.lease_slot = slot;
+        one.lease_cost = units(rule, tokens);
         one.on_expiry = rule.on_expiry;
     }
 }
@@ -254,7 +255,7 @@ fn note_hot<E: Environment>(environment: &E, rule: &Rule, key: &Address, one: &m
     if let Some(slot) = environment.hot(&key) {
         one.is_hot = true;
         one.hot_alone = rule.hot_alone != 0;
-        one.hot_slot = slot;
-        one.hot_cost = units(rule, one.tokens);
+        one.lease_slot = slot;
+        one.lease_cost = units(rule, one.tokens);
     }
 }

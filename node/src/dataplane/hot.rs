@@ -21,7 +21,7 @@ use std::{
 
 use aya::maps::MapError;
 use weir_abi::{HotKey as Entry, InstallRequest, InstallStatus, Operation, Rule, maps};
-use weir_model::{LimitId, Revision, prefix::Prefix};
+use weir_model::{HotKey, LimitId, Revision, hot::MAX_HOT_KEYS, prefix::Prefix};
 
 use super::{
     Dataplane,
@@ -33,16 +33,7 @@ use super::{
     sys,
 };
 
-/// A key that has a leased bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HotKey {
-    /// What grants and counters of the bucket are known by.
-    pub id: LimitId,
-    /// The keyed limit.
-    pub limit: LimitId,
-    /// Which of its keys.
-    pub key: Prefix,
-}
+const _: () = assert!(MAX_HOT_KEYS <= maps::HOT_SLOTS);
 
 /// All that there are.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use super::{Dataplane, Held, error::DataplaneError, sys};
 /// What a limit is to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantRequest {
-    /// Which limit, of the policy in force, or which [hot key](super::HotKey::id).
+    /// Which limit, of the policy in force, or which [hot key](weir_model::HotKey::id).
     pub limit: LimitId,
     /// What it may spend before `expires`.
     pub amount: Amount,

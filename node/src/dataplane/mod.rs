@@ -40,7 +40,6 @@ pub use self::{
     counters::{Counters, LimitCount},
     error::{DataplaneError, LoadError},
     events::Sample,
-    hot::HotKey,
     install::{GrantRequest, InstallOutcome},
     loader::{AttachMode, Clock, LoadOptions, Sizes, detach, load},
     management::ManagementEntry,

@@ -158,9 +158,7 @@ fn shape(name: &str, sizes: Sizes) -> (u32, u32, u32) {
     let all_slots = slots + maps::HOT_SLOTS;
     let (key, value, entries) = match name {
         maps::LIMITS => (index, size_of::<LimitSlot>(), all_slots),
-        maps::COUNTERS | maps::INHERITED_COUNTERS => {
-            (index, size_of::<LimitCounters>(), all_slots)
-        }
+        maps::COUNTERS | maps::INHERITED_COUNTERS => (index, size_of::<LimitCounters>(), all_slots),
         maps::HOT => (size_of::<HotKey>(), size_of::<u64>(), maps::HOT_SLOTS),
         maps::KEYS => (index, size_of::<KeyLine>(), sizes.key_lines() as usize),
         maps::KEY_SEED | maps::SAMPLING => (index, size_of::<u64>(), 1),
