@@ -19,7 +19,7 @@ use std::{
     net::IpAddr,
 };
 
-use aya::maps::MapError;
+use aya::maps::{HashMap, MapData, MapError};
 use weir_abi::{HotKey as Entry, InstallRequest, InstallStatus, Operation, Rule, maps};
 use weir_model::{HotKey, LimitId, Revision, hot::MAX_HOT_KEYS, prefix::Prefix};
 
@@ -77,7 +77,7 @@ impl Hot {
             owners.insert(slot, owner);
         }
         let mut in_use = BTreeSet::new();
-        for (entry, slot) in entries(kernel)? {
+        for (entry, slot) in entries(&kernel.hot)? {
             let owner = u32::try_from(slot).ok().and_then(|slot| {
                 let owner = owners.get(&slot)?;
                 Some((slot, *owner))
@@ -109,6 +109,11 @@ impl Hot {
             }
         }
         Ok(hot)
+    }
+
+    /// All of them.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Known> {
+        self.keys.values()
     }
 
     /// The leased bucket of a key.
@@ -303,9 +308,11 @@ impl Dataplane {
     }
 }
 
-/// What a pinned map of hot keys holds: the key, and the slot of its bucket.
-pub(crate) fn entries(kernel: &Maps) -> Result<Vec<(Entry, u64)>, DataplaneError> {
-    let entries = kernel.hot.iter();
+/// All entries: the key, and the slot of its bucket.
+pub(crate) fn entries(
+    hot: &HashMap<MapData, Raw<Entry>, u64>,
+) -> Result<Vec<(Entry, u64)>, DataplaneError> {
+    let entries = hot.iter();
     let entries = entries.map(|entry| entry.map(|(key, slot)| (key.0, slot)));
     let entries = entries.collect::<Result<_, MapError>>();
     entries.map_err(map_error(maps::HOT))
@@ -351,7 +358,7 @@ pub(crate) fn entry(slot: u32, key: Prefix) -> Entry {
 }
 
 /// The key that an entry is of, by the rule of its limit; `None` if the limit has no such keys.
-fn key_of(rule: &Rule, entry: &Entry) -> Option<Prefix> {
+pub(crate) fn key_of(rule: &Rule, entry: &Entry) -> Option<Prefix> {
     if rule.keyed == 0 {
         return None;
     }

@@ -65,6 +65,11 @@ impl Maps {
         self.limits.len() - maps::HOT_SLOTS as u32
     }
 
+    /// Opens the map of hot keys that is pinned here: it has the same form in every layout.
+    pub(crate) fn open_hot(path: &Path) -> Result<HashMap<MapData, Raw<HotKey>, u64>, LoadError> {
+        typed(maps::HOT, open(path, false)?)
+    }
+
     /// Opens what is pinned. `path` says where each map is.
     pub(crate) fn open(path: impl Fn(&str) -> std::path::PathBuf) -> Result<Self, LoadError> {
         let open = |name| open(&path(name), false);
@@ -76,7 +81,7 @@ impl Maps {
             inherited_totals: typed(maps::INHERITED_TOTALS, open(maps::INHERITED_TOTALS)?)?,
             key_seed: typed(maps::KEY_SEED, self::open(&path(maps::KEY_SEED), true)?)?,
             key_lines: entries(&path(maps::KEYS))?,
-            hot: typed(maps::HOT, open(maps::HOT)?)?,
+            hot: Self::open_hot(&path(maps::HOT))?,
             events: typed(maps::EVENTS, open(maps::EVENTS)?)?,
             sampling: typed(maps::SAMPLING, open(maps::SAMPLING)?)?,
             side: typed(maps::SIDE, open(maps::SIDE)?)?,
