@@ -171,6 +171,7 @@ mod tests {
                 prepared: PolicyVersion(1),
                 abstains: false,
                 limits: vec![self.row],
+                heavy: Vec::new(),
             };
             let rows = self.omission.shorten(report).limits;
             for row in &rows {
