@@ -126,8 +126,8 @@ impl Known {
         let mut change = v1::ReportChange {
             elapsed_ns: report.token.at.0.checked_sub(before.token.at.0)?,
             seen_generation: report.seen.generation.0,
-            heavy: report.heavy.iter().copied().map(Into::into).collect(),
             renewed_ns: distance(self.ends.0, ends.0)?,
+            heavy: report.heavy.iter().copied().map(Into::into).collect(),
             ..v1::ReportChange::default()
         };
         let mut numbers = Vec::with_capacity(report.limits.len());
