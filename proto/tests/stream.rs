@@ -174,9 +174,10 @@ proptest! {
     #[test]
     fn no_change_breaks_a_decoder(
         rows in vec(0_u32..6, 0..6),
-        [offered, admitted, rates, bursts] in [vec(any::<u64>(), 0..6), vec(any::<u64>(), 0..6),
-            vec(any::<u64>(), 0..6), vec(any::<u64>(), 0..6)],
-        [dropped, renewed] in [vec(any::<i64>(), 0..6), vec(any::<i64>(), 0..6)],
+        [offered, rates, bursts] in [vec(any::<u64>(), 0..6), vec(any::<u64>(), 0..6),
+            vec(any::<u64>(), 0..6)],
+        [withheld, dropped, later] in [vec(any::<i64>(), 0..6), vec(any::<i64>(), 0..6),
+            vec(any::<i64>(), 0..6)],
         numbers: [u64; 2],
     ) {
         let mut reports = ReportDecoder::default();
@@ -186,11 +187,11 @@ proptest! {
             seen_generation: numbers[1],
             rows: rows.clone(),
             offered,
-            admitted,
+            withheld,
             dropped,
-            renewed_ns: 1,
-            other_renewed: rows.clone(),
-            other_renewed_ns: renewed,
+            renewed_ns: later.first().copied().unwrap_or(1),
+            other_ends: rows.clone(),
+            other_ends_ns: later,
             held: rows.clone(),
             held_rates: rates.clone(),
             held_bursts: bursts.clone(),
