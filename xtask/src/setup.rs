@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{output, shell};
 
 /// Debian packages, and what they are for.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -30,8 +30,15 @@ const PACKAGES: [(&str, &str); 13] = [
     ("default-jre-headless", "runs ZooKeeper"),
     ("iproute2", "network namespaces"),
     ("util-linux", "enters network namespaces"),
-    ("ethtool", "network interfaces of the benchmark"),
-    ("nftables", "a rival in the benchmark"),
+    (
+        "ethtool",
+        "network interfaces of fleets and of the benchmark",
+    ),
+    (
+        "nftables",
+        "faults of the control network, and a rival in the benchmark",
+    ),
+    ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
 ];
 

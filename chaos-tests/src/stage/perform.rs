@@ -1,14 +1,16 @@
 //! Plays a script on a fleet, and records.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
     Stage,
+    fault::Fault,
+    inflict::{Hand, Inflicted},
     recording::{Event, Happening, HostRecord, LeaderSeen, Recording},
     script::{Action, Script},
-    watch::LeaderWatch,
+    watch::Watch,
 };
 use crate::{
     clock,
@@ -51,12 +53,12 @@ pub fn perform(
     interrupt: &Interrupt,
     mut view: impl FnMut(&Moment<'_>),
 ) -> Result<Recording> {
-    let watch = LeaderWatch::start(&fleet.operator);
+    let watch = Watch::start(fleet);
     clock::wait_for(
         "a leader to be seen",
         Duration::from_secs(10),
         interrupt,
-        || (!watch.seen().is_empty()).then_some(()),
+        || watch.leader(),
     )?;
     let tick = bins(fleet.timing.tick);
     let begin = clock::this_bin();
@@ -64,7 +66,8 @@ pub fn perform(
     let mut player = Player {
         begin,
         events: Vec::new(),
-        killed: None,
+        hand: Hand::default(),
+        inflicted: BTreeMap::new(),
     };
     let mut todo = script.actions.iter().peekable();
     let mut next_view = begin + tick;
@@ -80,7 +83,7 @@ pub fn perform(
                 bail!(how);
             }
             stage.read()?;
-            player.show(stage, tick, script.length, &watch.seen(), &mut view);
+            player.show(stage, tick, script.length, &watch.leaders(), &mut view);
             next_view = (next_view + tick).max(clock::this_bin());
         }
         let next_action = todo.peek().map_or(end, |(time, _)| begin + bins(*time));
@@ -89,7 +92,7 @@ pub fn perform(
     stage.shape(&vec![0.0; fleet.plan.hosts.len()]);
     clock::sleep_until(end + 2 * LAG_BINS);
     stage.read()?;
-    Ok(player.recording(fleet, stage, end, watch.seen()))
+    Ok(player.recording(fleet, stage, end, &watch))
 }
 
 fn bins(duration: Duration) -> u64 {
@@ -99,7 +102,9 @@ fn bins(duration: Duration) -> u64 {
 struct Player {
     begin: Bin,
     events: Vec<Event>,
-    killed: Option<usize>,
+    hand: Hand,
+    /// By their numbers.
+    inflicted: BTreeMap<usize, (Fault, Inflicted)>,
 }
 
 impl Player {
@@ -108,7 +113,7 @@ impl Player {
         action: &Action,
         fleet: &mut Fleet,
         stage: &Stage,
-        watch: &LeaderWatch,
+        watch: &Watch,
     ) -> Result<()> {
         let bin = clock::this_bin();
         let what = match action {
@@ -119,20 +124,35 @@ impl Player {
                     rates: rates.clone(),
                 }
             }
-            Action::KillLeader => {
-                let seen = watch.seen();
-                let leader = &seen.last().context("no leader was seen")?.name;
-                let mut hosts = fleet.plan.hosts.iter();
-                let host = hosts.position(|site| site.name == *leader);
-                let host = host.with_context(|| format!("the leader {leader} is no host"))?;
-                fleet.kill(host)?;
-                self.killed = Some(host);
-                Happening::LeaderKilled { host }
+            Action::Begin { episode, fault } => {
+                let begun = self.hand.begin(fault, watch.leader(), fleet);
+                let Some(inflicted) = begun.with_context(|| fault.label())? else {
+                    return Ok(());
+                };
+                let hosts = inflicted.hosts.clone();
+                self.inflicted.insert(*episode, (fault.clone(), inflicted));
+                Happening::Began {
+                    episode: *episode,
+                    fault: fault.clone(),
+                    hosts,
+                }
             }
-            Action::StartKilled => {
-                let host = self.killed.take().context("no daemon was killed")?;
-                fleet.start(host)?;
-                Happening::Started { host }
+            Action::End { episode } => {
+                let Some((fault, inflicted)) = self.inflicted.remove(episode) else {
+                    return Ok(());
+                };
+                let ended = self.hand.end(&fault, &inflicted, fleet);
+                ended.with_context(|| format!("the end of {}", fault.label()))?;
+                // It lasted until now.
+                self.events.push(Event {
+                    bin: clock::this_bin(),
+                    what: Happening::Ended {
+                        episode: *episode,
+                        fault,
+                        hosts: inflicted.hosts,
+                    },
+                });
+                return Ok(());
             }
         };
         self.events.push(Event { bin, what });
@@ -173,25 +193,21 @@ impl Player {
         });
     }
 
-    fn recording(
-        self,
-        fleet: &Fleet,
-        stage: &Stage,
-        end: Bin,
-        leaders: Vec<LeaderSeen>,
-    ) -> Recording {
-        let counted = stage.offered().zip(stage.admitted());
+    fn recording(self, fleet: &Fleet, stage: &Stage, end: Bin, watch: &Watch) -> Recording {
+        let counted = stage.offered().zip(stage.admitted()).zip(stage.flows());
         let hosts = fleet.plan.hosts.iter().zip(counted);
         Recording {
             hosts: hosts
-                .map(|(site, (offered, admitted))| HostRecord {
+                .map(|(site, ((offered, admitted), flows))| HostRecord {
                     name: site.name.clone(),
                     offered: offered.clone(),
                     admitted: admitted.clone(),
+                    flows: flows.clone(),
                 })
                 .collect(),
             events: self.events,
-            leaders,
+            leaders: watch.leaders(),
+            said: watch.said(),
             end,
         }
     }
