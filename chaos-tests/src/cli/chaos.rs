@@ -12,7 +12,9 @@ use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
     report::{self, Environment},
-    scenario::{BROKEN, Ground, OVER_ADMISSION, Options, Report, SCENARIOS, Scenario},
+    scenario::{
+        BROKEN, Ground, OVER_ADMISSION, Options, Report, SCENARIOS, Scenario, leaks, left_behind,
+    },
 };
 
 /// The scenario that draws its faults.
@@ -68,6 +70,11 @@ impl Chaos {
         }
         let mut reports = Vec::new();
         let ran = self.play(&mut reports, interrupt, &mut progress);
+        if ran.is_ok() {
+            let held = leaks(&reports, left_behind()?, self.seed);
+            show(&held);
+            reports.push(held);
+        }
         // What ran before something went wrong is worth reading.
         report::write(&self.report, &reports, &environment)?;
         eprintln!("report: {}", self.report.join(report::PAGE).display());

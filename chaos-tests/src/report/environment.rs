@@ -1,6 +1,6 @@
 //! What a run was made on.
 
-use std::{fmt::Write as _, fs, path::Path, process::Command};
+use std::{fmt::Write as _, fs, process::Command};
 
 use anyhow::Result;
 
@@ -68,11 +68,9 @@ impl Environment {
     }
 }
 
-/// The version of the Debian package's library.
+/// The version of the Debian package.
 fn zookeeper() -> String {
-    let library = fs::canonicalize(Path::new("/usr/share/java/zookeeper.jar"));
-    library
-        .ok()
-        .and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        .unwrap_or_else(|| "unknown".to_owned())
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat", "${Version}", "zookeeper"]);
+    command::run(&mut query).unwrap_or_else(|_| "unknown".to_owned())
 }

@@ -291,13 +291,16 @@ fn unnoticed(script: Script) -> Declared {
     )
 }
 
-/// The second fault ends last: full use is reckoned from the quorum's return.
+/// Full use is reckoned from the quorum's return.
 pub(super) fn everything_lost(_: u64) -> Declared {
     Declared::on(
         flood(14_000)
             .fault(ms(2_200), ms(1_000), Fault::Killed(Who::Leader))
             .fault(ms(2_000), ms(6_000), Fault::ServersPaused(Server::Majority)),
-        vec![Expect::Back(0, 10.0)],
+        vec![
+            Expect::OnFloor(0, on_floor() + ms(400)),
+            Expect::Back(0, 10.0),
+        ],
     )
 }
 

@@ -10,6 +10,7 @@ use super::{
     ground::{self, Ground, Needs},
 };
 use crate::{
+    fleet::Held,
     interrupt::Interrupt,
     progress::Progress,
     stage::{Judgement, Recording, Script},
@@ -35,6 +36,8 @@ pub struct Played {
     pub judgement: Judgement,
     /// Its bars.
     pub findings: Vec<Finding>,
+    /// What the daemons held when it was over.
+    pub held: Vec<Held>,
 }
 
 impl Declared {
@@ -63,6 +66,8 @@ impl Declared {
         let mut ground = Ground::for_needs(found, &self.needs, directory, interrupt, progress)?;
         let recording = progress.step("playing", || ground.play(&self.script, interrupt))?;
         let timing = ground.fleet.timing;
+        let running = (0..self.needs.hosts).filter_map(|host| ground.fleet.held(host).ok());
+        let held = running.collect();
         *there = Some(ground);
         let (judgement, findings) =
             expect::judge(&recording, &ground::limit(), &timing, &self.expects);
@@ -70,6 +75,7 @@ impl Declared {
             recording,
             judgement,
             findings,
+            held,
         })
     }
 }

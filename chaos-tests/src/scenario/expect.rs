@@ -27,7 +27,8 @@ pub enum Expect {
     Utilisation(f64),
     /// After every fault of the script the budget is fully in use within this.
     Recovery(Edge, Duration),
-    /// The hosts that fault number so much hit are on their floors within this, until it ends.
+    /// The hosts that fault number so much hit, or all if it hit none, are on their floors within
+    /// this, until it ends.
     OnFloor(usize, Duration),
     /// After that fault all shares are what they should be within so many ticks.
     Back(usize, f64),
@@ -307,8 +308,9 @@ impl Examiner<'_> {
                     b
                 }
             };
-            let hosts = episode.hosts.iter();
-            let rates = hosts.map(|host| self.rate_of(*host, &stretch));
+            let is_hit = |host: &usize| episode.hosts.is_empty() || episode.hosts.contains(host);
+            let hosts = (0..self.recording.hosts.len()).filter(is_hit);
+            let rates = hosts.map(|host| self.rate_of(host, &stretch));
             rates.reduce(furthest).filter(|_| is_long)
         });
         self.finding(

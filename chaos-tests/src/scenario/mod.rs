@@ -5,6 +5,7 @@ mod catalogue;
 mod declared;
 mod expect;
 mod ground;
+mod leaks;
 mod list;
 mod operations;
 mod quiet;
@@ -21,6 +22,7 @@ pub use self::{
     declared::{Declared, Played},
     expect::{Edge, Expect},
     ground::{Ground, Needs},
+    leaks::{leaks, left_behind},
     list::SCENARIOS,
 };
 use crate::{interrupt::Interrupt, progress::Progress};
