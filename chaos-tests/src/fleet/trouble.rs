@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use super::{Fleet, plan::INTERFACE};
 use crate::{clock, command, interrupt::Interrupt};
 
+/// What a daemon may open if nobody says otherwise.
+const USUAL_DESCRIPTORS: usize = 1_024;
 /// A daemon that starts attaches its program within this.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -71,7 +73,7 @@ impl Fleet {
         self.link(host, true)
     }
 
-    /// Limits the descriptors of a running daemon to those that it has, or lifts that.
+    /// Limits the descriptors of a running daemon to as many as it has open, or lifts that.
     ///
     /// # Errors
     ///
@@ -81,13 +83,24 @@ impl Fleet {
             .pid()
             .context("the daemon does not run")?;
         let most = if is_starved {
-            let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-            open.to_string()
+            std::fs::read_dir(format!("/proc/{pid}/fd"))?.count()
         } else {
-            "1024".to_owned()
+            USUAL_DESCRIPTORS
         };
-        let mut prlimit = Command::new("prlimit");
-        prlimit.args([&format!("--pid={pid}"), &format!("--nofile={most}:65536")]);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let identity = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.and_then(|rest| rest.split_whitespace().next())
+                .with_context(|| format!("no {field} in the status of {pid}"))
+        };
+        // Whoever a process belongs to may set its limits; not even root may, without a capability
+        // that containers are seldom given.
+        let mut prlimit = Command::new("setpriv");
+        prlimit
+            .arg(format!("--reuid={}", identity("Uid:")?))
+            .arg(format!("--regid={}", identity("Gid:")?))
+            .args(["--clear-groups", "prlimit"])
+            .args([&format!("--pid={pid}"), &format!("--nofile={most}:")]);
         command::run(&mut prlimit).map(drop)
     }
 

@@ -22,7 +22,7 @@ pub const BROKEN: [BrokenRule; 5] = [
     BrokenRule {
         rule: "ReuseBeforeWait",
         story: "a silent host's budget is used again before its lease is over",
-        scenario: "minority-partition",
+        scenario: "stale-holder",
     },
     BrokenRule {
         rule: "EnvelopeUnread",

@@ -66,6 +66,7 @@ pub fn perform(
     let mut player = Player {
         begin,
         events: Vec::new(),
+        order: order(script, watch.leader(), fleet.plan.hosts.len()),
         hand: Hand::default(),
         inflicted: BTreeMap::new(),
     };
@@ -99,9 +100,20 @@ fn bins(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).expect("a script is shorter than 584 million years")
 }
 
+/// The hosts in the order in which a script means them.
+fn order(script: &Script, leader: Option<usize>, hosts: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..hosts).collect();
+    if script.is_leader_last {
+        order.sort_by_key(|host| Some(*host) == leader);
+    }
+    order
+}
+
 struct Player {
     begin: Bin,
     events: Vec<Event>,
+    /// The hosts in the order in which rates are given.
+    order: Vec<usize>,
     hand: Hand,
     /// By their numbers.
     inflicted: BTreeMap<usize, (Fault, Inflicted)>,
@@ -118,10 +130,14 @@ impl Player {
         let bin = clock::this_bin();
         let what = match action {
             Action::Shape { label, rates } => {
-                stage.shape(rates);
+                let mut ordered = vec![0.0; rates.len()];
+                for (host, rate) in self.order.iter().zip(rates) {
+                    ordered[*host] = *rate;
+                }
+                stage.shape(&ordered);
                 Happening::Shaped {
                     label: label.clone(),
-                    rates: rates.clone(),
+                    rates: ordered,
                 }
             }
             Action::Begin { episode, fault } => {
@@ -210,5 +226,20 @@ impl Player {
             said: watch.said(),
             end,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leader_is_last_if_that_is_asked_for() {
+        let script = Script::default();
+        assert_eq!(order(&script, Some(0), 3), [0, 1, 2]);
+        let script = script.leader_last();
+        assert_eq!(order(&script, Some(0), 3), [1, 2, 0]);
+        assert_eq!(order(&script, Some(1), 3), [0, 2, 1]);
+        assert_eq!(order(&script, None, 3), [0, 1, 2]);
     }
 }

@@ -35,6 +35,8 @@ pub struct Script {
     pub actions: Vec<(Duration, Action)>,
     /// When it ends.
     pub length: Duration,
+    /// Rates are meant for the hosts in the order in which they follow, and for the leader last.
+    pub is_leader_last: bool,
     episodes: usize,
 }
 
@@ -56,6 +58,13 @@ impl Script {
         self.episodes += 1;
         self.insert(begins, Action::Begin { episode, fault });
         self.insert(begins + lasts, Action::End { episode });
+        self
+    }
+
+    /// Has rates mean the hosts that follow when it begins, in their order, and the leader last.
+    #[must_use]
+    pub const fn leader_last(mut self) -> Self {
+        self.is_leader_last = true;
         self
     }
 
