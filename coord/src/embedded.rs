@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     leader::{Command, Input, Leader, Mandate},
-    record::MemberRecord,
+    record::{MemberRecord, TermRecord},
     timing::Timing,
 };
 use weir_model::{
@@ -35,9 +35,11 @@ impl Embedded {
     ) -> Self {
         let mandate = Mandate {
             node,
-            term: EMBEDDED_TERM,
+            record: TermRecord {
+                term: EMBEDDED_TERM,
+                ..TermRecord::VACANT
+            },
             adopted: None,
-            voter_sets: Vec::new(),
             members: vec![MemberRecord {
                 node,
                 name: name.to_owned(),

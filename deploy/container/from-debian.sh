@@ -2,16 +2,19 @@
 # Makes the images of deploy/compose without a registry: a minimal Debian from the mirror that this
 # machine's apt uses, with binaries that are built here. Needs root, debootstrap and docker.
 #
-#   deploy/container/from-debian.sh                  build the binaries, make both images
+#   deploy/container/from-debian.sh                  build the binaries, make the images
 #   deploy/container/from-debian.sh --binaries DIR   take weir-node and weir from DIR
 #
+# Images that this very script has made are kept, but for the binaries: remove them for newer packages.
 # The packages, accounts and entry points are those of the Dockerfile: change both.
 
 set -euo pipefail
 
 readonly SUITE=bookworm
 readonly NODE_IMAGE=weir:0.1.0
+readonly HOST_IMAGE=weir-host:$SUITE
 readonly ZOOKEEPER_IMAGE=weir-zookeeper:3.8
+readonly PROMETHEUS_IMAGE=weir-prometheus:2.42
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 binaries=
@@ -63,9 +66,14 @@ install_packages() {
         "$tree"/var/lib/apt/lists/* "$tree"/var/log/*.log "$tree"/usr/share/{doc,man,locale}/*
 }
 
+# Whether the image $1 was made by this script, as it is now.
+is_current() {
+    [[ $(docker image inspect --format '{{ index .Config.Labels "weir.recipe" }}' "$1" 2>/dev/null) == "$recipe" ]]
+}
+
 # Makes the image $2 of the tree $1; what follows are Dockerfile instructions.
 import_image() {
-    local tree=$1 image=$2 instruction changes=()
+    local tree=$1 image=$2 instruction changes=(--change "LABEL weir.recipe=$recipe")
     shift 2
     for instruction; do changes+=(--change "$instruction"); done
     tar -C "$tree" --numeric-owner --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -c . |
@@ -104,25 +112,54 @@ done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/weir-images.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
+recipe=$(sha256sum "${BASH_SOURCE[0]}" | cut -c 1-16)
 
-step "minimal Debian $SUITE"
-debootstrap --variant=minbase "$SUITE" "$work/base" "$mirror" >"$work/debootstrap.log" 2>&1 ||
-    { tail -n 30 "$work/debootstrap.log" >&2; fail "debootstrap failed"; }
-cp -a "$work/base" "$work/node"
+# A tree $1 of a minimal Debian, of which there is one copy at first.
+minimal_debian() {
+    if [[ ! -d $work/base ]]; then
+        step "minimal Debian $SUITE"
+        debootstrap --variant=minbase "$SUITE" "$work/base" "$mirror" >"$work/debootstrap.log" 2>&1 ||
+            { tail -n 30 "$work/debootstrap.log" >&2; fail "debootstrap failed"; }
+    fi
+    cp -a "$work/base" "$1"
+}
+
+if ! is_current "$HOST_IMAGE"; then
+    minimal_debian "$work/host"
+    step "$HOST_IMAGE"
+    install_packages "$work/host" iproute2
+    inside "$work/host" useradd --system --user-group --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin weir
+    import_image "$work/host" "$HOST_IMAGE"
+fi
+
+if ! is_current "$ZOOKEEPER_IMAGE"; then
+    minimal_debian "$work/zookeeper"
+    step "$ZOOKEEPER_IMAGE"
+    install_packages "$work/zookeeper" default-jre-headless libzookeeper-java
+    import_image "$work/zookeeper" "$ZOOKEEPER_IMAGE" \
+        'ENTRYPOINT ["java", "-XX:+UseSerialGC", "-Dzookeeper.jmx.log4j.disable=true", "-cp", "/usr/share/java/zookeeper.jar", "org.apache.zookeeper.server.quorum.QuorumPeerMain"]' \
+        'CMD ["/etc/zookeeper/zoo.cfg"]'
+fi
+
+if ! is_current "$PROMETHEUS_IMAGE"; then
+    minimal_debian "$work/prometheus"
+    step "$PROMETHEUS_IMAGE"
+    install_packages "$work/prometheus" prometheus
+    import_image "$work/prometheus" "$PROMETHEUS_IMAGE" \
+        'USER prometheus' \
+        'ENTRYPOINT ["/usr/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus/metrics2", "--storage.tsdb.retention.time=1d", "--web.listen-address=0.0.0.0:9090"]'
+fi
 
 step "$NODE_IMAGE"
-install_packages "$work/node" iproute2
-inside "$work/node" useradd --system --user-group --no-create-home --home-dir /nonexistent \
-    --shell /usr/sbin/nologin weir
-install -m 0755 "$binaries/weir-node" "$binaries/weir" "$work/node/usr/bin/"
+mkdir "$work/node"
+install -m 0755 "$binaries/weir-node" "$binaries/weir" "$work/node/"
+docker build --quiet --tag "$NODE_IMAGE" --file - "$work/node" <<DOCKERFILE
+FROM $HOST_IMAGE
+COPY weir-node weir /usr/bin/
+ENTRYPOINT ["/usr/bin/weir-node"]
+DOCKERFILE
 for binary in weir-node weir; do
-    inside "$work/node" "/usr/bin/$binary" --version ||
+    docker run --rm --network none --entrypoint "/usr/bin/$binary" "$NODE_IMAGE" --version ||
         fail "$binary does not run on Debian $SUITE: build it on $SUITE, or use the Dockerfile"
 done
-import_image "$work/node" "$NODE_IMAGE" 'ENTRYPOINT ["/usr/bin/weir-node"]'
-
-step "$ZOOKEEPER_IMAGE"
-install_packages "$work/base" default-jre-headless libzookeeper-java
-import_image "$work/base" "$ZOOKEEPER_IMAGE" \
-    'ENTRYPOINT ["java", "-XX:+UseSerialGC", "-Dzookeeper.jmx.log4j.disable=true", "-cp", "/usr/share/java/zookeeper.jar", "org.apache.zookeeper.server.quorum.QuorumPeerMain"]' \
-    'CMD ["/etc/zookeeper/zoo.cfg"]'

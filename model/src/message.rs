@@ -96,7 +96,7 @@ pub struct Propose {
 }
 
 /// One limit in a [`Propose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Row {
     /// Which limit.
     pub limit: LimitId,

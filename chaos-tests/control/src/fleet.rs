@@ -8,7 +8,7 @@ use weir_coord_core::{
     commit::QuorumCommit,
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, ReservedFloor},
+    record::{MemberRecord, ReservedFloor, TermRecord},
     rules::Rules,
     timing::Timing,
     voters::choose,
@@ -59,9 +59,12 @@ impl Fleet {
         let voters = choose(&everybody, &everybody, &[]);
         let mandate = Mandate {
             node: ids[0],
-            term: Term(1),
+            record: TermRecord {
+                term: Term(1),
+                voters: voters.clone(),
+                ..TermRecord::VACANT
+            },
             adopted: None,
-            voter_sets: vec![voters.clone()],
             members,
             policy: (VERSION, policy.clone()),
         };

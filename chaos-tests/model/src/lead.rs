@@ -82,9 +82,8 @@ impl Lead {
     ) -> (Self, Vec<Asked>) {
         let mandate = Mandate {
             node: record.leader.unwrap_or_else(|| node(index)),
-            term: record.term,
+            record: record.clone(),
             adopted: None,
-            voter_sets: record.voter_sets(),
             members,
             policy: (policy, scope.policy(place_of(policy))),
         };

@@ -1,7 +1,7 @@
 //! A state of the whole fleet, and what can happen in it.
 
 use weir_coord_core::{
-    record::{MemberRecord, TermRecord},
+    record::{Candidate, MemberRecord, TermRecord},
     rules::Mutation,
 };
 use weir_model::{Incarnation, Term};
@@ -11,7 +11,7 @@ use crate::{
     host::{Host, Life},
     invariant::Broken,
     lead::{Write, record},
-    scope::{HOSTS_MAX, LEADERS_MAX, Scope, index_of, node, place_of, version},
+    scope::{HOSTS_MAX, LEADERS_MAX, Scope, TIMING, index_of, node, place_of, version},
     start::SETTLING,
     store::{HostKey, LeadKey, Outcome, Part, Store, Wire, ZooKeeper},
 };
@@ -233,10 +233,13 @@ impl World {
         let mut zookeeper = store.zookeepers.at(self.zookeeper).clone();
         let voters = scope.voter_set(choice);
         let before = zookeeper.term.term;
-        let leader = node(index % scope.hosts);
-        zookeeper.term = zookeeper
-            .term
-            .successor(leader, String::new(), Term(0), voters, 0);
+        let candidate = Candidate {
+            node: node(index % scope.hosts),
+            address: String::new(),
+            lease: TIMING.lease,
+            is_voted: true,
+        };
+        zookeeper.term = zookeeper.term.successor(candidate, Term(0), voters, 0);
         if scope.rules.breaks(Mutation::TermReused) && before > Term(0) {
             zookeeper.term.term = before;
         }

@@ -387,7 +387,7 @@ impl World {
                     },
                 );
             }
-            (Ask::DropFormer(term), None) => {
+            (Ask::DropFormer(term, is_voted), None) => {
                 let leads = |daemon: &mut Daemon| {
                     daemon
                         .leader
@@ -395,7 +395,7 @@ impl World {
                         .is_some_and(|leader| leader.term() == term)
                 };
                 if self.daemon(host).is_some_and(leads) {
-                    self.ask(host, Ask::DropFormer(term));
+                    self.ask(host, Ask::DropFormer(term, is_voted));
                 }
             }
             (Ask::Resign | Ask::Activate(..), None) | (_, Some(_)) => {}

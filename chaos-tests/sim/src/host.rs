@@ -27,6 +27,8 @@ use crate::{
 pub struct Host {
     /// Its identity.
     pub id: NodeId,
+    /// Its weight in a division.
+    pub weight: u32,
     /// Its boot clock.
     pub clock: Clock,
     /// Its buckets.
@@ -120,6 +122,7 @@ impl Host {
     pub fn new(id: NodeId, clock: Clock, limits: usize) -> Self {
         Self {
             id,
+            weight: 1,
             clock,
             kernel: Kernel::default(),
             is_member: false,

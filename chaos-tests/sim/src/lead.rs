@@ -6,7 +6,7 @@ use weir_coord_core::{
     campaign::Step,
     commit::{FleetCommit, QuorumCommit, ZooKeeperCommit},
     leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    record::{Candidate, EnvelopeRecord, MemberRecord, TermRecord},
     rules::Mutation,
     voters::succeeding,
 };
@@ -96,7 +96,13 @@ impl World {
         let voters = bid
             .voters
             .unwrap_or_else(|| succeeding(&stored.voters, members, node));
-        let mut record = stored.successor(node, String::new(), at_least, voters, 0);
+        let candidate = Candidate {
+            node,
+            address: String::new(),
+            lease: TIMING.lease,
+            is_voted: !self.settings.by_zookeeper,
+        };
+        let mut record = stored.successor(candidate, at_least, voters, 0);
         if reuses && stored.term > Term(0) {
             record.term = stored.term;
         }
@@ -128,9 +134,8 @@ impl World {
         };
         let mandate = Mandate {
             node: self.hosts[host].id,
-            term: record.term,
+            record: record.clone(),
             adopted: envelope,
-            voter_sets: record.voter_sets(),
             members: roster.to_vec(),
             policy: (policy, self.policies.of(policy).clone()),
         };
@@ -172,10 +177,11 @@ impl World {
                 .iter()
                 .any(|member| member.node == report.node);
             if !is_member {
+                let place = self.places[&report.node];
                 let record = MemberRecord {
                     node: report.node,
                     name: "host".into(),
-                    weight: 1,
+                    weight: self.hosts[place].weight,
                     floors: Vec::new(),
                     is_drained: false,
                     is_powered_off: false,
@@ -229,7 +235,10 @@ impl World {
                 self.ask(host, Ask::Remove(term, node, version));
             }
             Command::Activate(version) => self.ask(host, Ask::Activate(term, version)),
-            Command::Activated => self.ask(host, Ask::DropFormer(term)),
+            Command::Activated => {
+                let is_voted = !self.settings.by_zookeeper;
+                self.ask(host, Ask::DropFormer(term, is_voted));
+            }
             Command::ChangeVoters(voters) => {
                 self.note(|| format!("{host}: other voters: {voters:?}"));
                 self.bid(host, None, Some(voters));

@@ -9,6 +9,7 @@
 //!   invariants, in every step; [`figures`] measures promises 2 and 3;
 //! - [`mutation`] breaks rules on purpose, and [`mutations`] proves that the oracle finds each;
 //! - [`directed`] has the runs that random faults seldom meet;
+//! - [`yardstick`] plays what others have published;
 //! - [`run`] plays many seeds, and [`scenario`] helps to write one run down.
 //!
 //! A run is its settings and its seed: playing it again gives the same events.
@@ -32,6 +33,7 @@ pub mod network;
 pub mod run;
 pub mod scenario;
 pub mod world;
+pub mod yardstick;
 pub mod zookeeper;
 
 pub use judge::Violation;

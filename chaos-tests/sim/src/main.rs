@@ -4,7 +4,12 @@ use std::{process::ExitCode, sync::Mutex, thread, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
-use weir_sim::{Broken, Outcome, Pattern, Settings, Summary, World, mutations::table, play_all};
+use weir_sim::{
+    Broken, Outcome, Pattern, Settings, Summary, World,
+    mutations::table,
+    play_all,
+    yardstick::{self, Yardstick},
+};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +56,9 @@ struct Sim {
     /// Break every rule in turn, and say which seed finds it
     #[arg(long)]
     mutations: bool,
+    /// Play what others have published, and print their figures beside these
+    #[arg(long)]
+    yardsticks: bool,
     /// Print the end of the event log of the first run
     #[arg(long)]
     log: bool,
@@ -74,6 +82,9 @@ impl Sim {
     fn run(self) -> Result<bool> {
         if self.mutations {
             return self.mutate();
+        }
+        if self.yardsticks {
+            return self.measure();
         }
         let settings = self.settings(self.broken()?);
         if self.log {
@@ -152,6 +163,15 @@ impl Sim {
         command
     }
 
+    fn measure(&self) -> Result<bool> {
+        let yardsticks = yardstick::all(self.seed);
+        yardsticks.iter().for_each(show_yardstick);
+        if self.json {
+            println!("{}", serde_json::json!({ "yardsticks": yardsticks }));
+        }
+        Ok(yardsticks.iter().all(|yardstick| yardstick.is_kept))
+    }
+
     /// Every rule is broken in turn, until a seed finds it.
     fn mutate(&self) -> Result<bool> {
         let rows = table(|row| match &row.found {
@@ -171,6 +191,25 @@ impl Sim {
         }
         Ok(are_found)
     }
+}
+
+/// Every figure beside what was published.
+fn show_yardstick(yardstick: &Yardstick) {
+    eprintln!("{}: {}", yardstick.name, yardstick.story);
+    eprintln!("  published: {}", yardstick.source);
+    for figure in &yardstick.figures {
+        let published = figure.published.map(|value| value.to_string());
+        eprintln!(
+            "  {:<54} {:>9} {:>9.3}",
+            figure.what,
+            published.as_deref().unwrap_or("-"),
+            figure.measured
+        );
+    }
+    eprintln!(
+        "  promise 1 {}",
+        if yardstick.is_kept { "kept" } else { "BROKEN" }
+    );
 }
 
 fn pattern(name: &str) -> Result<Pattern, String> {

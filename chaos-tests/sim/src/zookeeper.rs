@@ -33,8 +33,8 @@ pub enum Ask {
         /// What it wrote.
         record: TermRecord,
     },
-    /// Drop the former voters of a term that has committed.
-    DropFormer(Term),
+    /// Drop the former voters of a term that has committed, by votes or not.
+    DropFormer(Term, bool),
     /// Write a member to the roster while the term is this one, and the member's znode is at this
     /// version, as it was read before; 0 if there was none.
     Admit(Term, MemberRecord, u64),
@@ -219,11 +219,13 @@ impl ZooKeeper {
                 ),
                 false,
             ),
-            Ask::DropFormer(term) => {
-                let applies = self.term.term == term && !self.term.former.is_empty();
+            Ask::DropFormer(term, is_voted) => {
+                let is_news = !self.term.former.is_empty() || self.term.is_voted != is_voted;
+                let applies = self.term.term == term && is_news;
                 if applies {
                     self.version += 1;
                     self.term.former.clear();
+                    self.term.is_voted = is_voted;
                 }
                 (Answer::Done, applies)
             }

@@ -343,3 +343,32 @@ fn what_is_seldom_met_is_written_down() {
         }
     }
 }
+
+/// A fleet that changes from votes to writes and back, host by host: each new leader commits in the
+/// other way than the one that it takes over from, which may still be alive.
+#[test]
+fn leaders_that_commit_in_different_ways_inherit_from_each_other() {
+    for seed in 1..=20 {
+        let mut world = world(seed, 5, Pattern::Skewed, None);
+        let mut now_ms = 10_000;
+        world.run_until_ms(now_ms);
+        for turn in 0..6 {
+            let leader = world.leader().expect("there is one");
+            world.settings.by_zookeeper = turn % 2 == 0;
+            let away = Duration::from_millis(700 + 400 * turn);
+            if seed % 2 == 0 {
+                world.kill(leader, false, away);
+            } else {
+                world.pause(leader, away + Duration::from_secs(1));
+            }
+            now_ms += 6_000;
+            world.run_until_ms(now_ms);
+            world.assert_kept();
+            let gap = world.now - world.judge.figures.last_commit;
+            assert!(
+                gap < Duration::from_secs(1),
+                "seed {seed}, turn {turn}: {gap:?}"
+            );
+        }
+    }
+}

@@ -3,10 +3,10 @@
 
 use alloc::vec::Vec;
 
-use weir_model::{Amount, Limit, NodeId, Units, UnitsPerSecond};
+use weir_model::{Amount, Limit, Units, UnitsPerSecond};
 
 use crate::{
-    book::{Book, Entry},
+    book::{Entry, Holding, Pool},
     share::{Claim, divide},
 };
 
@@ -23,29 +23,35 @@ pub const fn tolerance(limit: &Limit) -> u64 {
 /// A member that takes part in this round.
 #[derive(Clone, Copy, Debug)]
 pub struct Participant {
-    /// Who.
-    pub node: NodeId,
     /// Its weight, at least 1.
     pub weight: u32,
     /// What it could use.
     pub demand: UnitsPerSecond,
     /// The floor that the roster reserves for it: no proposal has a larger one.
     pub reserved: Amount,
+    /// What it may hold, by the book.
+    pub holding: Holding,
 }
 
-/// What each participant should hold of `limit`, floors included, given what absent nodes keep.
+/// What each participant should hold of `limit`, floors included, if all may have `budget`, and
+/// given what absent nodes keep.
 #[must_use]
-pub fn targets(limit: &Limit, participants: &[Participant], book: &Book) -> Vec<Amount> {
+pub fn targets(
+    limit: &Limit,
+    budget: Amount,
+    participants: &[Participant],
+    pool: Pool,
+) -> Vec<Amount> {
     let present: Amount = participants
         .iter()
-        .map(|participant| book.envelope(participant.node, limit.id))
+        .map(|participant| participant.holding.envelope)
         .sum();
-    let absent = book.total(limit.id).saturating_sub(present);
-    let budget = limit.budget.saturating_sub(absent);
+    let absent = pool.total.saturating_sub(present);
+    let budget = budget.saturating_sub(absent);
     if limit.is_divisible && !is_crowded(limit, budget, participants.len()) {
-        divided(limit, budget, participants, book)
+        divided(limit, budget, participants, pool)
     } else {
-        whole(limit, budget, participants, book)
+        whole(limit, budget, participants)
     }
 }
 
@@ -57,12 +63,7 @@ fn is_crowded(limit: &Limit, budget: Amount, members: usize) -> bool {
     limit.floor == Amount::ZERO && least > budget.burst.0
 }
 
-fn divided(
-    limit: &Limit,
-    budget: Amount,
-    participants: &[Participant],
-    book: &Book,
-) -> Vec<Amount> {
+fn divided(limit: &Limit, budget: Amount, participants: &[Participant], pool: Pool) -> Vec<Amount> {
     let claims: Vec<Claim> = participants
         .iter()
         .map(|participant| Claim {
@@ -73,10 +74,10 @@ fn divided(
         .collect();
     let rates = divide(budget.rate.0, &claims);
     let targets = with_bursts(limit, budget, &rates);
-    if is_settled(limit, budget, participants, &targets, book) {
+    if is_settled(limit, budget, participants, &targets, pool) {
         participants
             .iter()
-            .map(|participant| book.latest(participant.node, limit.id).amount)
+            .map(|participant| participant.holding.latest.amount)
             .collect()
     } else {
         targets
@@ -90,10 +91,14 @@ fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
     let bases = base.saturating_mul(rates.len() as u64);
     let rest = u128::from(budget.burst.0.saturating_sub(bases));
     let total: u128 = rates.iter().copied().map(u128::from).sum();
+    // One division for all: a rate is at most the total, so no product is larger than the rest is,
+    // shifted; and the shift leaves no more than a unit to rounding.
+    let shift = rest.leading_zeros().saturating_sub(1);
+    let per_unit = (rest << shift).checked_div(total).unwrap_or(0);
     rates
         .iter()
         .map(|rate| {
-            let part = (rest * u128::from(*rate)).checked_div(total).unwrap_or(0);
+            let part = (per_unit * u128::from(*rate)) >> shift;
             // A part of a u64, so the conversion cannot fail.
             let part = u64::try_from(part).unwrap_or(0);
             Amount {
@@ -110,32 +115,27 @@ fn is_settled(
     budget: Amount,
     participants: &[Participant],
     targets: &[Amount],
-    book: &Book,
+    pool: Pool,
 ) -> bool {
+    if pool.is_over_budget {
+        return false;
+    }
     let tolerance = tolerance(limit);
-    let close = participants
-        .iter()
-        .zip(targets)
-        .all(|(participant, target)| {
-            let held = book.latest(participant.node, limit.id).amount;
-            held.rate.0.abs_diff(target.rate.0) <= tolerance
-                && (held.burst >= limit.smallest_burst || held.burst >= target.burst)
-        });
     // Many small differences are as much as a large one.
-    let moved: u64 = participants
-        .iter()
-        .zip(targets)
-        .map(|(participant, target)| {
-            let held = book.latest(participant.node, limit.id).amount.rate.0;
-            target.rate.0.saturating_sub(held)
-        })
-        .sum();
+    let mut moved = 0_u64;
     // A budget that was lowered, or has to make room for a newcomer, is less than what is held.
-    let held: Amount = participants
-        .iter()
-        .map(|participant| book.latest(participant.node, limit.id).amount)
-        .sum();
-    close && moved <= tolerance && held.fits(budget) && !book.is_over_budget(limit.id)
+    let mut all_held = Amount::ZERO;
+    for (participant, target) in participants.iter().zip(targets) {
+        let held = participant.holding.latest.amount;
+        let is_close = held.rate.0.abs_diff(target.rate.0) <= tolerance
+            && (held.burst >= limit.smallest_burst || held.burst >= target.burst);
+        moved = moved.saturating_add(target.rate.0.saturating_sub(held.rate.0));
+        all_held = all_held.saturating_add(held);
+        if !is_close || moved > tolerance {
+            return false;
+        }
+    }
+    all_held.fits(budget)
 }
 
 /// A host keeps a limit that moves whole while its demand is at least this part of the largest:
@@ -143,14 +143,14 @@ fn is_settled(
 const KEEPING_DIVISOR: u64 = 4;
 
 /// All of it for one node: the one that holds it while it has much use for it, else the hungriest.
-fn whole(limit: &Limit, budget: Amount, participants: &[Participant], book: &Book) -> Vec<Amount> {
+fn whole(limit: &Limit, budget: Amount, participants: &[Participant]) -> Vec<Amount> {
     let by_demand = |index: &usize| (participants[*index].demand, core::cmp::Reverse(*index));
     let hungriest = (0..participants.len()).max_by_key(by_demand);
     let enough = hungriest.map_or(0, |index| participants[index].demand.0 / KEEPING_DIVISOR);
     let keeps = participants.iter().position(|participant| {
         participant.demand.0 > 0
             && participant.demand.0 >= enough
-            && book.latest(participant.node, limit.id).amount.burst >= limit.smallest_burst
+            && participant.holding.latest.amount.burst >= limit.smallest_burst
     });
     let holder = keeps.or(hungriest);
     (0..participants.len())
@@ -166,19 +166,18 @@ fn whole(limit: &Limit, budget: Amount, participants: &[Participant], book: &Boo
 
 /// One step toward `targets` that the book allows now: shrink whoever has too much, and grow the
 /// others into what nobody may be using. Keeps `Σ envelopes ≤ budget` where it held before.
-#[must_use]
-pub fn step(
-    limit: &Limit,
-    participants: &[Participant],
-    targets: &[Amount],
-    book: &Book,
-) -> Vec<Entry> {
-    let mut free = book.free(limit.id);
+pub fn step<'a>(
+    limit: &'a Limit,
+    participants: &'a [Participant],
+    targets: &'a [Amount],
+    pool: Pool,
+) -> impl Iterator<Item = Entry> + 'a {
+    let mut free = pool.free;
     participants
         .iter()
         .zip(targets)
-        .map(|(participant, target)| {
-            let before = book.envelope(participant.node, limit.id);
+        .map(move |(participant, target)| {
+            let before = participant.holding.envelope;
             // Up to its own envelope a node grows without asking anybody.
             let reachable = before.saturating_add(free);
             // A new policy may have raised it, and the roster has not followed yet.
@@ -186,13 +185,12 @@ pub fn step(
             let floor = if floor.fits(reachable) {
                 floor
             } else {
-                floor.min(book.floor(participant.node, limit.id))
+                floor.min(participant.holding.floor)
             };
             let amount = usable(limit, target.min(reachable), floor);
             free = free.saturating_sub(amount.max(floor).saturating_sub(before));
             Entry { amount, floor }
         })
-        .collect()
 }
 
 /// A burst that no packet fits in is no grant at all: it would only strand the rate.

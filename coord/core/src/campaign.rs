@@ -157,6 +157,7 @@ impl Campaign {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Candidate;
     use alloc::string::String;
 
     const fn node(number: u128) -> NodeId {
@@ -169,7 +170,13 @@ mod tests {
 
     fn record() -> TermRecord {
         let voters = Vec::from([1, 2, 3].map(node));
-        TermRecord::VACANT.successor(node(1), String::new(), Term(4), voters, 0)
+        let candidate = Candidate {
+            node: node(1),
+            address: String::new(),
+            lease: Timing::DEFAULT.lease,
+            is_voted: true,
+        };
+        TermRecord::VACANT.successor(candidate, Term(4), voters, 0)
     }
 
     fn campaign(place: Place) -> Campaign {

@@ -19,5 +19,6 @@ pub mod record;
 pub mod register;
 pub mod rules;
 pub mod share;
+mod slots;
 pub mod timing;
 pub mod voters;

@@ -1,6 +1,7 @@
 //! What is kept in ZooKeeper, as domain types. The shell stores each as one JSON document.
 
 use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use weir_model::register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate};
@@ -15,7 +16,7 @@ pub struct TermRecord {
     pub leader: Option<NodeId>,
     /// Where the leader's gRPC service is reached, `host:port`.
     pub address: String,
-    /// Whose acknowledgements commit. Unused by the ZooKeeper commit back-end.
+    /// Whose acknowledgements commit; the ZooKeeper commit back-end asks none.
     pub voters: Vec<NodeId>,
     /// Every other voter set since the last term that committed anything: each may have a majority
     /// that knows of leases which no other set knows of.
@@ -23,6 +24,33 @@ pub struct TermRecord {
     pub former: Vec<Vec<NodeId>>,
     /// The roster's child version that the voters were chosen from.
     pub roster_version: i32,
+    /// The longest lease that any leader so far may have granted. A voter that starts abstains for
+    /// W of it at least: what it has forgotten may be a lease of another length than its own.
+    #[serde(default)]
+    pub lease: Duration,
+    /// Whether a leader since the last term that committed anything may have committed by votes.
+    /// Then the next one needs promises, whatever it commits by itself: they are what fences a
+    /// leader that asks voters, and only voters know what it granted.
+    #[serde(default = "yes")]
+    pub is_voted: bool,
+}
+
+/// What a record says of which nothing is known: the safe side.
+const fn yes() -> bool {
+    true
+}
+
+/// Who is about to take over, and how it will lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who.
+    pub node: NodeId,
+    /// Where its gRPC service is reached, `host:port`.
+    pub address: String,
+    /// How long its leases will be.
+    pub lease: Duration,
+    /// Whether it will commit by votes.
+    pub is_voted: bool,
 }
 
 /// `roster/<uuid>`: a member, whose floors are reserved until it is removed.
@@ -102,9 +130,11 @@ impl TermRecord {
         voters: Vec::new(),
         former: Vec::new(),
         roster_version: 0,
+        lease: Duration::ZERO,
+        is_voted: false,
     };
 
-    /// The record that `leader` writes to take over from this one. Its number is above this one's
+    /// The record that `candidate` writes to take over from this one. Its number is above this one's
     /// and `at_least`, the highest that anybody was heard to have promised (rule 1, *fence*).
     ///
     /// Rule 6, *take-over*: the voter sets of terms that may never have committed anything stay in
@@ -113,8 +143,7 @@ impl TermRecord {
     #[must_use]
     pub fn successor(
         &self,
-        leader: NodeId,
-        address: String,
+        candidate: Candidate,
         at_least: Term,
         mut voters: Vec<NodeId>,
         roster_version: i32,
@@ -132,11 +161,13 @@ impl TermRecord {
         former.retain(|set| *set != voters);
         Self {
             term: self.term.max(at_least).next(),
-            leader: Some(leader),
-            address,
+            leader: Some(candidate.node),
+            address: candidate.address,
             voters,
             former,
             roster_version,
+            lease: self.lease.max(candidate.lease),
+            is_voted: self.is_voted || candidate.is_voted,
         }
     }
 
@@ -146,5 +177,31 @@ impl TermRecord {
         let mut sets = self.former.clone();
         sets.push(self.voters.clone());
         sets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(lease_s: u64, is_voted: bool) -> Candidate {
+        Candidate {
+            node: NodeId::from_u128(1),
+            address: String::new(),
+            lease: Duration::from_secs(lease_s),
+            is_voted,
+        }
+    }
+
+    #[test]
+    fn the_longest_lease_and_the_need_of_promises_outlive_a_leader() {
+        let voters = Vec::from([NodeId::from_u128(1)]);
+        let begun = TermRecord::VACANT;
+        let voted = begun.successor(candidate(60, true), Term(0), voters.clone(), 0);
+        let written = voted.successor(candidate(2, false), Term(0), voters.clone(), 0);
+        assert_eq!(written.lease, Duration::from_secs(60));
+        assert!(written.is_voted, "until its own term has committed");
+        let never = begun.successor(candidate(2, false), Term(0), voters, 0);
+        assert!(!never.is_voted, "nobody ever asked a voter");
     }
 }

@@ -3,8 +3,8 @@
 //! An allocation is max-min fair if no node's share can grow without shrinking that of a node
 //! which has no more, weight for weight (Bertsekas and Gallager, *Data Networks*, section 6.5.2).
 //! With floors and demands it is the unique level at which
-//! `Σ max(floor, min(demand, weight·level)) = budget`; the level is found by walking the sorted
-//! breakpoints once, in O(n log n) and in integers, rounding down.
+//! `Σ max(floor, min(demand, weight·level)) = budget`; the level is found in a few passes over the
+//! claims, in integers, rounding down.
 
 use alloc::vec::Vec;
 
@@ -65,46 +65,65 @@ fn fill(budget: u64, claims: &[Claim]) -> Vec<u64> {
         .collect()
 }
 
-/// The level of the water, given that the wants exceed the budget.
-fn level(budget: u64, claims: &[Claim]) -> u128 {
-    // Rising water lifts a claim once it stands above the claim's floor, and leaves it once the
-    // claim is satisfied. `fixed` is what the others take, `slope` the weight being lifted.
-    let at = |value: u64, weight: u32| {
-        (u128::from(value) << LEVEL_FRACTION_BITS) / u128::from(weight.max(1))
-    };
-    let mut breakpoints: Vec<(u128, bool, usize)> = Vec::with_capacity(claims.len() * 2);
-    for (index, claim) in claims.iter().enumerate() {
-        breakpoints.push((at(claim.floor, claim.weight), false, index));
-        breakpoints.push((at(want(claim), claim.weight), true, index));
-    }
-    breakpoints.sort_unstable();
+/// Newton's method is left alone for so many steps; after them every other step halves the interval.
+/// Four suffice but for inputs that are made to mislead it.
+const NEWTON_STEPS: u32 = 8;
 
+/// The level of the water, given that the wants exceed the budget: Newton's method on the sum of the
+/// shares, which is a polygonal line in the level, within bounds.
+fn level(budget: u64, claims: &[Claim]) -> u128 {
     let budget = u128::from(budget) << LEVEL_FRACTION_BITS;
-    let mut fixed: u128 = claims
-        .iter()
-        .map(|claim| u128::from(claim.floor) << LEVEL_FRACTION_BITS)
-        .sum();
-    let mut slope: u128 = 0;
-    let mut reached: u128 = 0;
-    for (position, satisfied, index) in breakpoints {
-        if fixed + slope * position > budget {
+    // Too low, or just right; too high.
+    let mut low: u128 = 0;
+    let most = claims.iter().map(want).max().unwrap_or(0);
+    let mut high = (u128::from(most) << LEVEL_FRACTION_BITS) + 1;
+    let lifted = |weights: u64| u128::from(weights.max(1));
+    let weights = claims.iter().map(|claim| u64::from(claim.weight)).sum();
+    let mut level = budget / lifted(weights);
+    let mut steps = 0;
+    while high - low > 1 {
+        steps += 1;
+        if level <= low || level >= high || (steps > NEWTON_STEPS && steps % 2 == 0) {
+            level = low + (high - low) / 2;
+        }
+        let (fixed, slope) = line(level, claims);
+        let sum = fixed + u128::from(slope) * level;
+        if sum <= budget {
+            low = level;
+        } else {
+            high = level;
+        }
+        if slope > 0 && sum <= budget && (budget - sum) < u128::from(slope) {
             break;
         }
-        reached = position;
-        let claim = &claims[index];
-        if satisfied {
-            fixed += u128::from(want(claim)) << LEVEL_FRACTION_BITS;
-            slope -= u128::from(claim.weight.max(1));
+        level = budget.saturating_sub(fixed) / lifted(slope);
+    }
+    low
+}
+
+/// The sum of the shares near a level, as a line: what is had whatever the level is, and the weight
+/// that it lifts.
+fn line(level: u128, claims: &[Claim]) -> (u128, u64) {
+    let whole = u64::try_from(level >> LEVEL_FRACTION_BITS).unwrap_or(u64::MAX);
+    let (mut fixed, mut slope) = (0_u128, 0_u64);
+    for claim in claims {
+        let filled = if claim.weight == 1 {
+            whole
         } else {
-            fixed -= u128::from(claim.floor) << LEVEL_FRACTION_BITS;
-            slope += u128::from(claim.weight.max(1));
+            let filled = (level * u128::from(claim.weight)) >> LEVEL_FRACTION_BITS;
+            u64::try_from(filled).unwrap_or(u64::MAX)
+        };
+        let (floor, want) = (claim.floor, want(claim));
+        // At a whole number they are the same, but not beside it.
+        if filled >= want {
+            fixed += u128::from(want);
+        } else if filled < floor {
+            fixed += u128::from(floor);
+        } else {
+            slope += u64::from(claim.weight);
         }
     }
-    budget
-        .saturating_sub(fixed)
-        .checked_div(slope)
-        .unwrap_or(0)
-        .max(reached)
+    (fixed << LEVEL_FRACTION_BITS, slope)
 }
 
 #[cfg(test)]

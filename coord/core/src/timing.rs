@@ -10,9 +10,8 @@ const MARGIN: Duration = Duration::from_millis(20);
 /// leader that dies leaves its nodes nine tenths of a lease at least.
 const RENEWALS_PER_LEASE: u32 = 10;
 
-/// The times of one fleet. All its nodes have to have the same lease: a voter that starts abstains
-/// for W of its own, and what it forgot was granted for the leader's. To change it, stop every daemon
-/// for W of the longer one.
+/// The times of one fleet. Nodes may differ in them, as they do while they are changed one after
+/// the other: what a lease is, its leader says, and how long leases ever were, `term` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     /// The period of report, reallocate, grant. 10 ms to 10 s.
@@ -62,10 +61,18 @@ impl Timing {
         self.lease / 2
     }
 
-    /// How long a new leader asks for promises: voters that have just started abstain for W.
+    /// How long a new leader asks for promises: voters that have just started abstain for W of the
+    /// longest lease that any leader had.
     #[must_use]
-    pub fn preparation(self) -> Duration {
-        self.wait() + self.idle()
+    pub fn preparation(self, longest_lease: Duration) -> Duration {
+        self.abstention(longest_lease) + self.idle()
+    }
+
+    /// How long a voter that starts abstains: W of the longest lease that any leader had, which the
+    /// register that it has forgotten may be about.
+    #[must_use]
+    pub fn abstention(self, longest_lease: Duration) -> Duration {
+        wait_for(self.lease.max(longest_lease))
     }
 
     /// A node that answers nothing for so long is given no further leases until it does.

@@ -6,29 +6,30 @@ mod limits;
 use limits::{closed, limit};
 use weir_coord_core::{
     allocation::{Participant, step, targets},
-    book::{Book, Entry},
+    book::{Book, Entry, Holding},
 };
-use weir_model::{Amount, Limit, NodeId, Units, UnitsPerSecond};
+use weir_model::{Amount, Limit, Units, UnitsPerSecond};
 
 fn participants(demands: &[u64]) -> Vec<Participant> {
-    let participant = |(number, demand): (u128, &u64)| Participant {
-        node: NodeId::from_u128(number),
+    let participant = |demand: &u64| Participant {
         weight: 1,
         demand: UnitsPerSecond(demand << 10),
         reserved: Amount {
             rate: UnitsPerSecond(u64::MAX),
             burst: Units(u64::MAX),
         },
+        holding: Holding::default(),
     };
-    (1..).zip(demands).map(participant).collect()
+    demands.iter().map(participant).collect()
 }
 
 fn divided(limit: &Limit, demands: &[u64]) -> Vec<Entry> {
     let mut book = Book::default();
     book.set_limits([limit]);
     let participants = participants(demands);
-    let targets = targets(limit, &participants, &book);
-    step(limit, &participants, &targets, &book)
+    let pool = book.pool(book.limit_slot(limit.id).unwrap());
+    let targets = targets(limit, limit.budget, &participants, pool);
+    step(limit, &participants, &targets, pool).collect()
 }
 
 /// However little a member asks for beside the others, a packet of it fits.

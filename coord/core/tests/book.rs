@@ -1,7 +1,9 @@
 //! What the book must not forget.
 
+#![allow(clippy::unwrap_used)]
+
 use weir_coord_core::{
-    book::{Book, Entry},
+    book::{Book, Change, Entry},
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
 };
 use weir_model::{
@@ -63,6 +65,16 @@ fn record(amount: Amount, floor: Amount) -> EnvelopeRecord {
     }
 }
 
+fn propose(book: &mut Book, generation: u64, entry: Entry) {
+    let (node, limit) = (book.account(NODE), book.limit_slot(ID).unwrap());
+    book.propose(node, Generation(generation), &[Change { limit, entry }]);
+}
+
+fn acknowledge(book: &mut Book, generation: u64) {
+    let node = book.account(NODE);
+    book.acknowledge(node, Generation(generation));
+}
+
 #[test]
 fn a_floor_outlives_leases_and_take_overs() {
     let mut book = Book::default();
@@ -88,16 +100,16 @@ fn a_floor_outlives_leases_and_take_overs() {
 fn a_limit_that_is_dropped_and_comes_back_is_still_held() {
     let mut book = Book::default();
     book.set_limits(&[limit(30_000, 40, SCALE)]);
-    book.propose(
-        NODE,
-        ID,
-        Generation(1),
+    propose(
+        &mut book,
+        1,
         Entry {
             amount: amount(15_000, 9),
             floor: amount(40, 1),
         },
     );
-    book.extend_lease(NODE, Nanos(100));
+    let node = book.account(NODE);
+    book.extend_lease(node, Nanos(100));
     book.set_limits(&[]);
     assert_eq!(
         book.over_budget().count(),
@@ -132,12 +144,12 @@ fn only_the_acknowledged_generation_and_what_follows_counts() {
         floor: amount(40, 1),
     };
     for (generation, rate) in [(1, 20_000), (2, 5_000), (3, 8_000)] {
-        book.propose(NODE, ID, Generation(generation), entry(rate));
+        propose(&mut book, generation, entry(rate));
     }
     assert_eq!(book.envelope(NODE, ID).rate, amount(20_000, 1).rate);
-    book.acknowledge(NODE, Generation(2));
+    acknowledge(&mut book, 2);
     assert_eq!(book.envelope(NODE, ID).rate, amount(8_000, 1).rate);
-    book.acknowledge(NODE, Generation(3));
+    acknowledge(&mut book, 3);
     assert_eq!(book.latest(NODE, ID), entry(8_000));
 }
 
@@ -147,10 +159,9 @@ fn unanswered_proposals_are_bounded_and_never_counted_too_small() {
     book.set_limits(&[limit(30_000, 40, SCALE)]);
     for generation in 1..=200_u64 {
         let amount = amount(30_000 - generation, 1);
-        book.propose(
-            NODE,
-            ID,
-            Generation(generation),
+        propose(
+            &mut book,
+            generation,
             Entry {
                 amount,
                 floor: amount,
@@ -158,6 +169,6 @@ fn unanswered_proposals_are_bounded_and_never_counted_too_small() {
         );
     }
     assert_eq!(book.envelope(NODE, ID).rate, amount(29_999, 1).rate);
-    book.acknowledge(NODE, Generation(200));
+    acknowledge(&mut book, 200);
     assert_eq!(book.envelope(NODE, ID).rate, amount(29_800, 1).rate);
 }

@@ -13,12 +13,12 @@ use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::MemberRecord,
+    record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, TermRecord},
     rules::Rules,
     timing::Timing,
 };
 use weir_model::{
-    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{FromNode, LimitReport},
     policy::FleetSettings,
 };
@@ -32,6 +32,9 @@ struct Fleet {
     /// Nodes that nothing gets to.
     cut_off: Vec<NodeId>,
     removed: Vec<NodeId>,
+    /// Writes to the roster are under way, and not answered yet.
+    holds_writes: bool,
+    writing: Vec<NodeId>,
     timing: Timing,
     now: Nanos,
 }
@@ -48,6 +51,16 @@ fn policy(limits: Vec<Limit>) -> Policy {
 
 impl Fleet {
     fn new(nodes: u128, timing: Timing, limits: Vec<Limit>) -> Self {
+        Self::inheriting(nodes, timing, limits, None)
+    }
+
+    /// With what the leader before has stored.
+    fn inheriting(
+        nodes: u128,
+        timing: Timing,
+        limits: Vec<Limit>,
+        adopted: Option<EnvelopeRecord>,
+    ) -> Self {
         let now = Nanos(1_000_000_000_000);
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::from_u128).collect();
         let member = |node: &NodeId| MemberRecord {
@@ -60,9 +73,11 @@ impl Fleet {
         };
         let mandate = Mandate {
             node: ids[0],
-            term: Term(1),
-            adopted: None,
-            voter_sets: Vec::new(),
+            record: TermRecord {
+                term: Term(1),
+                ..TermRecord::VACANT
+            },
+            adopted,
             members: ids.iter().map(member).collect(),
             policy: (PolicyVersion(1), policy(limits)),
         };
@@ -83,6 +98,8 @@ impl Fleet {
             nodes: ids.iter().map(follower).collect(),
             cut_off: Vec::new(),
             removed: Vec::new(),
+            holds_writes: false,
+            writing: Vec::new(),
             timing,
             now,
         }
@@ -126,6 +143,7 @@ impl Fleet {
                     self.nodes.get_mut(&to).unwrap().handle(message, self.now);
                     self.answers(to);
                 }
+                Command::Admit(record) if self.holds_writes => self.writing.push(record.node),
                 Command::Admit(record) => {
                     let (node, outcome) = (record.node, StoreOutcome::Committed);
                     let input = Input::Admitted { node, outcome };
@@ -196,4 +214,80 @@ fn a_member_that_goes_by_another_policy_is_asked_before_it_is_removed() {
         fleet.tick();
     }
     assert_eq!(fleet.removed.first(), Some(&other));
+}
+
+#[test]
+fn what_a_removed_member_held_as_its_floor_is_given_to_others() {
+    let limits = vec![limit("web", 1_000, 100, 10, false)];
+    let web = limits[0].clone();
+    // Removed from the roster by a leader that died before its register said so.
+    let gone = NodeEnvelope {
+        node: NodeId::from_u128(9),
+        limits: vec![LimitEnvelope {
+            limit: web.id,
+            scale: web.scale,
+            amount: web.floor,
+            floor: web.floor,
+        }],
+    };
+    let record = EnvelopeRecord {
+        term: Term(0),
+        generation: Generation(7),
+        lease: Timing::DEFAULT.lease,
+        policy: PolicyVersion(1),
+        nodes: vec![gone],
+    };
+    let mut fleet = Fleet::inheriting(1, Timing::DEFAULT, limits, Some(record));
+    for _ in 0..50 {
+        fleet.tick();
+    }
+    let held: Vec<_> = fleet.nodes[&NodeId::from_u128(1)].held().collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].amount.rate, web.budget.rate);
+}
+
+#[test]
+fn a_floor_that_is_being_lowered_in_the_roster_is_not_used_when_it_is_raised_again() {
+    let of_floor = |floor| vec![limit("web", 1_000, 100, floor, false)];
+    let mut fleet = Fleet::new(2, Timing::DEFAULT, of_floor(100));
+    let floors = |fleet: &Fleet| -> Vec<u64> {
+        let held = fleet.nodes.values().flat_map(Follower::held);
+        held.map(|grant| grant.floor.rate.0 >> 10).collect()
+    };
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    assert_eq!(floors(&fleet), [100, 100]);
+    fleet.holds_writes = true;
+    fleet.set_policy(PolicyVersion(2), of_floor(10));
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    assert_eq!(floors(&fleet), [10, 10]);
+    assert_eq!(
+        fleet.writing.len(),
+        2,
+        "the smaller floors are on their way"
+    );
+    fleet.set_policy(PolicyVersion(3), of_floor(100));
+    for _ in 0..20 {
+        fleet.tick();
+        assert!(
+            floors(&fleet).iter().all(|floor| *floor <= 10),
+            "{:?}",
+            floors(&fleet)
+        );
+    }
+    // They have arrived: now the larger ones go the long way.
+    fleet.holds_writes = false;
+    for node in std::mem::take(&mut fleet.writing) {
+        let outcome = StoreOutcome::Committed;
+        fleet
+            .leader
+            .handle(Input::Admitted { node, outcome }, fleet.now);
+    }
+    for _ in 0..30 {
+        fleet.tick();
+    }
+    assert_eq!(floors(&fleet), [100, 100]);
 }

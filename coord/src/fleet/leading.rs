@@ -29,9 +29,8 @@ impl Fleet {
         info!(term = %record.term, members = roster.members.len(), voters, "leading");
         let mandate = Mandate {
             node: self.host.node,
-            term: record.term,
+            record: record.clone(),
             adopted,
-            voter_sets: record.voter_sets(),
             members: roster.members.clone(),
             policy: self.policy.clone(),
         };
@@ -109,7 +108,8 @@ impl Fleet {
             Command::Activated => {
                 // If too much waits already, the next leader asks more voters: no harm.
                 let term = self.leader.as_ref().map(Leader::term);
-                let _ = term.map(|term| self.keeper.drop_former(term));
+                let is_voted = self.host.commit == CommitBy::Quorum;
+                let _ = term.map(|term| self.keeper.drop_former(term, is_voted));
             }
             Command::ChangeVoters(voters) => {
                 info!(?voters, "the voters are to be others: a new term");

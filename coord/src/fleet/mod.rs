@@ -345,8 +345,8 @@ impl Fleet {
                 self.registration = Some(incarnation);
                 // Only a term that was read on the connection of this session counts for a first
                 // life; it follows.
-                let term = self.term.as_ref()?.term;
-                return Some(self.begin_life(incarnation, term));
+                let TermRecord { term, lease, .. } = *self.term.as_ref()?;
+                return Some(self.begin_life(incarnation, term, lease));
             }
             Event::Term { record, .. } => return Some(self.term_changed(record, now)),
             Event::Members(roster) => {
@@ -474,21 +474,22 @@ impl Fleet {
         self.link.follow(leads.then(|| record.address.clone()));
         self.at_least = self.at_least.max(term);
         self.campaign.set_term(term, now);
+        let lease = record.lease;
         self.term = Some(record);
         match self.registration {
-            Some(incarnation) => self.begin_life(incarnation, term),
+            Some(incarnation) => self.begin_life(incarnation, term, lease),
             None => Notice::Promise(term),
         }
     }
 
     /// Where there has never been a leader, there is nothing that a voter may have forgotten.
-    fn begin_life(&self, incarnation: Incarnation, term: Term) -> Notice {
+    fn begin_life(&self, incarnation: Incarnation, term: Term, longest_lease: Duration) -> Notice {
         let has_history = term > Term(0);
         Notice::BeginLife {
             incarnation,
             term,
             abstention: if has_history {
-                self.host.timing.wait()
+                self.host.timing.abstention(longest_lease)
             } else {
                 Duration::ZERO
             },
@@ -498,6 +499,8 @@ impl Fleet {
     fn take_over(&mut self, instead_of: Option<NodeId>, voters: Option<Vec<NodeId>>) {
         let how = TakeOver {
             address: self.host.address.clone(),
+            lease: self.host.timing.lease,
+            is_voted: self.host.commit == CommitBy::Quorum,
             at_least: self.at_least,
             voters,
             roster_version: self.roster.version,

@@ -1,5 +1,7 @@
 //! What the ZooKeeper shell tells its owner, and what the owner may ask of it.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use weir_coord_core::{
     commit::StoreOutcome,
@@ -162,6 +164,10 @@ pub struct Live {
 pub struct TakeOver {
     /// Where this node's gRPC service is reached, `host:port`.
     pub address: String,
+    /// How long the leases of this term are.
+    pub lease: Duration,
+    /// Whether this term commits by votes.
+    pub is_voted: bool,
     /// The highest term that anybody is known to have promised: the new one is larger.
     pub at_least: Term,
     /// Whose acknowledgements are to commit: who votes in the term before, unless this says other.

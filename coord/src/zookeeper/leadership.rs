@@ -12,7 +12,7 @@ use tokio::{
 };
 use weir_coord_core::{
     commit::StoreOutcome,
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    record::{Candidate, EnvelopeRecord, MemberRecord, TermRecord},
     voters::succeeding,
 };
 use weir_model::{NodeId, Term};
@@ -44,8 +44,11 @@ pub(super) struct Tenure {
 pub(super) enum LeaderCommand {
     TakeOver(TakeOver),
     Store(EnvelopeRecord),
-    /// Forget the voters before this term, which has committed.
-    DropFormer(Term),
+    /// Forget the voters before this term, which has committed, and whether by votes.
+    DropFormer {
+        term: Term,
+        is_voted: bool,
+    },
 }
 
 /// The writer of `term` and `envelope`.
@@ -91,8 +94,8 @@ impl Leadership {
                         outcome: self.store(record).await,
                     }
                 }
-                LeaderCommand::DropFormer(term) => {
-                    self.drop_former(term).await;
+                LeaderCommand::DropFormer { term, is_voted } => {
+                    self.drop_former(term, is_voted).await;
                     continue;
                 }
             };
@@ -115,13 +118,13 @@ impl Leadership {
                 succeeding(&stored.voters, &members, self.node)
             }
         };
-        let record = stored.successor(
-            self.node,
-            how.address,
-            how.at_least,
-            voters,
-            how.roster_version,
-        );
+        let candidate = Candidate {
+            node: self.node,
+            address: how.address,
+            lease: how.lease,
+            is_voted: how.is_voted,
+        };
+        let record = stored.successor(candidate, how.at_least, voters, how.roster_version);
         let suspect = match how.instead_of {
             Some(suspect) => self.candidacies(&mut access, suspect, &candidacy).await?,
             None => Vec::new(),
@@ -288,7 +291,7 @@ impl Leadership {
 
     /// Rule 6, its end: this term has committed, so what its own voters know is enough. It is a
     /// courtesy to the next leader, so that nobody waits for it and failing does no harm.
-    async fn drop_former(&mut self, term: Term) {
+    async fn drop_former(&mut self, term: Term, is_voted: bool) {
         let tenure = *self.tenure.borrow();
         let Some(tenure) = tenure.filter(|tenure| tenure.term == term) else {
             return;
@@ -297,10 +300,14 @@ impl Leadership {
         let Ok((mut record, version)) = self.read_term(&mut access).await else {
             return;
         };
-        if record.term != term || record.leader != Some(self.node) || record.former.is_empty() {
+        if record.term != term || record.leader != Some(self.node) {
+            return;
+        }
+        if record.former.is_empty() && record.is_voted == is_voted {
             return;
         }
         record.former.clear();
+        record.is_voted = is_voted;
         let data = serde_json::to_vec(&record).expect("a record of numbers and text is JSON");
         let written = access
             .write(|writer| writer.add_set_data(path::TERM, &data, Some(version)))

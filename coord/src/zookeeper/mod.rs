@@ -190,9 +190,9 @@ impl Keeper {
     /// # Errors
     ///
     /// [`Busy`]; nothing is done then.
-    pub fn drop_former(&self, term: Term) -> Result<(), Busy> {
+    pub fn drop_former(&self, term: Term, is_voted: bool) -> Result<(), Busy> {
         self.leader
-            .try_send(LeaderCommand::DropFormer(term))
+            .try_send(LeaderCommand::DropFormer { term, is_voted })
             .map_err(|_| Busy)
     }
 

@@ -75,6 +75,8 @@ pub fn member(number: u128) -> MemberRecord {
 pub fn take_over(number: u128, at_least: u64) -> TakeOver {
     TakeOver {
         address: address(number),
+        lease: Duration::from_secs(2),
+        is_voted: true,
         at_least: Term(at_least),
         voters: None,
         roster_version: 0,

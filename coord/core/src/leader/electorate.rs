@@ -46,10 +46,10 @@ impl Electorate {
         count >= majority(self.voters.len())
     }
 
-    /// The voters that have no part in a plan.
-    pub(super) fn others<T>(&self, plan: &BTreeMap<NodeId, T>) -> Vec<NodeId> {
+    /// The voters of which this is not so.
+    pub(super) fn others(&self, is_so: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
         let voters = self.voters.keys().copied();
-        voters.filter(|voter| !plan.contains_key(voter)).collect()
+        voters.filter(|voter| !is_so(*voter)).collect()
     }
 
     /// A later life has forgotten what an earlier one was told.

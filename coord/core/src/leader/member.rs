@@ -1,15 +1,25 @@
 //! What a leader knows of one member in this term.
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, PolicyVersion, message::Token};
+use weir_model::{
+    Amount, Generation, Limit, LimitId, Nanos, PolicyVersion,
+    message::{LimitReport, Report, Row, Token},
+};
 
 use super::view::HeldView;
-use crate::{demand::Meter, record::MemberRecord};
+use crate::{
+    book::{LimitSlot, NodeSlot},
+    demand::Meter,
+    record::MemberRecord,
+    slots::Derived,
+};
 
 /// A member.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Member {
+    /// Its account in the book.
+    pub(super) slot: NodeSlot,
     /// Its floors in the order of their limits.
     pub(super) record: MemberRecord,
     /// What the roster is to say of its share, if it says otherwise.
@@ -20,8 +30,26 @@ pub(super) struct Member {
     pub(super) committed: Generation,
     /// When it was first proposed to since it last answered.
     pub(super) unanswered_since: Option<Nanos>,
-    pub(super) meters: BTreeMap<LimitId, Meter>,
-    pub(super) held: BTreeMap<LimitId, HeldView>,
+    /// Whether it has counted anything of late.
+    has_counts: bool,
+    /// What it counts of the limits that the fleet shares, by slot.
+    counts: Vec<Count>,
+    /// What it counts of others.
+    pub(super) other_counts: BTreeMap<LimitId, Count>,
+    /// What was last proposed to it, whole; `None` if it has to be looked up.
+    pub(super) rows: Derived<Option<Vec<Row>>>,
+    /// Whether the roster reserves the floors of the policy for it, all of them; `None` if it has to
+    /// be looked up.
+    pub(super) has_floors: Derived<Option<bool>>,
+    /// Whether its floors may have to be others.
+    pub(super) needs_review: Derived<bool>,
+}
+
+/// What a member counts of one limit, and what it said that it holds.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Count {
+    pub(super) meter: Meter,
+    pub(super) held: HeldView,
 }
 
 /// The latest report.
@@ -34,6 +62,16 @@ pub(super) struct Heard {
     pub(super) abstains: bool,
 }
 
+impl Count {
+    pub(super) fn observe(&mut self, report: &Report, counted: &LimitReport, limit: &Limit) {
+        self.meter.observe(report.token.at, counted, limit.scale);
+        self.held = HeldView {
+            amount: counted.held,
+            lease_left: counted.expires - report.token.at,
+        };
+    }
+}
+
 impl Heard {
     /// Whether it enforces a policy, or will as soon as it is told to.
     pub(super) fn has(&self, policy: PolicyVersion) -> bool {
@@ -42,17 +80,61 @@ impl Heard {
 }
 
 impl Member {
-    pub(super) fn new(mut record: MemberRecord) -> Self {
+    pub(super) fn new(mut record: MemberRecord, slot: NodeSlot) -> Self {
         record.floors.sort_unstable_by_key(|floor| floor.limit);
         Self {
+            slot,
             record,
             wants_drained: None,
             heard: None,
             acknowledged: None,
             committed: Generation(0),
             unanswered_since: None,
-            meters: BTreeMap::new(),
-            held: BTreeMap::new(),
+            has_counts: false,
+            counts: Vec::new(),
+            other_counts: BTreeMap::new(),
+            rows: Derived(None),
+            has_floors: Derived(None),
+            needs_review: Derived(true),
+        }
+    }
+
+    /// What it counts of a limit that the fleet shares.
+    pub(super) fn count(&self, limit: LimitSlot) -> Option<&Count> {
+        self.counts.get(limit.index())
+    }
+
+    pub(super) fn count_mut(&mut self, limit: LimitSlot) -> &mut Count {
+        self.has_counts = true;
+        let index = limit.index();
+        if index >= self.counts.len() {
+            self.counts.resize_with(index + 1, Count::default);
+        }
+        &mut self.counts[index]
+    }
+
+    /// As [`Member::count_mut`], of a limit that the fleet does not share.
+    pub(super) fn other_count_mut(&mut self, limit: LimitId) -> &mut Count {
+        self.has_counts = true;
+        self.other_counts.entry(limit).or_default()
+    }
+
+    /// What it counted is out of date. `true` if it had counted anything.
+    pub(super) fn forget_counts(&mut self) -> bool {
+        let had_counts = core::mem::take(&mut self.has_counts);
+        if had_counts {
+            let others = self.other_counts.values_mut();
+            for count in self.counts.iter_mut().chain(others) {
+                count.meter = Meter::default();
+            }
+        }
+        had_counts
+    }
+
+    /// A slot is another limit's.
+    pub(super) fn forget_count(&mut self, limit: LimitSlot) {
+        if let Some(count) = self.counts.get_mut(limit.index()) {
+            *count = Count::default();
         }
     }
 

@@ -12,9 +12,11 @@
 //!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
 //!   lets a better placed node lead; safety rests on the fence and the quorum.
 
+mod demands;
 mod departure;
 mod electorate;
 mod member;
+mod plan;
 mod policy;
 mod proposal;
 mod roster;
@@ -25,34 +27,36 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
-
 use core::time::Duration;
 
 use weir_model::{
-    Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Generation, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{Ack, Commit, FromNode, Position, Refuse, Report, ToNode},
 };
 
 use crate::{
     allocation::tolerance,
-    book::{Book, Entry},
+    book::Book,
     commit::{CommitBackend, StoreOutcome},
-    record::{EnvelopeRecord, MemberRecord},
+    record::{EnvelopeRecord, MemberRecord, TermRecord},
     rules::Rules,
+    slots::Derived,
     timing::Timing,
 };
 
 pub use view::{HeldView, MemberView, ShareView};
 
+use demands::Demands;
 use departure::{Departed, Leaving};
 use electorate::Electorate;
 use member::{Heard, Member};
+use plan::{Place, Round};
 use policy::{Activation, Prepared};
 use roster::Joining;
 use takeover::{Reform, Succession};
 
-/// Demand that moves is followed at once, but not more often than this in a tick: a plan looks at
-/// every limit and every node.
+/// Demand that moves is followed at once, but not more often than this in a tick: a proposal goes to
+/// every node.
 const PLANS_PER_TICK: u32 = 5;
 
 /// What the shell tells a leader.
@@ -126,8 +130,8 @@ pub enum Command {
     /// Write under the fence that this policy is in force, unless a newer one is. It is asked for
     /// again until [`Input::Policy`] says so.
     Activate(PolicyVersion),
-    /// This term has committed: [`former`](crate::record::TermRecord::former) voters may be
-    /// dropped from `term`, if it is unchanged.
+    /// This term has committed: [`former`](TermRecord::former) voters may be dropped from `term`, if
+    /// it is unchanged, and how they [committed](TermRecord::is_voted).
     Activated,
     /// Take a new term with these voters. This one goes on until then.
     ChangeVoters(Vec<NodeId>),
@@ -151,13 +155,11 @@ pub enum StepDown {
 pub struct Mandate {
     /// Who leads.
     pub node: NodeId,
-    /// The term that was taken.
-    pub term: Term,
     /// What the last leader stored in ZooKeeper, if there was one.
     pub adopted: Option<EnvelopeRecord>,
-    /// Every voter set since the last term that committed anything, this term's last: a back-end
-    /// that is voted on begins with promises from a majority of each.
-    pub voter_sets: Vec<Vec<NodeId>>,
+    /// What `term` says of this term: a leader begins with promises from a majority of each of its
+    /// voter sets, if it or one before it commits by votes.
+    pub record: TermRecord,
     /// The roster, read after the term was taken.
     pub members: Vec<MemberRecord>,
     /// The policy in force.
@@ -174,6 +176,12 @@ pub struct Leader<B> {
     policy_version: PolicyVersion,
     policy: Policy,
     book: Book,
+    /// The limits that the fleet shares, in the order of their slots.
+    places: Derived<Vec<Place>>,
+    demands: Derived<Demands>,
+    round: Derived<Round>,
+    /// Who had not answered when it was last looked at.
+    awaited: Derived<Option<NodeId>>,
     members: BTreeMap<NodeId, Member>,
     joining: BTreeMap<NodeId, Joining>,
     leaving: BTreeMap<NodeId, Leaving>,
@@ -222,16 +230,21 @@ impl<B: CommitBackend> Leader<B> {
         now: Nanos,
     ) -> Self {
         let (policy_version, policy) = mandate.policy;
-        let is_voted = backend.is_voted();
-        let voters = mandate.voter_sets.last().cloned().unwrap_or_default();
+        let record = mandate.record;
+        let is_fenced_by_votes = record.is_voted || backend.is_voted();
+        let voters = record.voters.clone();
         let mut leader = Self {
             node: mandate.node,
-            term: mandate.term,
+            term: record.term,
             timing,
             rules,
             policy_version,
             policy,
             book: Book::default(),
+            places: Derived::default(),
+            demands: Derived::default(),
+            round: Derived::default(),
+            awaited: Derived(None),
             members: BTreeMap::new(),
             joining: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -254,14 +267,17 @@ impl<B: CommitBackend> Leader<B> {
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
+        leader.arrange();
         leader.book.close(Generation(0));
-        if is_voted {
-            let succession = Succession::new(mandate.voter_sets, mandate.adopted, rules, now);
-            leader.succession = Some(succession);
-        } else if let Some(record) = &mandate.adopted {
-            leader.adopt(record, now);
+        if is_fenced_by_votes {
+            leader.succession = Some(Succession::new(record, mandate.adopted, rules, now));
+            leader.set_members(mandate.members, now);
+        } else {
+            leader.set_members(mandate.members, now);
+            if let Some(record) = &mandate.adopted {
+                leader.adopt(record, now);
+            }
         }
-        leader.set_members(mandate.members, now);
         leader
     }
 
@@ -323,23 +339,23 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         let mut has_moved = false;
+        let mut after = 0;
         for counted in &report.limits {
-            let Some(limit) = self.policy.limit(counted.limit) else {
-                continue;
-            };
-            let meter = member.meters.entry(limit.id).or_default();
-            let before = meter.rates().demand;
-            meter.observe(report.token.at, counted, limit.scale);
-            has_moved |=
-                limit.is_leased() && meter.rates().demand.0.abs_diff(before.0) > tolerance(limit);
-            let lease_left = counted.expires - report.token.at;
-            member.held.insert(
-                limit.id,
-                HeldView {
-                    amount: counted.held,
-                    lease_left,
-                },
-            );
+            let slot = self.book.limit_slot_after(counted.limit, &mut after);
+            let place = slot.and_then(|slot| self.round.0.place(slot));
+            if let Some(place) = place {
+                let limit = &self.policy.limits[self.places.0[place].limit];
+                let slot = self.places.0[place].slot;
+                let count = member.count_mut(slot);
+                let before = count.meter.rates().demand;
+                count.observe(report, counted, limit);
+                let demand = count.meter.rates().demand;
+                has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
+                self.demands.0.set(slot, member.slot, demand);
+            } else if let Some(limit) = self.policy.limit(counted.limit) {
+                let count = member.other_count_mut(limit.id);
+                count.observe(report, counted, limit);
+            }
         }
         // Waiting for the tick would let demand that has moved wait for another one.
         if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
@@ -381,7 +397,7 @@ impl<B: CommitBackend> Leader<B> {
             member.acknowledged = Some((generation, now));
         }
         member.unanswered_since = None;
-        self.book.acknowledge(ack.node, generation);
+        self.book.acknowledge(member.slot, generation);
         self.commit_to(ack.node);
     }
 
@@ -410,7 +426,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.committed == self.generation || !self.backend.is_committed(self.generation) {
             return;
         }
-        if self.committed == Generation(0) && self.backend.is_voted() {
+        if self.committed == Generation(0) {
             self.commands.push_back(Command::Activated);
         }
         self.committed = self.generation;
@@ -463,12 +479,19 @@ impl<B: CommitBackend> Leader<B> {
         if self.backend.is_voted() && self.committed < self.generation {
             return;
         }
-        let answered = self.participating(now).all(|(_, member)| {
-            member
-                .acknowledged
-                .is_some_and(|(generation, _)| generation == self.generation)
-        });
-        if answered {
+        let is_awaited = |member: &Member| {
+            let answered = member.acknowledged.map(|(generation, _)| generation);
+            self.takes_part(member, now) && answered != Some(self.generation)
+        };
+        // Who was awaited at the last answer most often still is.
+        let awaited = self.awaited.0.and_then(|node| self.members.get(&node));
+        if awaited.is_some_and(is_awaited) {
+            return;
+        }
+        let mut members = self.members.iter();
+        let awaited = members.find(|(_, member)| is_awaited(member));
+        self.awaited.0 = awaited.map(|(node, _)| *node);
+        if self.awaited.0.is_none() {
             self.advance(now);
         }
     }
@@ -492,14 +515,11 @@ impl<B: CommitBackend> Leader<B> {
         let since = now - self.productive + self.timing.tick / 2;
         let renewal_due = self.renewal_forced || since >= self.timing.renewal();
         let unanswered = plan
-            .keys()
-            .filter_map(|node| self.members.get(node))
+            .parts
+            .iter()
+            .filter_map(|part| self.members.get(&part.node))
             .any(|member| member.acknowledged.is_none());
-        let changed = plan.iter().any(|(node, rows)| {
-            rows.iter()
-                .any(|row| self.book.latest(*node, row.limit) != row.entry)
-        });
-        if changed || renewal_due || unanswered || self.has_reserved() {
+        if plan.has_changes() || renewal_due || unanswered || self.has_reserved() {
             self.propose(&plan, renewal_due || self.has_reserved(), now);
         }
     }
@@ -524,8 +544,8 @@ impl<B: CommitBackend> Leader<B> {
         self.forget_the_unheard(now);
         let (stale, try_again) = (self.timing.stale(), self.timing.deaf() + self.timing.wait());
         for member in self.members.values_mut() {
-            if member.heard.is_none_or(|heard| now - heard.at > stale) {
-                member.meters.clear();
+            if member.heard.is_none_or(|heard| now - heard.at > stale) && member.forget_counts() {
+                self.demands.0.forget_node(member.slot);
             }
             if member
                 .unanswered_since
@@ -538,27 +558,24 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Members that are heard, enforce this policy, and answer.
     fn participating(&self, now: Nanos) -> impl Iterator<Item = (NodeId, &Member)> {
-        let stale = self.timing.stale();
-        let deaf = self.timing.deaf();
-        self.members.iter().filter_map(move |(node, member)| {
-            let heard = member.heard?;
+        let members = self.members.iter();
+        members
+            .filter(move |(_, member)| self.takes_part(member, now))
+            .map(|(node, member)| (*node, member))
+    }
+
+    fn takes_part(&self, member: &Member, now: Nanos) -> bool {
+        member.heard.is_some_and(|heard| {
             let answers = member
                 .unanswered_since
-                .is_none_or(|since| now - since < deaf);
-            let takes_part = now - heard.at <= stale && heard.has(self.policy_version) && answers;
-            takes_part.then_some((*node, member))
+                .is_none_or(|since| now - since < self.timing.deaf());
+            now - heard.at <= self.timing.stale() && heard.has(self.policy_version) && answers
         })
     }
 
     fn step_down(&mut self, reason: StepDown) {
         self.commands.push_back(Command::StepDown(reason));
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PlannedRow {
-    limit: LimitId,
-    entry: Entry,
 }
 
 /// The limits that the fleet shares; local and keyed ones are no business of the leader.

@@ -151,11 +151,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.rules.breaks(Mutation::CutUnacknowledged) {
             self.book.lower_floors(coordinated(&self.policy));
         }
-        for member in self.members.values_mut() {
-            member
-                .meters
-                .retain(|limit, _| self.policy.limit(*limit).is_some());
-        }
+        self.arrange();
     }
 
     /// Whether this leader has yet to hear of a policy that the one before led by: nodes enforce

@@ -1,6 +1,6 @@
 //! Making a proposal and getting it through: rule 3, *book*, as far as messages go.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use weir_model::{
@@ -9,115 +9,48 @@ use weir_model::{
     register::RegisterUpdate,
 };
 
-use super::{Command, Leader, PlannedRow, coordinated, roster::Stage};
+use super::{Command, Leader, plan::Plan};
 use crate::{
-    allocation::{Participant, step, targets},
-    book::Entry,
     commit::CommitBackend,
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
     rules::Mutation,
 };
 
 impl<B: CommitBackend> Leader<B> {
-    pub(super) fn plan(&self, now: Nanos) -> BTreeMap<NodeId, Vec<PlannedRow>> {
-        let (idle, present): (Vec<_>, Vec<_>) = self
-            .participating(now)
-            .partition(|(node, _)| self.is_idle(*node));
-        let mut plan: BTreeMap<NodeId, Vec<PlannedRow>> = present
-            .iter()
-            .chain(&idle)
-            .map(|(node, _)| (*node, Vec::new()))
-            .collect();
-        for limit in coordinated(&self.policy) {
-            let participants: Vec<Participant> = present
-                .iter()
-                .map(|(node, member)| Participant {
-                    node: *node,
-                    weight: member.record.weight,
-                    demand: member
-                        .meters
-                        .get(&limit.id)
-                        .map_or(limit.floor.rate, |meter| meter.rates().demand),
-                    reserved: if self.rules.breaks(Mutation::FloorBeforeRoster) {
-                        limit.floor
-                    } else {
-                        self.reserved_floor(*node, member, limit)
-                    },
-                })
-                .collect();
-            // Those who wait for floors need room.
-            let mut roomy = limit.clone();
-            for (node, joining) in &self.joining {
-                if joining.stage == Stage::Waiting {
-                    let held = self.book.envelope(*node, limit.id);
-                    let more = joining.record.floor(limit).saturating_sub(held);
-                    roomy.budget = roomy.budget.saturating_sub(more);
-                }
-            }
-            let targets = targets(&roomy, &participants, &self.book);
-            let entries = step(limit, &participants, &targets, &self.book);
-            for (participant, entry) in participants.iter().zip(entries) {
-                let row = PlannedRow {
-                    limit: limit.id,
-                    entry,
-                };
-                plan.entry(participant.node).or_default().push(row);
-            }
-            for (node, member) in &idle {
-                let row = PlannedRow {
-                    limit: limit.id,
-                    entry: if self.leaving.contains_key(node) {
-                        Entry::default()
-                    } else {
-                        Entry::floor(limit.floor.min(self.reserved_floor(*node, member, limit)))
-                    },
-                };
-                plan.entry(*node).or_default().push(row);
-            }
-        }
-        plan
-    }
-
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
-    pub(super) fn propose(
-        &mut self,
-        plan: &BTreeMap<NodeId, Vec<PlannedRow>>,
-        renewal_due: bool,
-        now: Nanos,
-    ) {
-        let grows = plan.iter().any(|(node, rows)| {
-            rows.iter().any(|row| {
-                let latest = self.book.latest(*node, row.limit);
-                !row.entry.amount.fits(latest.amount) || !row.entry.floor.fits(latest.floor)
+    pub(super) fn propose(&mut self, plan: &Plan, renewal_due: bool, now: Nanos) {
+        let grows = plan.parts.iter().any(|part| {
+            part.changes.iter().any(|change| {
+                let latest = self.book.holding(part.slot, change.limit).latest;
+                !change.entry.amount.fits(latest.amount) || !change.entry.floor.fits(latest.floor)
             })
         });
         self.generation = self.generation.next();
         self.last_proposal = now;
-        for (node, rows) in plan {
-            for row in rows {
-                self.book
-                    .propose(*node, row.limit, self.generation, row.entry);
-            }
+        for part in &plan.parts {
+            self.book.propose(part.slot, self.generation, &part.changes);
             if self.rules.breaks(Mutation::GrowBeforeShrink) {
-                self.book.acknowledge(*node, self.generation);
+                self.book.acknowledge(part.slot, self.generation);
             }
-            if let Some(member) = self.members.get_mut(node) {
+            if let Some(member) = self.members.get_mut(&part.node) {
                 member.unanswered_since.get_or_insert(now);
+                if let Some(rows) = &mut member.rows.0 {
+                    for change in &part.changes {
+                        let place = self.round.0.place(change.limit);
+                        let place = place.expect("a plan is about limits that are shared");
+                        let row = &mut rows[self.places.0[place].row];
+                        row.amount = change.entry.amount;
+                        row.floor = change.entry.floor;
+                    }
+                }
             }
         }
         // Rule 4, *quorum*: what voters are told covers all of this proposal.
-        for (node, rows) in plan {
-            let rows = rows
-                .iter()
-                .map(|row| Row {
-                    limit: row.limit,
-                    amount: row.entry.amount,
-                    floor: row.entry.floor,
-                })
-                .collect();
-            self.send_proposal(*node, rows);
+        for part in &plan.parts {
+            let rows = self.rows(part.node);
+            self.send_proposal(part.node, rows);
         }
-        for voter in self.electorate.others(plan) {
+        for voter in self.electorate.others(|voter| plan.has(voter)) {
             self.send_proposal(voter, Vec::new());
         }
         self.book.close(self.generation);
@@ -141,6 +74,30 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
+    /// All that was last proposed to a member, in the order of the policy.
+    fn rows(&mut self, node: NodeId) -> Vec<Row> {
+        let Some(member) = self.members.get_mut(&node) else {
+            return Vec::new();
+        };
+        if self.book.take_latest_note(member.slot) {
+            member.rows.0 = None;
+        }
+        let rows = member.rows.0.get_or_insert_with(|| {
+            let blank = Row::default();
+            let mut rows = alloc::vec![blank; self.places.0.len()];
+            for place in &self.places.0 {
+                let latest = self.book.holding(member.slot, place.slot).latest;
+                rows[place.row] = Row {
+                    limit: place.id,
+                    amount: latest.amount,
+                    floor: latest.floor,
+                };
+            }
+            rows
+        });
+        rows.clone()
+    }
+
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
     fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>) {
@@ -156,7 +113,8 @@ impl<B: CommitBackend> Leader<B> {
             self.timing.wait()
         };
         if !rows.is_empty() {
-            self.book.extend_lease(node, heard_at + wait);
+            let account = self.book.account(node);
+            self.book.extend_lease(account, heard_at + wait);
         }
         let message = self.proposal(anchor, rows, register);
         self.commands.push_back(Command::Send { to: node, message });
@@ -214,16 +172,7 @@ impl<B: CommitBackend> Leader<B> {
             .map(|(node, _)| node)
             .collect();
         for node in &unanswered {
-            let rows = coordinated(&self.policy)
-                .map(|limit| {
-                    let entry = self.book.latest(*node, limit.id);
-                    Row {
-                        limit: limit.id,
-                        amount: entry.amount,
-                        floor: entry.floor,
-                    }
-                })
-                .collect();
+            let rows = self.rows(*node);
             self.send_proposal(*node, rows);
         }
         for voter in self.electorate.voters() {

@@ -26,6 +26,7 @@ use crate::{
     commit::{CommitBackend, StoreOutcome},
     record::{MemberRecord, ReservedFloor},
     rules::Mutation,
+    slots::Derived,
 };
 
 /// A node that is to become a member, or a member whose floors are to be others.
@@ -97,15 +98,19 @@ impl<B: CommitBackend> Leader<B> {
     /// Compares what the roster reserves with what the policy wants, for each member, and for those
     /// that wait, as the policy may have changed meanwhile.
     fn review_floors(&mut self) {
-        let members = self
-            .members
-            .iter()
-            .map(|(node, member)| (*node, &member.record));
-        let due: Vec<(NodeId, MemberRecord, Stage)> = members
-            .filter(|(node, _)| {
-                !self.joining.contains_key(node) && !self.leaving.contains_key(node)
-            })
-            .filter_map(|(node, record)| self.due_record(node, record))
+        let mut to_review = Vec::new();
+        for (node, member) in &mut self.members {
+            member.needs_review.0 |= self.book.take_floor_note(member.slot);
+            let has_cause = member.needs_review.0 || member.wants_drained.is_some();
+            let is_moving = self.joining.contains_key(node) || self.leaving.contains_key(node);
+            if has_cause && !is_moving {
+                member.needs_review.0 = false;
+                to_review.push(*node);
+            }
+        }
+        let due: Vec<(NodeId, MemberRecord, Stage)> = to_review
+            .into_iter()
+            .filter_map(|node| self.due_record(node))
             .collect();
         for (node, record, stage) in due {
             if stage == Stage::Asked && self.rules.breaks(Mutation::FloorGivenAwayEarly) {
@@ -131,12 +136,9 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     /// What the roster ought to say of a member, if it says otherwise.
-    fn due_record(
-        &self,
-        node: NodeId,
-        record: &MemberRecord,
-    ) -> Option<(NodeId, MemberRecord, Stage)> {
-        let drained = self.members.get(&node)?.wants_drained;
+    fn due_record(&self, node: NodeId) -> Option<(NodeId, MemberRecord, Stage)> {
+        let member = self.members.get(&node)?;
+        let (record, drained) = (&member.record, member.wants_drained);
         let (floors, stage) = self.due_floors(node).or_else(|| {
             drained?;
             let same = merged(self.book.reserved(node), core::iter::empty());
@@ -154,18 +156,25 @@ impl<B: CommitBackend> Leader<B> {
     /// long way, smaller ones only have to be written.
     fn due_floors(&self, node: NodeId) -> Option<(Vec<ReservedFloor>, Stage)> {
         let wanted = coordinated(&self.policy).map(|limit| (limit.id, limit.scale, limit.floor));
-        let is_larger = coordinated(&self.policy)
-            .any(|limit| !limit.floor.fits(self.book.floors(node, limit.id).0));
+        let slot = self.members.get(&node)?.slot;
+        let places = &self.places.0;
+        let is_larger = places.iter().any(|place| {
+            let (reserved, _) = self.book.floors(slot, place.slot);
+            !self.policy.limits[place.limit].floor.fits(reserved)
+        });
         if is_larger {
             return Some((merged(self.book.reserved(node), wanted), Stage::Waiting));
         }
-        let is_smaller = coordinated(&self.policy).any(|limit| {
-            let (reserved, spendable) = self.book.floors(node, limit.id);
-            reserved != limit.floor && spendable.fits(limit.floor)
+        let is_smaller = places.iter().any(|place| {
+            let (reserved, spendable) = self.book.floors(slot, place.slot);
+            let floor = self.policy.limits[place.limit].floor;
+            reserved != floor && spendable.fits(floor)
         });
         is_smaller.then(|| {
             let least = self.book.reserved(node).map(|(limit, scale, reserved)| {
-                let (_, spendable) = self.book.floors(node, limit);
+                let found = self.book.limit_slot(limit);
+                let floors = found.map(|limit| self.book.floors(slot, limit));
+                let (_, spendable) = floors.unwrap_or_default();
                 let wanted = self.policy.limit(limit).map(|limit| limit.floor);
                 // A limit that is not in force keeps what it had: it may come back.
                 let least = wanted.map_or(reserved, |wanted| wanted.max(spendable).min(reserved));
@@ -250,10 +259,14 @@ impl<B: CommitBackend> Leader<B> {
                         self.book.assume_reserved(node);
                     }
                     self.departed.remove(&node);
+                    let slot = self.book.account(node);
                     let member = self.members.entry(node);
-                    let member = member.or_insert_with(|| Member::new(joining.record.clone()));
+                    let member =
+                        member.or_insert_with(|| Member::new(joining.record.clone(), slot));
                     // `merged` has its floors in order.
                     member.record = joining.record;
+                    member.has_floors = Derived(None);
+                    self.round.0.is_other = true;
                     let is_drained = member.record.is_drained;
                     member.wants_drained =
                         member.wants_drained.filter(|wants| *wants != is_drained);
@@ -293,7 +306,8 @@ impl<B: CommitBackend> Leader<B> {
                     self.reserve_exactly(record.node, &record.floors);
                     self.book.assume_reserved(record.node);
                 }
-                self.members.insert(record.node, Member::new(record));
+                let slot = self.book.account(record.node);
+                self.members.insert(record.node, Member::new(record, slot));
             }
             if is_powered_off {
                 self.remove(node, true);

@@ -27,7 +27,7 @@ use weir_model::{
 use super::{Command, Leader, StepDown};
 use crate::{
     commit::CommitBackend,
-    record::EnvelopeRecord,
+    record::{EnvelopeRecord, TermRecord},
     rules::{Mutation, Rules},
     timing::wait_for,
     voters::{choose, decide},
@@ -37,6 +37,8 @@ use crate::{
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Succession {
     sets: Vec<Vec<NodeId>>,
+    /// The longest lease of any leader before.
+    lease: Duration,
     promised: BTreeSet<NodeId>,
     /// Voters that will never vote again, by the operator's word, and nobody knows for what they
     /// have voted.
@@ -49,17 +51,19 @@ pub(super) struct Succession {
 
 impl Succession {
     pub(super) fn new(
-        mut sets: Vec<Vec<NodeId>>,
+        record: TermRecord,
         stored: Option<EnvelopeRecord>,
         rules: Rules,
         now: Nanos,
     ) -> Self {
+        let mut sets = record.voter_sets();
         if rules.breaks(Mutation::FormerVotersForgotten) {
             let newest = sets.len().saturating_sub(1);
             sets.drain(..newest);
         }
         Self {
             sets,
+            lease: record.lease,
             promised: BTreeSet::new(),
             powered_off: BTreeSet::new(),
             powered_off_since: now,
@@ -70,13 +74,13 @@ impl Succession {
 
     /// Whether no older leader can commit any more, and everything that one has is known or over:
     /// what only voters without power know of has ended W after they were known to be without.
-    fn is_fenced(&self, now: Nanos, wait: Duration) -> bool {
+    fn is_fenced(&self, now: Nanos, own_lease: Duration) -> bool {
         if decide(&self.sets, &self.promised) {
             return true;
         }
         let agreeing: BTreeSet<NodeId> = self.promised.union(&self.powered_off).copied().collect();
         let since = self.since.max(self.powered_off_since);
-        decide(&self.sets, &agreeing) && now - since >= wait
+        decide(&self.sets, &agreeing) && now - since >= wait_for(self.lease.max(own_lease))
     }
 
     fn is_asked(&self, node: NodeId) -> bool {
@@ -136,7 +140,7 @@ impl<B: CommitBackend> Leader<B> {
         let Some(succession) = &self.succession else {
             return;
         };
-        if asked > self.timing.preparation() {
+        if asked > self.timing.preparation(succession.lease) {
             return self.step_down(StepDown::Idle);
         }
         let voters: BTreeSet<NodeId> = succession.sets.iter().flatten().copied().collect();
@@ -170,7 +174,7 @@ impl<B: CommitBackend> Leader<B> {
 
     fn begin_if_promised(&mut self, now: Nanos) {
         if let Some(succession) = &self.succession
-            && succession.is_fenced(now, self.timing.wait())
+            && succession.is_fenced(now, self.timing.lease)
             && !self.rules.breaks(Mutation::LearnByWaiting)
         {
             self.begin(now);
@@ -212,6 +216,13 @@ impl<B: CommitBackend> Leader<B> {
         let lease = record.lease.max(self.timing.lease);
         let end = now + wait_for(lease);
         self.book.adopt(record, end);
+        // The roster was read after the term was taken: who is not in it was removed, and has no
+        // floors, although the leader that removed it died before its register said so.
+        for node in &record.nodes {
+            if !self.members.contains_key(&node.node) {
+                self.book.forget_floors(node.node);
+            }
+        }
         self.inherited = Some((lease, end));
         self.adopted_policy = record.policy;
     }

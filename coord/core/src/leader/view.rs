@@ -3,14 +3,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use weir_model::{Amount, LimitId, Nanos, PolicyVersion, Term};
+use weir_model::{Amount, Limit, LimitId, Nanos, PolicyVersion, Term};
 
-use super::Leader;
-use crate::{
-    commit::CommitBackend,
-    demand::{Meter, Rates},
-    record::MemberRecord,
-};
+use super::{Leader, member::Member};
+use crate::{commit::CommitBackend, demand::Rates, record::MemberRecord};
 
 impl<B: CommitBackend> Leader<B> {
     /// The term that it leads.
@@ -47,24 +43,29 @@ impl<B: CommitBackend> Leader<B> {
                 record: member.record.clone(),
                 heard: member.heard.map(|heard| now - heard.at),
                 policy: member.heard.map(|heard| heard.policy),
-                limits: self
-                    .policy
-                    .limits
-                    .iter()
-                    .map(|limit| ShareView {
-                        limit: limit.id,
-                        granted: self.book.latest(member.record.node, limit.id).amount,
-                        envelope: self.book.envelope(member.record.node, limit.id),
-                        held: member.held.get(&limit.id).copied().unwrap_or_default(),
-                        rates: member
-                            .meters
-                            .get(&limit.id)
-                            .map(Meter::rates)
-                            .unwrap_or_default(),
-                    })
-                    .collect(),
+                limits: self.shares(member),
             })
             .collect()
+    }
+
+    fn shares(&self, member: &Member) -> Vec<ShareView> {
+        let share = |limit: &Limit| {
+            let slot = self.book.limit_slot(limit.id);
+            let holding = slot.map(|slot| self.book.holding(member.slot, slot));
+            let holding = holding.unwrap_or_default();
+            let count = slot
+                .filter(|_| limit.is_leased())
+                .and_then(|slot| member.count(slot))
+                .or_else(|| member.other_counts.get(&limit.id));
+            ShareView {
+                limit: limit.id,
+                granted: holding.latest.amount,
+                envelope: holding.envelope,
+                held: count.map(|count| count.held).unwrap_or_default(),
+                rates: count.map(|count| count.meter.rates()).unwrap_or_default(),
+            }
+        };
+        self.policy.limits.iter().map(share).collect()
     }
 }
 

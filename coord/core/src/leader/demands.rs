@@ -1,0 +1,66 @@
+//! What every node could use of every limit, as a table.
+
+use alloc::vec::Vec;
+
+use weir_model::UnitsPerSecond;
+
+use crate::book::{LimitSlot, NodeSlot};
+
+/// Stands for a demand that is not known. No meter measures as much.
+const UNKNOWN: u64 = u64::MAX;
+
+/// The demands that meters say, where a plan finds them side by side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Demands {
+    /// By limit, by node.
+    table: Vec<Vec<u64>>,
+    /// By limit: whether any is another one since it was asked last.
+    has_moved: Vec<bool>,
+}
+
+impl Demands {
+    pub(super) fn set(&mut self, limit: LimitSlot, node: NodeSlot, demand: UnitsPerSecond) {
+        let (limit, node) = (limit.index(), node.index());
+        if limit >= self.table.len() {
+            self.table.resize_with(limit + 1, Vec::new);
+            self.has_moved.resize(limit + 1, false);
+        }
+        let row = &mut self.table[limit];
+        if node >= row.len() {
+            row.resize(node + 1, UNKNOWN);
+        }
+        let demand = demand.0.min(UNKNOWN - 1);
+        self.has_moved[limit] |= row[node] != demand;
+        row[node] = demand;
+    }
+
+    /// `None` if it is not known.
+    pub(super) fn of(&self, limit: LimitSlot, node: NodeSlot) -> Option<UnitsPerSecond> {
+        let demand = *self.table.get(limit.index())?.get(node.index())?;
+        (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
+    }
+
+    /// Nothing is known of a node any more.
+    pub(super) fn forget_node(&mut self, node: NodeSlot) {
+        for (row, has_moved) in self.table.iter_mut().zip(&mut self.has_moved) {
+            if let Some(demand) = row.get_mut(node.index()) {
+                *has_moved |= *demand != UNKNOWN;
+                *demand = UNKNOWN;
+            }
+        }
+    }
+
+    /// A slot is another limit's.
+    pub(super) fn forget_limit(&mut self, limit: LimitSlot) {
+        if let Some(row) = self.table.get_mut(limit.index()) {
+            row.clear();
+            self.has_moved[limit.index()] = true;
+        }
+    }
+
+    /// Whether the demands for a limit are others since this was asked last.
+    pub(super) fn take_moved(&mut self, limit: LimitSlot) -> bool {
+        let has_moved = self.has_moved.get_mut(limit.index());
+        has_moved.is_some_and(core::mem::take)
+    }
+}

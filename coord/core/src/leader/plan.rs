@@ -1,0 +1,258 @@
+//! What each node is to hold next: the limits of which something has changed, and no others.
+//!
+//! A plan of a limit follows from who takes part, what they demand, what the book says of the limit,
+//! and the policy. While none of these is another one the plan is what was proposed last, so it is
+//! not made again.
+
+use alloc::vec::Vec;
+
+use weir_model::{Amount, Limit, LimitId, Nanos, NodeId};
+
+use super::{Leader, coordinated, roster::Stage};
+use crate::{
+    allocation::{Participant, step, targets},
+    book::{Change, Entry, LimitSlot, NodeSlot},
+    commit::CommitBackend,
+    rules::Mutation,
+};
+
+/// A limit that the fleet shares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) slot: LimitSlot,
+    pub(super) id: LimitId,
+    /// Its number among the limits of the policy.
+    pub(super) limit: usize,
+    /// Its number among the rows of a proposal.
+    pub(super) row: usize,
+}
+
+/// A member that takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seat {
+    node: NodeId,
+    slot: NodeSlot,
+    weight: u32,
+    role: Role,
+    /// Whether the roster reserves the floors of the policy for it, all of them.
+    has_floors: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Shares,
+    /// It keeps its floors.
+    Idles,
+    /// It keeps nothing.
+    Leaves,
+}
+
+/// The latest plan: for whom it was made.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Round {
+    seats: Vec<Seat>,
+    /// By slot of a limit: where in [`Leader::places`] it is.
+    place_of: Vec<Option<usize>>,
+    /// Every limit has to be planned anew.
+    pub(super) is_other: bool,
+}
+
+impl Round {
+    /// Where a limit is among those that the fleet shares.
+    pub(super) fn place(&self, limit: LimitSlot) -> Option<usize> {
+        self.place_of.get(limit.index()).copied().flatten()
+    }
+}
+
+/// What each node is to hold, by what is new.
+pub(super) struct Plan {
+    /// Those that take part, in the order of their identities.
+    pub(super) parts: Vec<Part>,
+}
+
+pub(super) struct Part {
+    pub(super) node: NodeId,
+    pub(super) slot: NodeSlot,
+    /// In the order of their limits' slots.
+    pub(super) changes: Vec<Change>,
+}
+
+impl Plan {
+    pub(super) fn has_changes(&self) -> bool {
+        self.parts.iter().any(|part| !part.changes.is_empty())
+    }
+
+    pub(super) fn has(&self, node: NodeId) -> bool {
+        let parts = &self.parts;
+        parts.binary_search_by_key(&node, |part| part.node).is_ok()
+    }
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// The policy is another one: finds its limits in the book.
+    pub(super) fn arrange(&mut self) {
+        let before = core::mem::take(&mut self.places.0);
+        let shared = self.policy.limits.iter().enumerate();
+        let shared = shared.filter(|(_, limit)| limit.is_leased()).zip(0..);
+        let mut places: Vec<Place> = shared
+            .filter_map(|((number, limit), row)| {
+                Some(Place {
+                    slot: self.book.limit_slot(limit.id)?,
+                    id: limit.id,
+                    limit: number,
+                    row,
+                })
+            })
+            .collect();
+        places.sort_unstable_by_key(|place| place.slot);
+        let end = places.last().map_or(0, |place| place.slot.index() + 1);
+        let round = &mut self.round.0;
+        round.is_other = true;
+        round.place_of = alloc::vec![None; end];
+        for (index, place) in places.iter().enumerate() {
+            round.place_of[place.slot.index()] = Some(index);
+        }
+        for place in before {
+            let now = round.place(place.slot).map(|index| places[index].id);
+            if now != Some(place.id) {
+                self.demands.0.forget_limit(place.slot);
+                for member in self.members.values_mut() {
+                    member.forget_count(place.slot);
+                }
+            }
+        }
+        self.places.0 = places;
+        for member in self.members.values_mut() {
+            let policy = &self.policy;
+            member
+                .other_counts
+                .retain(|limit, _| policy.limit(*limit).is_some());
+            member.rows.0 = None;
+            member.has_floors.0 = None;
+            member.needs_review.0 = true;
+        }
+    }
+
+    pub(super) fn plan(&mut self, now: Nanos) -> Plan {
+        let seats = self.seats(now);
+        // Who joins changes what others may have, and what is reserved.
+        let is_joining = !self.joining.is_empty();
+        let is_other = self.round.0.is_other || is_joining || self.round.0.seats != seats;
+        let part = |seat: &Seat| Part {
+            node: seat.node,
+            slot: seat.slot,
+            changes: Vec::new(),
+        };
+        let mut plan = Plan {
+            parts: seats.iter().map(part).collect(),
+        };
+        let mut participants = Vec::with_capacity(seats.len());
+        for index in 0..self.places.0.len() {
+            let place = self.places.0[index];
+            let is_noted = self.book.take_limit_note(place.slot);
+            if self.demands.0.take_moved(place.slot) || is_noted || is_other {
+                self.plan_limit(place, &seats, &mut participants, &mut plan);
+            }
+        }
+        self.round.0.seats = seats;
+        self.round.0.is_other = is_joining;
+        plan
+    }
+
+    fn seats(&mut self, now: Nanos) -> Vec<Seat> {
+        let policy = &self.policy;
+        for member in self.members.values_mut() {
+            if member.has_floors.0.is_none() {
+                let mut shared = coordinated(policy);
+                let has_floors = shared.all(|limit| limit.floor.fits(member.floor(limit)));
+                member.has_floors.0 = Some(has_floors);
+            }
+        }
+        self.participating(now)
+            .map(|(node, member)| Seat {
+                node,
+                slot: member.slot,
+                weight: member.record.weight,
+                role: if self.leaving.contains_key(&node) {
+                    Role::Leaves
+                } else if self.is_idle(node) {
+                    Role::Idles
+                } else {
+                    Role::Shares
+                },
+                has_floors: member.has_floors.0 == Some(true) && !self.joining.contains_key(&node)
+                    || self.rules.breaks(Mutation::FloorBeforeRoster),
+            })
+            .collect()
+    }
+
+    /// Adds what is new of one limit to the plan.
+    fn plan_limit(
+        &self,
+        place: Place,
+        seats: &[Seat],
+        participants: &mut Vec<Participant>,
+        plan: &mut Plan,
+    ) {
+        let limit = &self.policy.limits[place.limit];
+        let shares = |seat: &&Seat| seat.role == Role::Shares;
+        participants.clear();
+        participants.extend(seats.iter().filter(shares).map(|seat| {
+            Participant {
+                weight: seat.weight,
+                demand: self
+                    .demands
+                    .0
+                    .of(place.slot, seat.slot)
+                    .unwrap_or(limit.floor.rate),
+                reserved: self.reserved_for(seat, limit),
+                holding: self.book.holding(seat.slot, place.slot),
+            }
+        }));
+        let pool = self.book.pool(place.slot);
+        let targets = targets(limit, self.open_budget(limit), participants, pool);
+        let mut entries = participants
+            .iter()
+            .zip(step(limit, participants, &targets, pool));
+        for (seat, part) in seats.iter().zip(&mut plan.parts) {
+            let (latest, entry) = if seat.role == Role::Shares {
+                let (participant, entry) = entries.next().expect("one for each that shares");
+                (participant.holding.latest, entry)
+            } else {
+                let entry = if seat.role == Role::Leaves {
+                    Entry::default()
+                } else {
+                    Entry::floor(limit.floor.min(self.reserved_for(seat, limit)))
+                };
+                (self.book.holding(seat.slot, place.slot).latest, entry)
+            };
+            if entry != latest {
+                let limit = place.slot;
+                part.changes.push(Change { limit, entry });
+            }
+        }
+    }
+
+    /// The floor that the roster reserves, as far as the policy asks for it.
+    fn reserved_for(&self, seat: &Seat, limit: &Limit) -> Amount {
+        match self.members.get(&seat.node) {
+            Some(member) if !seat.has_floors => self.reserved_floor(seat.node, member, limit),
+            _ => limit.floor,
+        }
+    }
+
+    /// The budget, less the room that those need who wait for floors.
+    fn open_budget(&self, limit: &Limit) -> Amount {
+        let waiting = self
+            .joining
+            .iter()
+            .filter(|(_, joining)| joining.stage == Stage::Waiting);
+        waiting.fold(limit.budget, |budget, (node, joining)| {
+            let held = self.book.envelope(*node, limit.id);
+            budget.saturating_sub(joining.record.floor(limit).saturating_sub(held))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

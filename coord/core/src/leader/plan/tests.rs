@@ -1,0 +1,264 @@
+//! A leader that remembers what it planned does what one does that plans all of it every time.
+
+use alloc::{format, vec, vec::Vec};
+
+use proptest::prelude::*;
+use weir_model::{
+    Amount, Cost, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Revision,
+    Scale, Term, Units, UnitsPerSecond,
+    message::{FromNode, LimitReport},
+    policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
+};
+
+use crate::{
+    commit::{EmbeddedCommit, StoreOutcome},
+    follower::{Birth, Command as NodeCommand, Follower},
+    leader::{Command, Input, Leader, Mandate},
+    record::{MemberRecord, TermRecord},
+    rules::Rules,
+    slots::Derived,
+    timing::Timing,
+};
+
+const NODES: usize = 5;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Time passes, in milliseconds, and the leader's tick comes.
+    Tick(u64),
+    /// A node has counted so many tokens more of each limit.
+    Report(usize, [u64; 3]),
+    /// The leader hears nothing of a node's answers for a while, or hears them again.
+    Deafen(usize),
+    Drain(usize, bool),
+    Remove(usize),
+    Join(usize),
+    /// The policy has these budgets, in tokens a second; no limit where it is 0.
+    Policy([u64; 3]),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let node = 0..NODES;
+    let budget = prop_oneof![Just(0_u64), 100_u64..50_000];
+    prop_oneof![
+        8 => (1_u64..250).prop_map(Event::Tick),
+        12 => (node.clone(), prop::array::uniform3(0_u64..3_000))
+            .prop_map(|(node, counts)| Event::Report(node, counts)),
+        1 => node.clone().prop_map(Event::Deafen),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, is)| Event::Drain(node, is)),
+        1 => node.clone().prop_map(Event::Remove),
+        1 => node.prop_map(Event::Join),
+        1 => prop::array::uniform3(budget).prop_map(Event::Policy),
+    ]
+}
+
+fn limit(number: usize, rate: u64) -> Limit {
+    let name = format!("limit-{number}");
+    let scale = Scale {
+        fraction_bits: if rate.is_multiple_of(3) { 12 } else { 10 },
+    };
+    let amount = |rate: u64, burst: u64| Amount {
+        rate: UnitsPerSecond(rate << scale.fraction_bits),
+        burst: Units(burst << scale.fraction_bits),
+    };
+    let is_divisible = number != 2;
+    Limit {
+        id: LimitId::of(&name),
+        name,
+        revision: Revision(1),
+        matches: Match::default(),
+        per: None,
+        cost: Cost::Packets,
+        overhead_bytes: 0,
+        quic: false,
+        scale,
+        budget: amount(rate, rate / 10 + 10),
+        floor: if is_divisible {
+            amount(rate / 100, 1)
+        } else {
+            Amount::ZERO
+        },
+        smallest_burst: amount(0, 1).burst,
+        is_divisible,
+        promise: Promise::Strict,
+        excess: None,
+        on_expiry: OnExpiry::Floor,
+        mode: Mode::Enforce,
+    }
+}
+
+fn policy(budgets: [u64; 3]) -> Policy {
+    let limits = (0..).zip(budgets).filter(|(_, rate)| *rate > 0);
+    Policy {
+        fleet: FleetSettings {
+            max_members: 5,
+            ..FleetSettings::default()
+        },
+        limits: limits.map(|(number, rate)| limit(number, rate)).collect(),
+    }
+}
+
+fn member(node: usize) -> MemberRecord {
+    MemberRecord {
+        node: NodeId::from_u128(node as u128),
+        name: format!("{node}"),
+        weight: 1 + u32::try_from(node).unwrap(),
+        floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
+    }
+}
+
+/// Two leaders that hear the same; what one of them says is done.
+struct Pair {
+    leader: Leader<EmbeddedCommit>,
+    forgetful: Leader<EmbeddedCommit>,
+    followers: Vec<Follower>,
+    counts: Vec<[u64; 3]>,
+    is_deaf: Vec<bool>,
+    version: PolicyVersion,
+    now: Nanos,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Nanos(1_000_000_000_000);
+        let version = PolicyVersion(1);
+        let mandate = Mandate {
+            node: NodeId::from_u128(0),
+            record: TermRecord {
+                term: Term(1),
+                ..TermRecord::VACANT
+            },
+            adopted: None,
+            members: (0..NODES - 1).map(member).collect(),
+            policy: (version, policy([10_000, 300, 3])),
+        };
+        let leader = Leader::new(mandate, Timing::DEFAULT, EmbeddedCommit::default(), now);
+        let follower = |node: usize| {
+            let birth = Birth {
+                node: NodeId::from_u128(node as u128),
+                incarnation: Incarnation(1),
+                term: Term(1),
+                abstains_until: Nanos::ZERO,
+            };
+            Follower::new(birth, version, [], Rules::ALL)
+        };
+        Self {
+            forgetful: leader.clone(),
+            leader,
+            followers: (0..NODES).map(follower).collect(),
+            counts: vec![[0; 3]; NODES],
+            is_deaf: vec![false; NODES],
+            version,
+            now,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick(ms) => {
+                self.now = Nanos(self.now.0 + ms * 1_000_000);
+                self.tell(Input::Tick);
+            }
+            Event::Report(node, more) => {
+                for (count, more) in self.counts[node].iter_mut().zip(more) {
+                    *count += more;
+                }
+                let count = |(number, count): (usize, &u64)| LimitReport {
+                    limit: limit(number, 1).id,
+                    offered: *count,
+                    admitted: *count / 2,
+                    dropped: *count - *count / 2,
+                    ..LimitReport::default()
+                };
+                let counts: Vec<_> = (0..).zip(&self.counts[node]).map(count).collect();
+                let report = self.followers[node].report(self.now, &counts);
+                self.tell(Input::FromNode(FromNode::Report(report)));
+            }
+            Event::Deafen(node) => self.is_deaf[node] ^= true,
+            Event::Drain(node, is_drained) => {
+                let node = member(node).node;
+                self.tell(Input::Drain { node, is_drained });
+            }
+            Event::Remove(node) => self.tell(Input::Remove {
+                node: member(node).node,
+                is_powered_off: false,
+            }),
+            Event::Join(node) => self.tell(Input::Join(member(node))),
+            Event::Policy(budgets) => {
+                self.version = PolicyVersion(self.version.0 + 1);
+                for follower in &mut self.followers {
+                    follower.set_policy(self.version, []);
+                }
+                self.tell(Input::Policy(self.version, policy(budgets)));
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            self.forgetful.round.0.is_other = true;
+            self.forgetful.awaited = Derived(None);
+            for member in self.forgetful.members.values_mut() {
+                member.rows = Derived(None);
+                member.has_floors = Derived(None);
+                member.needs_review = Derived(true);
+            }
+            self.leader.handle(input.clone(), self.now);
+            self.forgetful.handle(input, self.now);
+            loop {
+                let command = self.leader.poll_command();
+                assert_eq!(command, self.forgetful.poll_command());
+                let Some(command) = command else { break };
+                self.perform(command, &mut inputs);
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, inputs: &mut Vec<Input>) {
+        let outcome = StoreOutcome::Committed;
+        match command {
+            Command::Send { to, message } => {
+                let node = (0..NODES).find(|node| member(*node).node == to).unwrap();
+                let follower = &mut self.followers[node];
+                follower.handle(message, self.now);
+                while let Some(command) = follower.poll_command() {
+                    match command {
+                        NodeCommand::Install {
+                            grants,
+                            acknowledge,
+                        } => follower.installed(&grants, acknowledge, self.now),
+                        NodeCommand::Send(message) if !self.is_deaf[node] => {
+                            inputs.insert(0, Input::FromNode(message));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Command::Admit(record) => inputs.insert(
+                0,
+                Input::Admitted {
+                    node: record.node,
+                    outcome,
+                },
+            ),
+            Command::Remove(node) => inputs.insert(0, Input::Removed { node, outcome }),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_not_planned_anew_would_be_the_same(
+        events in prop::collection::vec(event(), 1..150),
+    ) {
+        let mut pair = Pair::new();
+        for event in events {
+            pair.happen(event);
+        }
+    }
+}
