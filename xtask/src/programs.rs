@@ -20,7 +20,8 @@ pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     if !arguments.iter().any(asks_for_help) {
         setup::run()?;
     }
-    if arguments.iter().any(|word| word == "--broken") {
+    let breaks_rules = |word: &OsString| word == "--broken" || word == "--without";
+    if arguments.iter().any(breaks_rules) {
         build_broken()?;
     } else {
         build()?;

@@ -38,6 +38,9 @@ pub(crate) struct Chaos {
     /// Have the daemons break one rule after the other, and see that it is found out
     #[arg(long, conflicts_with_all = ["short", "minutes", "scenario"])]
     broken: bool,
+    /// Have the daemons break this rule: the scenario should fail
+    #[arg(long, value_name = "RULE")]
+    without: Option<String>,
     /// With `--broken`: only this rule
     #[arg(long, requires = "broken", value_parser = PossibleValuesParser::new(BROKEN.map(|broken| broken.rule)))]
     rule: Option<String>,
@@ -118,7 +121,7 @@ impl Chaos {
         let mut options = Options {
             events: self.events,
             seed: self.seed,
-            broken_rule: None,
+            broken_rule: self.without.clone(),
         };
         let wanted = self.wanted();
         for scenario in &wanted {

@@ -91,6 +91,7 @@ pub fn build_as(
         operator,
         ensemble,
         network,
+        detour: None,
         wall_clocks,
         program,
         limits: limits.map(Path::to_owned),

@@ -3,6 +3,7 @@
 
 mod build;
 pub(crate) mod daemon;
+mod detour;
 mod footprint;
 mod network;
 mod operator;
@@ -24,6 +25,7 @@ use nix::sys::signal::Signal;
 pub use self::{
     build::{Setup, build, build_as},
     daemon::Daemon,
+    detour::Detour,
     footprint::Footprint,
     network::{Disturbance, How, Network},
     operator::{FleetStatus, Operator},
@@ -87,6 +89,8 @@ pub struct Fleet {
     pub ensemble: Ensemble,
     /// What is wrong with its control network.
     pub network: Network,
+    /// The delay of its control network, if there is one.
+    pub detour: Option<Detour>,
     /// What its daemons read as wall time, if they are told something else than the truth.
     pub wall_clocks: Option<WallClocks>,
     /// The daemons' program.
@@ -215,6 +219,7 @@ impl Drop for Fleet {
         if self.footprint.owner.is_none() {
             return;
         }
+        drop(self.detour.take());
         for daemon in &mut self.daemons {
             // One that was killed already is as good.
             let _killed = daemon.kill();

@@ -146,6 +146,22 @@ pub(super) fn lost_and_repeated_reports(_: u64) -> Declared {
     )
 }
 
+/// Up to three ticks there and back; then a leader dies in the middle of it.
+pub(super) fn slow_network(_: u64) -> Declared {
+    let slow = Fault::Slow {
+        delay: ms(60),
+        jitter: ms(80),
+    };
+    Declared::on(
+        flood(15_000).fault(ms(2_000), ms(7_000), slow).fault(
+            ms(4_500),
+            ms(1_000),
+            Fault::Killed(Who::Leader),
+        ),
+        vec![UTILISED],
+    )
+}
+
 pub(super) fn demand_step(_: u64) -> Declared {
     let hosts = Needs::ORDINARY.hosts;
     let low = 0.25;
@@ -302,7 +318,7 @@ pub(super) fn everything_lost(_: u64) -> Declared {
             .fault(ms(2_000), ms(6_000), Fault::ServersPaused(Server::Majority)),
         vec![
             Expect::OnFloor(0, on_floor() + ms(400)),
-            Expect::Back(0, 10.0),
+            Expect::BackOnceConnected(0, 10.0),
         ],
     )
 }
@@ -426,7 +442,7 @@ pub(super) fn flows(_: u64) -> Declared {
         script: flood(12_000)
             .fault(ms(3_000), ms(1_000), Fault::Killed(Who::Leader))
             .fault(ms(7_000), ms(2_500), isolated(Who::Follower(0))),
-        expects: vec![UTILISED, Expect::Flows],
+        expects: vec![UTILISED, Expect::Flows, Expect::FlowsUse(0.5)],
     }
 }
 
@@ -470,7 +486,7 @@ fn random_fault(dice: &mut Dice) -> Fault {
         _ => Server::Majority,
     };
     let cut = |from, to, both| Fault::Cut { from, to, both };
-    match dice.roll(14) {
+    match dice.roll(15) {
         0..=2 => Fault::Killed(who),
         3 | 4 => Fault::Paused(who),
         5 => Fault::Upgraded(who),
@@ -485,6 +501,10 @@ fn random_fault(dice: &mut Dice) -> Fault {
             reset: dice.roll(50) as u16,
         },
         12 => Fault::ServersPaused(server),
+        13 => Fault::Slow {
+            delay: ms(dice.roll(80)),
+            jitter: ms(1 + dice.roll(100)),
+        },
         _ => Fault::PoweredOff(who),
     }
 }

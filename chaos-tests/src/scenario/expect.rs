@@ -32,6 +32,8 @@ pub enum Expect {
     OnFloor(usize, Duration),
     /// After that fault all shares are what they should be within so many ticks.
     Back(usize, f64),
+    /// The same, from when the first host reaches ZooKeeper again after it.
+    BackOnceConnected(usize, f64),
     /// After every move of the traffic, the same.
     Convergence(f64),
     /// No gap of more than 300 ms between commits, at any host.
@@ -47,6 +49,8 @@ pub enum Expect {
     BudgetAfter(usize, f64),
     /// TCP flows stay within their own limit.
     Flows,
+    /// They use at least this part of it.
+    FlowsUse(f64),
     /// Jain's index of the shares, outside the settle intervals.
     Fair(f64),
 }
@@ -143,6 +147,14 @@ impl Examiner<'_> {
                 (0.0, ticks),
                 "ticks",
             ),
+            Expect::BackOnceConnected(episode, ticks) => self.finding(
+                "shares are back once ZooKeeper is",
+                self.episodes
+                    .get(episode)
+                    .and_then(|episode| self.settled(self.connected(episode.bins.end)?)),
+                (0.0, ticks),
+                "ticks",
+            ),
             Expect::Convergence(ticks) => {
                 let shifts = &self.judgement.shifts;
                 let worst = shifts.iter().map(|shift| shift.ticks);
@@ -177,9 +189,14 @@ impl Examiner<'_> {
                 "changes",
             ),
             Expect::BudgetAfter(episode, rate) => self.budget_after(episode, rate),
+            Expect::FlowsUse(least) => {
+                let begin = self.recording.events.first().map_or(0, |event| event.bin);
+                let rate = self.flows().rate(begin..self.recording.end);
+                let part = rate / ground::flow_budget().rate;
+                self.finding("what they use of theirs", Some(part), (least, MORE), "of 1")
+            }
             Expect::Flows => {
-                let flows = self.recording.hosts.iter().map(|host| &host.flows);
-                let flows = Series::total(flows.collect::<Vec<_>>());
+                let flows = self.flows();
                 let any = flows.sum(flows.span()) > 0;
                 let over = any.then(|| over_admission(&flows, &ground::flow_budget()));
                 Finding {
@@ -210,8 +227,20 @@ impl Examiner<'_> {
         let run = begin..self.recording.end;
         let hosts = (0..self.recording.hosts.len()).filter(|host| hosts(*host));
         hosts
-            .map(|host| self.recording.grew(host, &run, what) as f64)
-            .sum()
+            .map(|host| self.recording.grew(host, &run, what))
+            .sum::<u64>() as f64
+    }
+
+    fn flows(&self) -> Series {
+        let flows = self.recording.hosts.iter().map(|host| &host.flows);
+        Series::total(flows.collect::<Vec<_>>())
+    }
+
+    /// When a host first said, from a moment on, that it reaches ZooKeeper.
+    fn connected(&self, from: Bin) -> Option<Bin> {
+        let said = self.recording.said.iter().flatten();
+        let again = said.filter(|said| said.connected && said.bin >= from);
+        again.map(|said| said.bin).min()
     }
 
     /// The longest of all faults; `None` if one never ended in full use.

@@ -21,7 +21,7 @@ const fn long(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
 }
 
 /// All scenarios.
-pub static SCENARIOS: [Scenario; 32] = [
+pub static SCENARIOS: [Scenario; 33] = [
     short(
         "minority-partition",
         "The leader is alone behind a cut, and its host floods on.",
@@ -36,6 +36,11 @@ pub static SCENARIOS: [Scenario; 32] = [
         "lost-and-repeated-reports",
         "Packets of the control network are lost, arrive twice, or end their connection.",
         Kind::Declared(catalogue::lost_and_repeated_reports),
+    ),
+    long(
+        "slow-network",
+        "Every packet of the control network takes up to 140 ms and overtakes others, and the leader dies.",
+        Kind::Declared(catalogue::slow_network),
     ),
     short(
         "demand-step",

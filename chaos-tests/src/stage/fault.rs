@@ -70,6 +70,13 @@ pub enum Fault {
         /// TCP segments of ten thousand that end their connection.
         reset: u16,
     },
+    /// Packets of the whole control network take longer.
+    Slow {
+        /// Each way.
+        delay: Duration,
+        /// Up to so much more, so that packets overtake each other.
+        jitter: Duration,
+    },
     /// ZooKeeper servers get SIGKILL, and are started again at the end.
     ServersKilled(Server),
     /// ZooKeeper servers get SIGSTOP, and SIGCONT at the end.
@@ -115,6 +122,11 @@ impl Fault {
                 "rough network: {lost} % lost, {repeated} % twice, {:.2} % reset",
                 f64::from(*reset) / 100.0
             ),
+            Self::Slow { delay, jitter } => format!(
+                "slow network: {} to {} ms each way",
+                delay.as_millis(),
+                (*delay + *jitter).as_millis()
+            ),
             Self::ServersKilled(server) => format!("SIGKILL: {}", server.label()),
             Self::ServersPaused(server) => format!("SIGSTOP: {}", server.label()),
             Self::WallClock(who, ahead) => format!("wall clock {ahead:+} s: {}", who.label()),
@@ -137,6 +149,7 @@ impl Fault {
             | Self::LinkDown(_)
             | Self::PoweredOff(_)
             | Self::Rough { .. }
+            | Self::Slow { .. }
             | Self::Rate(_)
             | Self::Trial { .. } => Some(timing.wait_out() + moved),
             Self::Cut { from, to, .. } => {

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fs, net::Ipv4Addr};
 use anyhow::{Context as _, Result};
 
 use super::fault::{Fault, Party, Server, Who};
-use crate::fleet::{Disturbance, Fleet, How};
+use crate::fleet::{Detour, Disturbance, Fleet, How};
+
+/// Of the jitter.
+const DETOUR_SEED: u64 = 1;
 
 /// A fault that is in force.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +81,13 @@ impl Hand {
                 });
                 inflicted.ticket = Some(fleet.network.disturb(disturbances.to_vec())?);
             }
+            Fault::Slow { delay, jitter } => {
+                if fleet.detour.is_some() {
+                    return Ok(None);
+                }
+                let detour = Detour::begin(&fleet.plan, *delay, *jitter, DETOUR_SEED)?;
+                fleet.detour = Some(detour);
+            }
             Fault::ServersKilled(which) | Fault::ServersPaused(which) => {
                 inflicted.servers = self.servers(*which, fleet);
                 for &server in &inflicted.servers {
@@ -135,6 +145,9 @@ impl Hand {
             if holds(fault) {
                 self.held.remove(&host);
             }
+        }
+        if matches!(fault, Fault::Slow { .. }) {
+            drop(fleet.detour.take());
         }
         for &server in &inflicted.servers {
             match fault {

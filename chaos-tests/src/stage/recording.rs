@@ -35,6 +35,8 @@ pub struct Said {
     pub term: u64,
     /// Whether it leads.
     pub leads: bool,
+    /// Whether it reaches ZooKeeper.
+    pub connected: bool,
     /// Its grant on the first limit, in units per second.
     pub granted: f64,
     /// Gaps of more than 300 ms between commits, in this life.

@@ -107,6 +107,7 @@ fn read(text: &str) -> Said {
         bin: clock::this_bin(),
         term: count("weir_term ") as u64,
         leads: count("weir_is_leader ") > 0.0,
+        connected: count("weir_zookeeper_connected ") > 0.0,
         granted: count("weir_grant_rate{"),
         gaps: count("weir_commit_gaps_total ") as u64,
         falls: count("weir_floor_falls_total ") as u64,
