@@ -289,7 +289,7 @@ impl Examiner<'_> {
                 Happening::Shaped { rates, .. } if event.bin <= at => Some(rates.as_slice()),
                 _ => None,
             });
-        shaped.last().unwrap_or(&[])
+        shaped.fold(&[], |_, rates| rates)
     }
 
     /// The budget, less the floors of idle members.
