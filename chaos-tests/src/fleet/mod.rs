@@ -198,6 +198,26 @@ impl Fleet {
         logs.collect::<Vec<_>>().join("\n")
     }
 
+    /// Copies what daemons and servers wrote, over all their lives, to a directory.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be copied.
+    pub fn keep_logs(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        let hosts = self.plan.hosts.iter().zip(&self.daemons);
+        let hosts = hosts.map(|(site, daemon)| (site, daemon.log()));
+        let servers = self.plan.servers.iter().zip(self.ensemble.logs());
+        for (site, log) in hosts.chain(servers) {
+            let copy = directory.join(format!("{}.log", site.name));
+            // A daemon that was never started wrote nothing.
+            if log.exists() {
+                fs::copy(&log, &copy).with_context(|| copy.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets it stay when this process ends.
     ///
     /// # Errors

@@ -96,6 +96,11 @@ impl Ensemble {
         self.servers.is_empty()
     }
 
+    /// What the servers wrote, in their order.
+    pub(super) fn logs(&self) -> impl Iterator<Item = PathBuf> {
+        self.servers.iter().map(|server| server.home.join("log"))
+    }
+
     /// Starts a server that does not run.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use super::{
     ground::{self, Ground, Needs},
 };
 use crate::{
+    clock,
     fleet::Held,
     interrupt::Interrupt,
     progress::Progress,
@@ -68,9 +69,14 @@ impl Declared {
         let timing = ground.fleet.timing;
         let running = (0..self.needs.hosts).filter_map(|host| ground.fleet.held(host).ok());
         let held = running.collect();
-        *there = Some(ground);
         let (judgement, findings) =
             expect::judge(&recording, &ground::limit(), &timing, &self.expects);
+        if !findings.iter().all(Finding::is_met) {
+            let logs = directory.join(format!("logs-{}", clock::this_bin()));
+            ground.fleet.keep_logs(&logs)?;
+            progress.note(&format!("logs: {}", logs.display()));
+        }
+        *there = Some(ground);
         Ok(Played {
             recording,
             judgement,

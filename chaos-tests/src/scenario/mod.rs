@@ -83,8 +83,14 @@ impl Finding {
     /// Whether it holds, or is not judged. What could not be measured does not hold.
     #[must_use]
     pub fn holds(&self) -> bool {
+        !self.judged || self.is_met()
+    }
+
+    /// Whether the bar is met, judged or not.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
         let within = |measured| (self.bar.0..=self.bar.1).contains(&measured);
-        !self.judged || self.measured.is_some_and(within)
+        self.measured.is_some_and(within)
     }
 }
 
