@@ -21,7 +21,7 @@ const fn long(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
 }
 
 /// All scenarios.
-pub static SCENARIOS: [Scenario; 33] = [
+pub static SCENARIOS: [Scenario; 34] = [
     short(
         "minority-partition",
         "The leader is alone behind a cut, and its host floods on.",
@@ -76,6 +76,11 @@ pub static SCENARIOS: [Scenario; 33] = [
         "short-pauses",
         "Daemons are stopped for less than a lease.",
         Kind::Declared(catalogue::short_pauses),
+    ),
+    short(
+        "follower-cut",
+        "A follower is cut off from everybody, for less than a lease and for two of them.",
+        Kind::Declared(catalogue::follower_cut),
     ),
     short(
         "host-lost",

@@ -53,6 +53,6 @@ pub(in crate::scenario) fn flows(_: u64) -> Declared {
         script: flood(12_000)
             .fault(ms(3_000), ms(1_000), Fault::Killed(Who::Leader))
             .fault(ms(7_000), ms(2_500), isolated(Who::Follower(0))),
-        expects: vec![UTILISED, Expect::Flows, Expect::FlowsUse(0.5)],
+        expects: vec![UTILISED, Expect::Flows, Expect::FlowsUse(0.3)],
     }
 }

@@ -21,7 +21,8 @@ pub(super) use self::leaders::{
 };
 pub(super) use self::load::{demand_step, flows, rebalance_storm};
 pub(super) use self::network::{
-    host_lost, join, lost_and_repeated_reports, one_way, reboot, slow_network, ten_join,
+    follower_cut, host_lost, join, lost_and_repeated_reports, one_way, reboot, slow_network,
+    ten_join,
 };
 pub(super) use self::operation::{
     clock_jump, drained, full_ring, no_descriptors, policy_change, unconfirmed_change, upgrade,

@@ -1,6 +1,6 @@
 //! What happens to hosts and to the network between them.
 
-use super::{BACK_TICKS, UTILISED, flood};
+use super::{BACK_TICKS, UTILISED, flood, isolated, on_floor};
 use crate::{
     scenario::{
         declared::Declared,
@@ -9,6 +9,23 @@ use crate::{
     },
     stage::{Fault, Party, Script, Who},
 };
+
+/// For less than a lease, then for two of them.
+pub(in crate::scenario) fn follower_cut(_: u64) -> Declared {
+    Declared::on(
+        flood(15_000)
+            .fault(ms(2_500), ms(1_200), isolated(Who::Follower(0)))
+            .fault(ms(6_000), ms(4_500), isolated(Who::Follower(0))),
+        vec![
+            UTILISED,
+            Expect::OnFloor(1, on_floor()),
+            Expect::Back(0, BACK_TICKS),
+            Expect::Back(1, BACK_TICKS),
+            Expect::NobodyElseFalls,
+            Expect::LeaderChanges(0, 0),
+        ],
+    )
+}
 
 pub(in crate::scenario) fn host_lost(_: u64) -> Declared {
     Declared::on(
