@@ -1,8 +1,10 @@
 //! Names and numbers that identify: nodes, terms, generations, limits.
 
-use core::fmt;
+use core::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::prefix::Prefix;
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
@@ -93,6 +95,22 @@ impl LimitId {
     #[must_use]
     pub const fn of(name: &str) -> Self {
         Self(fnv1a(name.as_bytes()))
+    }
+
+    /// The identity of a hot key's budget. Its highest bit is set. A named limit may by chance have
+    /// the same one; that key is not made hot.
+    #[must_use]
+    pub fn of_key(limit: Self, revision: Revision, key: Prefix) -> Self {
+        let (family, address) = match key.address() {
+            IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets()),
+            IpAddr::V6(v6) => (6, v6.octets()),
+        };
+        let mut bytes = [0; 30];
+        bytes[..8].copy_from_slice(&limit.0.to_be_bytes());
+        bytes[8..12].copy_from_slice(&revision.0.to_be_bytes());
+        bytes[12..28].copy_from_slice(&address);
+        bytes[28..].copy_from_slice(&[key.length(), family]);
+        Self(fnv1a(&bytes) | 1 << 63)
     }
 }
 

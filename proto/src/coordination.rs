@@ -3,6 +3,7 @@
 //! To the wire always succeeds (`From`); from the wire is checked (`TryFrom`).
 
 mod from_wire;
+mod keys;
 pub mod stream;
 mod to_wire;
 

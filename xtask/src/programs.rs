@@ -35,6 +35,14 @@ pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     .context("cannot run weir-chaos")
 }
 
+/// As [`become_lab`], with Docker.
+pub(crate) fn become_compose(arguments: &[OsString]) -> Result<bool> {
+    if arguments.first().is_some_and(|word| word == "test") {
+        setup::containers()?;
+    }
+    become_lab("compose", arguments)
+}
+
 /// Builds and becomes a program that needs nothing but a Rust toolchain. Returns only if that fails.
 pub(crate) fn become_pure(package: &str, arguments: &[OsString]) -> Result<bool> {
     shell::run(shell::cargo(&["build", "--quiet", "--package"]).arg(package))?;

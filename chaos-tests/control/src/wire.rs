@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use prost::Message as _;
+use weir_coord_core::news::Omission;
 use weir_model::message::{FromNode, ToNode};
 use weir_proto::coordination::{
     stream::{ProposeDecoder, ProposeEncoder, ReportDecoder, ReportEncoder},
@@ -11,6 +12,7 @@ use weir_proto::coordination::{
 /// One stream, both ends of it.
 #[derive(Default)]
 pub(crate) struct Wire {
+    omission: Omission,
     reports: ReportEncoder,
     heard: ReportDecoder,
     proposals: ProposeEncoder,
@@ -22,6 +24,10 @@ pub(crate) struct Wire {
 impl Wire {
     /// A node speaks.
     pub(crate) fn up(&mut self, message: FromNode) -> Vec<u8> {
+        let message = match message {
+            FromNode::Report(report) => FromNode::Report(self.omission.shorten(report)),
+            other => other,
+        };
         let wire = self.reports.encode(message).encode_to_vec();
         self.bytes += wire.len() as u64;
         wire

@@ -8,6 +8,7 @@ use weir_coord_core::{
     commit::StoreOutcome,
     follower::{Birth, Follower, Grant},
     leader::Input,
+    news::Omission,
     record::TermRecord,
     rules::Mutation,
 };
@@ -59,6 +60,7 @@ impl World {
             at_least: Term(0),
             stalled: VecDeque::new(),
             is_watching: false,
+            omission: Default::default(),
         });
         let epoch = place.epoch;
         self.note(|| format!("{host}: the daemon starts"));
@@ -292,8 +294,15 @@ impl World {
 
     pub(super) fn tick(&mut self, host: usize) {
         let local = self.local(host);
-        if let Some(report) = self.hosts[host].report(&self.policies, local) {
-            self.send_up(host, report);
+        if let Some(FromNode::Report(report)) = self.hosts[host].report(&self.policies, local) {
+            let daemon = self.daemon(host).expect("it has reported");
+            // Another leader has another stream.
+            let term = daemon.term.as_ref().map_or(Term(0), |record| record.term);
+            if daemon.omission.0 != term {
+                daemon.omission = (term, Omission::default());
+            }
+            let report = daemon.omission.1.shorten(report);
+            self.send_up(host, FromNode::Report(report));
         }
         self.campaign(host, true);
         self.lead(host, Input::Tick);

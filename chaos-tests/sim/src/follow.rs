@@ -70,6 +70,7 @@ impl World {
                 Command::Send(message) => {
                     self.send(host, reply_to, &Message::Up(Box::new(message)));
                 }
+                Command::Heat(_) => {}
                 Command::Enforce(version) => {
                     self.switch(host, version);
                     let local = self.local(host);

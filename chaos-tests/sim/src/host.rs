@@ -10,6 +10,7 @@ use weir_coord_core::{
     commit::FleetCommit,
     follower::{Command, Follower, Grant},
     leader::Leader,
+    news::Omission,
     record::{MemberRecord, TermRecord},
 };
 use weir_model::{
@@ -103,6 +104,8 @@ pub struct Daemon {
     pub stalled: VecDeque<(Command, usize)>,
     /// A watch has fired and is on its way.
     pub is_watching: bool,
+    /// What reports to the leader of this term leave out.
+    pub omission: (Term, Omission),
 }
 
 /// A take-over under way.

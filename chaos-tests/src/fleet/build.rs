@@ -129,6 +129,8 @@ fn require_root() -> Result<()> {
 fn connect(plan: &Plan) -> Result<()> {
     for namespace in plan.namespaces() {
         namespace.create()?;
+        // A host whose link returns would wait for up to a second, and for nobody but ARP.
+        namespace.configure("net/ipv4/neigh/default/retrans_time_ms", "100")?;
     }
     plan.router.configure("net/ipv4/ip_forward", "1")?;
     plan.router.configure("net/ipv6/conf/all/forwarding", "1")?;

@@ -68,19 +68,81 @@ fn divided(limit: &Limit, budget: Amount, participants: &[Participant], pool: Po
         .iter()
         .map(|participant| Claim {
             weight: participant.weight.max(1),
-            demand: participant.demand.0,
+            demand: rounded_up(participant.demand.0, budget.rate.0),
             floor: limit.floor.rate.0,
         })
         .collect();
-    let rates = divide(budget.rate.0, &claims);
-    let targets = with_bursts(limit, budget, &rates);
+    let mut rates = divide(budget.rate.0, &claims);
+    round(limit, budget, &mut rates);
+    let mut targets = with_bursts(limit, budget, &rates);
     if is_settled(limit, budget, participants, &targets, pool) {
         participants
             .iter()
             .map(|participant| participant.holding.latest.amount)
             .collect()
     } else {
+        keep_what_is_close(participants, &mut targets);
         targets
+    }
+}
+
+/// A share has so many significant bits, and is off by less than 0.4 %: two bytes of a message.
+const SIGNIFICANT_BITS: u32 = 9;
+/// But no share is off by more than this part of the budget, as a power of two.
+const LARGEST_LOSS_BITS: u32 = 13;
+
+fn insignificant_bits(amount: u64, budget: u64) -> u32 {
+    let own = (u64::BITS - amount.leading_zeros()).saturating_sub(SIGNIFICANT_BITS);
+    let most = (u64::BITS - budget.leading_zeros()).saturating_sub(LARGEST_LOSS_BITS);
+    own.min(most)
+}
+
+/// A number of few significant bits, rounded down.
+fn rounded(amount: u64, budget: u64) -> u64 {
+    let bits = insignificant_bits(amount, budget);
+    amount >> bits << bits
+}
+
+/// And rounded up: a share that is a little less than what is wanted would have its node drop, and
+/// want more.
+fn rounded_up(demand: u64, budget: u64) -> u64 {
+    let bits = insignificant_bits(demand, budget);
+    let below = demand >> bits << bits;
+    if below == demand {
+        demand
+    } else {
+        below.saturating_add(1 << bits)
+    }
+}
+
+/// What is lost by rounding goes to the largest share, as far as it is little beside that.
+const ROUNDING_DIVISOR: u64 = 16;
+
+/// Shares are short numbers. None is below its floor.
+fn round(limit: &Limit, budget: Amount, rates: &mut [u64]) {
+    let (budget, floor) = (budget.rate.0, limit.floor.rate.0);
+    let mut lost = 0;
+    for rate in &mut *rates {
+        let short = rounded(*rate, budget).max(floor.min(*rate));
+        lost += *rate - short;
+        *rate = short;
+    }
+    if let Some(largest) = rates.iter_mut().max() {
+        let more = lost.min(*largest / ROUNDING_DIVISOR);
+        *largest = rounded(*largest + more, budget).max(*largest);
+    }
+}
+
+/// A share that is as close as rounding is left as it is, so that little has to be said when a few
+/// others move: the next step gives the others no more than there is.
+fn keep_what_is_close(participants: &[Participant], targets: &mut [Amount]) {
+    let is_close =
+        |one: u64, other: u64| one.abs_diff(other) <= one.max(other) >> SIGNIFICANT_BITS - 1;
+    for (participant, target) in participants.iter().zip(targets) {
+        let held = participant.holding.latest.amount;
+        if is_close(held.rate.0, target.rate.0) && is_close(held.burst.0, target.burst.0) {
+            *target = held;
+        }
     }
 }
 
@@ -101,9 +163,10 @@ fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
             let part = (per_unit * u128::from(*rate)) >> shift;
             // A part of a u64, so the conversion cannot fail.
             let part = u64::try_from(part).unwrap_or(0);
+            let burst = rounded(base + part, budget.burst.0).max(base);
             Amount {
                 rate: UnitsPerSecond(*rate),
-                burst: Units(base + part),
+                burst: Units(burst),
             }
         })
         .collect()

@@ -12,6 +12,10 @@ const AVERAGED_TICKS: u64 = 8;
 /// A node that had to drop is taken to want a quarter more than it holds, since traffic that backs
 /// off hides its demand; repeated each tick, this doubles in about three.
 const PROBE_DIVISOR: u64 = 4;
+/// Counters that are off by less than this part of what arrives between two reports are as expected.
+const BAND_DIVISOR: u64 = 64;
+/// And by so many tokens.
+const FEW_TOKENS: u64 = 2;
 
 /// Follows one node's use of one limit.
 #[derive(Clone, Debug, Default, Hash)]
@@ -45,6 +49,19 @@ impl Meter {
     /// Takes the counters of a report made at `at` on the node's clock. A report that is no newer
     /// than the last is ignored; counters that went back (the host rebooted) start over.
     pub fn observe(&mut self, at: Nanos, report: &LimitReport, scale: Scale) {
+        self.observe_after(None, at, report, scale);
+    }
+
+    /// As [`Meter::observe`], where reports leave out what went on [as expected](Self::expects):
+    /// `quiet` is when the latest such report was made, after the last that this meter was shown.
+    /// What is new then happened since that one; or, if it is little, it has added up since.
+    pub fn observe_after(
+        &mut self,
+        quiet: Option<Nanos>,
+        at: Nanos,
+        report: &LimitReport,
+        scale: Scale,
+    ) {
         let now = Reading {
             at,
             offered: report.offered,
@@ -64,11 +81,22 @@ impl Meter {
             self.last = Some(last);
             return;
         }
+        let last = quiet
+            .filter(|quiet| last.at < *quiet && *quiet < now.at)
+            .map(|quiet| self.expected(last, quiet, scale))
+            .filter(|expected| {
+                let rest = self.expected(*expected, now.at, scale);
+                let band = self.band(now.at - expected.at, scale);
+                !now.is_within(rest, band.saturating_mul(2))
+            })
+            .unwrap_or(last);
         let elapsed = now.at - last.at;
         let rate = |from: u64, to: u64| measured(to.saturating_sub(from), elapsed, scale);
         let offered = rate(last.offered, now.offered);
         let dropped = rate(last.dropped, now.dropped);
-        let significant = now.offered - last.offered >= SIGNIFICANT_TOKENS
+        // Less than expected may have arrived.
+        let arrived = now.offered.saturating_sub(last.offered);
+        let significant = arrived >= SIGNIFICANT_TOKENS
             || self.expected_tokens(elapsed, scale) >= SIGNIFICANT_TOKENS;
         let steady = if significant {
             offered
@@ -94,16 +122,76 @@ impl Meter {
         self.rates
     }
 
+    /// Whether counters at `at`, `elapsed` after the report before, are what the last known rates
+    /// lead to: whoever leaves them out keeps this meter from an error beyond a sixty-fourth of what
+    /// arrives in that time, and a few tokens. `false` if nothing is known.
+    #[must_use]
+    pub fn expects(
+        &self,
+        at: Nanos,
+        elapsed: Duration,
+        report: &LimitReport,
+        scale: Scale,
+    ) -> bool {
+        self.last.is_some_and(|last| {
+            let now = Reading {
+                at,
+                offered: report.offered,
+                admitted: report.admitted,
+                dropped: report.dropped,
+            };
+            last.at < at
+                && now.offered >= last.offered
+                && now.admitted >= last.admitted
+                && now.is_within(self.expected(last, at, scale), self.band(elapsed, scale))
+        })
+    }
+
+    /// When it was last shown counters.
+    #[must_use]
+    pub fn last_at(&self) -> Option<Nanos> {
+        self.last.map(|last| last.at)
+    }
+
+    /// The counters that the last known rates lead to.
+    fn expected(&self, last: Reading, at: Nanos, scale: Scale) -> Reading {
+        let elapsed = at - last.at;
+        let more = |rate| tokens_in(rate, elapsed, scale);
+        Reading {
+            at,
+            offered: last.offered.saturating_add(more(self.rates.offered)),
+            admitted: last.admitted.saturating_add(more(self.rates.admitted)),
+            dropped: last.dropped.saturating_add(more(self.rates.dropped)),
+        }
+    }
+
+    /// By how many tokens counters may differ from what is expected of them.
+    fn band(&self, elapsed: Duration, scale: Scale) -> u64 {
+        self.expected_tokens(elapsed, scale) / BAND_DIVISOR + FEW_TOKENS
+    }
+
     /// How many tokens the last known rate would bring in `elapsed`.
     fn expected_tokens(&self, elapsed: Duration, scale: Scale) -> u64 {
-        let units = u128::from(self.rates.offered.0) * elapsed.as_nanos() / 1_000_000_000;
-        u64::try_from(units >> scale.fraction_bits).unwrap_or(u64::MAX)
+        tokens_in(self.rates.offered, elapsed, scale)
     }
 
     fn averaged(&self, offered: UnitsPerSecond) -> UnitsPerSecond {
         let before = self.rates.offered.0;
         UnitsPerSecond(before - before.div_ceil(AVERAGED_TICKS) + offered.0 / AVERAGED_TICKS)
     }
+}
+
+impl Reading {
+    fn is_within(&self, other: Self, band: u64) -> bool {
+        self.offered.abs_diff(other.offered) <= band
+            && self.admitted.abs_diff(other.admitted) <= band
+            && self.dropped.abs_diff(other.dropped) <= band
+    }
+}
+
+fn tokens_in(rate: UnitsPerSecond, elapsed: Duration, scale: Scale) -> u64 {
+    let units = u128::from(rate.0) * elapsed.as_nanos() / 1_000_000_000;
+    u64::try_from(units >> scale.fraction_bits).unwrap_or(u64::MAX)
 }
 
 /// A rate as it was counted. Unlike a grant's it has no bound: a flood is as large as it is.

@@ -15,6 +15,7 @@ pub mod commit;
 pub mod demand;
 pub mod follower;
 pub mod leader;
+pub mod news;
 pub mod record;
 pub mod register;
 pub mod rules;

@@ -10,6 +10,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info};
+use weir_coord_core::news::Omission;
 use weir_model::message::{FromNode, ToNode};
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
@@ -130,9 +131,15 @@ async fn attach(
         .max_decoding_message_size(MAX_STREAM_BYTES)
         .max_encoding_message_size(MAX_STREAM_BYTES);
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    // Encoded as they leave: what found no room never was part of the stream.
+    // Shortened and encoded as they leave: what found no room never was part of the stream.
+    let mut omission = Omission::default();
     let mut encoder = ReportEncoder::default();
-    let encoded = ReceiverStream::new(messages).map(move |message| encoder.encode(message));
+    let encoded = ReceiverStream::new(messages).map(move |message| {
+        encoder.encode(match message {
+            FromNode::Report(report) => FromNode::Report(omission.shorten(report)),
+            other => other,
+        })
+    });
     let mut stream = match client.attach(encoded).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status.to_string(),

@@ -158,6 +158,16 @@ pub enum Promise {
 #[serde(transparent)]
 pub struct PartsPerMillion(pub u32);
 
+impl PartsPerMillion {
+    /// This part of `whole`, rounded down.
+    #[must_use]
+    pub fn of(self, whole: u64) -> u64 {
+        let part = u128::from(whole) * u128::from(self.0) / 1_000_000;
+        // At most `whole`, as the part is at most one.
+        u64::try_from(part).unwrap_or(whole)
+    }
+}
+
 /// What holds on a host whose lease has ended.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -7,7 +7,10 @@ use weir_model::{
     UnitsPerSecond, message, register,
 };
 
-use super::v1;
+use super::{
+    keys::{heavy_keys, hot_keys},
+    v1,
+};
 use crate::{
     MAX_ROWS,
     coordination::MAX_NODES,
@@ -63,6 +66,7 @@ impl TryFrom<v1::Report> for message::Report {
             seen: position(required("report.seen", wire.seen)?),
             policy: PolicyVersion(wire.policy),
             prepared: PolicyVersion(wire.prepared),
+            heavy: heavy_keys("report.heavy", wire.heavy)?,
             abstains: wire.abstains,
             limits: wire
                 .limits
@@ -116,6 +120,7 @@ impl TryFrom<v1::Propose> for message::Propose {
             lease: Duration::from_nanos(wire.lease_ns),
             rows: wire.rows.into_iter().map(row).collect::<Result<_, _>>()?,
             register: wire.register.map(TryInto::try_into).transpose()?,
+            hot: wire.hot.map(hot_keys).transpose()?,
         })
     }
 }

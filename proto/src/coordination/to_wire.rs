@@ -48,6 +48,7 @@ impl From<message::Report> for v1::Report {
             limits: report.limits.into_iter().map(Into::into).collect(),
             abstains: report.abstains,
             prepared: report.prepared.0,
+            heavy: report.heavy.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -164,6 +165,9 @@ impl From<message::Propose> for v1::Propose {
             lease_ns: nanos_of(propose.lease),
             rows: propose.rows.into_iter().map(Into::into).collect(),
             register: propose.register.map(Into::into),
+            hot: propose.hot.map(|hot| v1::HotKeys {
+                keys: hot.into_iter().map(Into::into).collect(),
+            }),
         }
     }
 }

@@ -40,16 +40,6 @@ impl Demands {
         (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
     }
 
-    /// Nothing is known of a node any more.
-    pub(super) fn forget_node(&mut self, node: NodeSlot) {
-        for (row, has_moved) in self.table.iter_mut().zip(&mut self.has_moved) {
-            if let Some(demand) = row.get_mut(node.index()) {
-                *has_moved |= *demand != UNKNOWN;
-                *demand = UNKNOWN;
-            }
-        }
-    }
-
     /// A slot is another limit's.
     pub(super) fn forget_limit(&mut self, limit: LimitSlot) {
         if let Some(row) = self.table.get_mut(limit.index()) {

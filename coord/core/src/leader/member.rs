@@ -30,8 +30,6 @@ pub(super) struct Member {
     pub(super) committed: Generation,
     /// When it was first proposed to since it last answered.
     pub(super) unanswered_since: Option<Nanos>,
-    /// Whether it has counted anything of late.
-    has_counts: bool,
     /// What it counts of the limits that the fleet shares, by slot.
     counts: Vec<Count>,
     /// What it counts of others.
@@ -63,8 +61,17 @@ pub(super) struct Heard {
 }
 
 impl Count {
-    pub(super) fn observe(&mut self, report: &Report, counted: &LimitReport, limit: &Limit) {
-        self.meter.observe(report.token.at, counted, limit.scale);
+    /// Takes a row of a report; `quiet` is when the one before was made, if it may have left this
+    /// limit out.
+    pub(super) fn observe(
+        &mut self,
+        quiet: Option<Nanos>,
+        report: &Report,
+        counted: &LimitReport,
+        limit: &Limit,
+    ) {
+        let at = report.token.at;
+        self.meter.observe_after(quiet, at, counted, limit.scale);
         self.held = HeldView {
             amount: counted.held,
             lease_left: counted.expires - report.token.at,
@@ -90,7 +97,6 @@ impl Member {
             acknowledged: None,
             committed: Generation(0),
             unanswered_since: None,
-            has_counts: false,
             counts: Vec::new(),
             other_counts: BTreeMap::new(),
             rows: Derived(None),
@@ -105,30 +111,11 @@ impl Member {
     }
 
     pub(super) fn count_mut(&mut self, limit: LimitSlot) -> &mut Count {
-        self.has_counts = true;
         let index = limit.index();
         if index >= self.counts.len() {
             self.counts.resize_with(index + 1, Count::default);
         }
         &mut self.counts[index]
-    }
-
-    /// As [`Member::count_mut`], of a limit that the fleet does not share.
-    pub(super) fn other_count_mut(&mut self, limit: LimitId) -> &mut Count {
-        self.has_counts = true;
-        self.other_counts.entry(limit).or_default()
-    }
-
-    /// What it counted is out of date. `true` if it had counted anything.
-    pub(super) fn forget_counts(&mut self) -> bool {
-        let had_counts = core::mem::take(&mut self.has_counts);
-        if had_counts {
-            let others = self.other_counts.values_mut();
-            for count in self.counts.iter_mut().chain(others) {
-                count.meter = Meter::default();
-            }
-        }
-        had_counts
     }
 
     /// A slot is another limit's.

@@ -38,6 +38,7 @@ use crate::{
     allocation::tolerance,
     book::Book,
     commit::{CommitBackend, StoreOutcome},
+    demand::Meter,
     record::{EnvelopeRecord, MemberRecord, TermRecord},
     rules::Rules,
     slots::Derived,
@@ -328,6 +329,10 @@ impl<B: CommitBackend> Leader<B> {
             Some(known) if life > known => member.begin_life(),
             _ => {}
         }
+        // What was counted before a silence says nothing about where the traffic is.
+        let stale = self.timing.stale();
+        let before = member.heard.filter(|heard| now - heard.at <= stale);
+        let quiet = before.map(|heard| heard.token.at);
         member.heard = Some(Heard {
             token: report.token,
             at: now,
@@ -347,14 +352,17 @@ impl<B: CommitBackend> Leader<B> {
                 let limit = &self.policy.limits[self.places.0[place].limit];
                 let slot = self.places.0[place].slot;
                 let count = member.count_mut(slot);
+                if quiet.is_none() {
+                    count.meter = Meter::default();
+                }
                 let before = count.meter.rates().demand;
-                count.observe(report, counted, limit);
+                count.observe(quiet, report, counted, limit);
                 let demand = count.meter.rates().demand;
                 has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
                 self.demands.0.set(slot, member.slot, demand);
             } else if let Some(limit) = self.policy.limit(counted.limit) {
-                let count = member.other_count_mut(limit.id);
-                count.observe(report, counted, limit);
+                let count = member.other_counts.entry(limit.id).or_default();
+                count.observe(None, report, counted, limit);
             }
         }
         // Waiting for the tick would let demand that has moved wait for another one.
@@ -542,11 +550,8 @@ impl<B: CommitBackend> Leader<B> {
     fn release(&mut self, now: Nanos) {
         self.book.expire(now);
         self.forget_the_unheard(now);
-        let (stale, try_again) = (self.timing.stale(), self.timing.deaf() + self.timing.wait());
+        let try_again = self.timing.deaf() + self.timing.wait();
         for member in self.members.values_mut() {
-            if member.heard.is_none_or(|heard| now - heard.at > stale) && member.forget_counts() {
-                self.demands.0.forget_node(member.slot);
-            }
             if member
                 .unanswered_since
                 .is_some_and(|since| now - since > try_again)

@@ -131,6 +131,7 @@ impl<B: CommitBackend> Leader<B> {
             anchor,
             lease: self.timing.lease,
             rows,
+            hot: None,
             register,
         })
     }

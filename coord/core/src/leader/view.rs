@@ -43,12 +43,15 @@ impl<B: CommitBackend> Leader<B> {
                 record: member.record.clone(),
                 heard: member.heard.map(|heard| now - heard.at),
                 policy: member.heard.map(|heard| heard.policy),
-                limits: self.shares(member),
+                limits: self.shares(member, now),
             })
             .collect()
     }
 
-    fn shares(&self, member: &Member) -> Vec<ShareView> {
+    fn shares(&self, member: &Member, now: Nanos) -> Vec<ShareView> {
+        let is_heard = member
+            .heard
+            .is_some_and(|heard| now - heard.at <= self.timing.stale());
         let share = |limit: &Limit| {
             let slot = self.book.limit_slot(limit.id);
             let holding = slot.map(|slot| self.book.holding(member.slot, slot));
@@ -62,7 +65,10 @@ impl<B: CommitBackend> Leader<B> {
                 granted: holding.latest.amount,
                 envelope: holding.envelope,
                 held: count.map(|count| count.held).unwrap_or_default(),
-                rates: count.map(|count| count.meter.rates()).unwrap_or_default(),
+                rates: count
+                    .filter(|_| is_heard)
+                    .map(|count| count.meter.rates())
+                    .unwrap_or_default(),
             }
         };
         self.policy.limits.iter().map(share).collect()

@@ -54,7 +54,7 @@ pub(super) fn unpack_amount(
     })
 }
 
-/// Row numbers, in ascending order, as gaps.
+/// Row numbers, in ascending order, as gaps: those of 0 at the end are left out.
 pub(super) fn gaps(rows: impl IntoIterator<Item = usize>) -> Vec<u32> {
     let mut next = 0;
     let gap = |row: usize| {
@@ -62,19 +62,41 @@ pub(super) fn gaps(rows: impl IntoIterator<Item = usize>) -> Vec<u32> {
         next = row + 1;
         u32::try_from(gap).expect("no message has so many rows")
     };
-    rows.into_iter().map(gap).collect()
+    without_end(rows.into_iter().map(gap).collect())
 }
 
-/// The row numbers that gaps stand for, all below `end`.
-pub(super) fn rows(gaps: &[u32], end: usize, field: &'static str) -> Result<Vec<usize>, WireError> {
+/// The row numbers that gaps stand for, so many, and all below `end`.
+pub(super) fn rows(
+    gaps: &[u32],
+    count: usize,
+    end: usize,
+    field: &'static str,
+) -> Result<Vec<usize>, WireError> {
+    if gaps.len() > count || count > end {
+        return Err(WireError::Misfit { field });
+    }
     let mut next = 0_usize;
     let row = |gap: &u32| {
         let row = next.saturating_add(*gap as usize);
         next = row.saturating_add(1);
         (row < end).then_some(row)
     };
-    let rows: Option<Vec<usize>> = gaps.iter().map(row).collect();
+    let left_out = core::iter::repeat_n(&0, count - gaps.len());
+    let rows: Option<Vec<usize>> = gaps.iter().chain(left_out).map(row).collect();
     rows.ok_or(WireError::Misfit { field })
+}
+
+/// A column less what is 0 at its end.
+pub(super) fn without_end<T: Default + PartialEq>(mut column: Vec<T>) -> Vec<T> {
+    let zero = T::default();
+    let last = column.iter().rposition(|value| *value != zero);
+    column.truncate(last.map_or(0, |last| last + 1));
+    column
+}
+
+/// What a column says of a row: 0 if it has been left out.
+pub(super) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+    column.get(row).copied().unwrap_or_default()
 }
 
 /// Fails unless each column has as many rows.
@@ -127,9 +149,11 @@ mod tests {
         fn rows_come_back(chosen in prop::collection::btree_set(0_usize..500, 0..100)) {
             let chosen: Vec<usize> = chosen.into_iter().collect();
             let gaps = gaps(chosen.iter().copied());
-            prop_assert_eq!(rows(&gaps, 500, "rows"), Ok(chosen.clone()));
+            let count = chosen.len();
+            prop_assert_eq!(rows(&gaps, count, 500, "rows"), Ok(chosen.clone()));
             if let Some(last) = chosen.last() {
-                prop_assert!(rows(&gaps, *last, "rows").is_err());
+                prop_assert!(rows(&gaps, count, *last, "rows").is_err());
+                prop_assert!(rows(&gaps, 501, 500, "rows").is_err());
             }
         }
     }

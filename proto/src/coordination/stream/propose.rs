@@ -80,6 +80,7 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
         && propose.policy == last.policy
         && propose.anchor.incarnation == last.anchor.incarnation
         && propose.lease == last.lease
+        && propose.hot == last.hot
         && propose.rows.len() == last.rows.len();
     if !is_alike {
         return None;
@@ -106,15 +107,15 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
 }
 
 fn apply(last: &Propose, change: v1::ProposeChange) -> Result<Propose, WireError> {
-    let columns = [change.rates.len(), change.bursts.len()];
-    check_lengths(change.rows.len(), &columns, FIELD)?;
+    check_lengths(change.rates.len(), &[change.bursts.len()], FIELD)?;
     let mut propose = last.clone();
     propose.position.generation.0 = change.generation;
     let at = propose.anchor.at.0.checked_add(change.elapsed_ns);
     propose.anchor.at = Nanos(at.ok_or(WireError::Misfit { field: FIELD })?);
     propose.register = change.register.map(TryInto::try_into).transpose()?;
     let amounts = change.rates.iter().zip(&change.bursts);
-    for (index, (rate, burst)) in rows(&change.rows, last.rows.len(), FIELD)?
+    let count = change.rates.len();
+    for (index, (rate, burst)) in rows(&change.rows, count, last.rows.len(), FIELD)?
         .into_iter()
         .zip(amounts)
     {

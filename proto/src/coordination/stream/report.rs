@@ -8,8 +8,8 @@ use weir_model::{
 };
 
 use super::{
-    super::v1,
-    column::{check_lengths, gaps, pack_amount, rows, unpack_amount},
+    super::{keys::heavy_keys, v1},
+    column::{at as at_row, check_lengths, gaps, pack_amount, rows, unpack_amount, without_end},
 };
 use crate::{MAX_ROWS, error::WireError};
 
@@ -21,6 +21,8 @@ struct Known {
     report: Report,
     rows: Vec<LimitReport>,
     number_of: BTreeMap<LimitId, usize>,
+    /// When most grants ended at the last report that had rows.
+    ends: Nanos,
 }
 
 /// A node's end.
@@ -41,14 +43,14 @@ impl ReportEncoder {
         let FromNode::Report(report) = message else {
             return message.into();
         };
-        let change = self.known.as_ref().and_then(|known| known.change(&report));
-        learn(&mut self.known, &report);
-        match change {
-            Some(change) => v1::FromNode {
+        let change = self.known.as_mut().and_then(|known| known.change(&report));
+        if let Some(change) = change {
+            return v1::FromNode {
                 message: Some(v1::from_node::Message::ReportChange(change)),
-            },
-            None => FromNode::Report(report).into(),
+            };
         }
+        learn(&mut self.known, &report);
+        FromNode::Report(report).into()
     }
 }
 
@@ -59,26 +61,28 @@ impl ReportDecoder {
     ///
     /// If no encoder makes such a message of what a correct node says. The stream is at its end.
     pub fn decode(&mut self, wire: v1::FromNode) -> Result<FromNode, WireError> {
-        let report = match wire.message {
+        match wire.message {
             Some(v1::from_node::Message::ReportChange(change)) => {
-                let known = self.known.as_ref();
+                let known = self.known.as_mut();
                 let known = known.ok_or(WireError::Baseless { field: FIELD })?;
-                known.apply(&change)?
+                known.apply(&change).map(FromNode::Report)
             }
-            message => match FromNode::try_from(v1::FromNode { message })? {
-                FromNode::Report(report) => report,
-                other => return Ok(other),
-            },
-        };
-        learn(&mut self.known, &report);
-        Ok(FromNode::Report(report))
+            message => {
+                let message = FromNode::try_from(v1::FromNode { message })?;
+                if let FromNode::Report(report) = &message {
+                    learn(&mut self.known, report);
+                }
+                Ok(message)
+            }
+        }
     }
 }
 
-/// Takes a report for the last one of the stream. Both ends do the same.
+/// Takes a whole report for the last one of the stream. Both ends do the same.
 fn learn(known: &mut Option<Known>, report: &Report) {
     let head = Report {
         limits: Vec::new(),
+        heavy: Vec::new(),
         ..report.clone()
     };
     // A policy has no more limits than one report: who goes on to name new ones starts over.
@@ -89,9 +93,11 @@ fn learn(known: &mut Option<Known>, report: &Report) {
             report: head.clone(),
             rows: Vec::new(),
             number_of: BTreeMap::new(),
+            ends: Nanos::ZERO,
         }),
     };
     known.report = head;
+    known.ends = common_end(&report.limits).unwrap_or(known.ends);
     for row in &report.limits {
         let next = known.rows.len();
         match *known.number_of.entry(row.limit).or_insert(next) {
@@ -102,8 +108,9 @@ fn learn(known: &mut Option<Known>, report: &Report) {
 }
 
 impl Known {
-    /// `None` if the report has to be sent whole.
-    fn change(&self, report: &Report) -> Option<v1::ReportChange> {
+    /// Both what to send, and what is known from then on; `None`, and nothing, if the report has to
+    /// be sent whole.
+    fn change(&mut self, report: &Report) -> Option<v1::ReportChange> {
         let before = &self.report;
         let is_alike = report.node == before.node
             && report.token.incarnation == before.token.incarnation
@@ -115,14 +122,16 @@ impl Known {
         if !is_alike {
             return None;
         }
+        let ends = common_end(&report.limits).unwrap_or(self.ends);
         let mut change = v1::ReportChange {
             elapsed_ns: report.token.at.0.checked_sub(before.token.at.0)?,
             seen_generation: report.seen.generation.0,
+            renewed_ns: distance(self.ends.0, ends.0)?,
+            heavy: report.heavy.iter().copied().map(Into::into).collect(),
             ..v1::ReportChange::default()
         };
         let mut numbers = Vec::with_capacity(report.limits.len());
-        let mut renewed = Vec::with_capacity(report.limits.len());
-        let mut held = Vec::new();
+        let (mut held, mut others) = (Vec::new(), Vec::new());
         for (index, row) in report.limits.iter().enumerate() {
             let number = *self.number_of.get(&row.limit)?;
             // Gaps go one way only.
@@ -134,15 +143,16 @@ impl Known {
             let offered = row.offered.checked_sub(before.offered)?;
             let admitted = row.admitted.checked_sub(before.admitted)?;
             let dropped = row.dropped.checked_sub(before.dropped)?;
+            let withheld = distance(admitted, offered)?;
             change.offered.push(offered);
-            change.admitted.push(admitted);
-            change.dropped.push(
-                i64::try_from(i128::from(dropped) - (i128::from(offered) - i128::from(admitted)))
-                    .ok()?,
-            );
-            renewed.push(
-                i64::try_from(i128::from(row.expires.0) - i128::from(before.expires.0)).ok()?,
-            );
+            change.withheld.push(withheld);
+            change
+                .dropped
+                .push(i64::try_from(dropped).ok()?.checked_sub(withheld)?);
+            if row.expires != ends {
+                others.push(index);
+                change.other_ends_ns.push(distance(ends.0, row.expires.0)?);
+            }
             if row.held != before.held {
                 held.push(index);
                 let (rate, burst) = pack_amount(row.held)?;
@@ -150,19 +160,23 @@ impl Known {
                 change.held_bursts.push(burst);
             }
         }
+        for (number, row) in numbers.iter().zip(&report.limits) {
+            self.rows[*number] = *row;
+        }
+        self.report.token = report.token;
+        self.report.seen = report.seen;
+        self.ends = ends;
         change.rows = gaps(numbers);
         change.held = gaps(held);
-        change.renewed_ns = most_frequent(&renewed);
-        let others = renewed.iter().enumerate();
-        let others: Vec<_> = others.filter(|(_, by)| **by != change.renewed_ns).collect();
-        change.other_renewed = gaps(others.iter().map(|(index, _)| *index));
-        change.other_renewed_ns = others.iter().map(|(_, by)| **by).collect();
+        change.other_ends = gaps(others);
+        change.withheld = without_end(change.withheld);
+        change.dropped = without_end(change.dropped);
         Some(change)
     }
 
-    fn apply(&self, change: &v1::ReportChange) -> Result<Report, WireError> {
+    fn apply(&mut self, change: &v1::ReportChange) -> Result<Report, WireError> {
         let misfit = || WireError::Misfit { field: FIELD };
-        let count = change.rows.len();
+        let count = change.offered.len();
         if count > MAX_ROWS {
             return Err(WireError::TooMany {
                 field: FIELD,
@@ -170,66 +184,72 @@ impl Known {
                 most: MAX_ROWS,
             });
         }
-        let columns = [
-            change.offered.len(),
-            change.admitted.len(),
-            change.dropped.len(),
-        ];
-        check_lengths(count, &columns, FIELD)?;
-        check_lengths(
-            change.other_renewed.len(),
-            &[change.other_renewed_ns.len()],
-            FIELD,
-        )?;
-        check_lengths(
-            change.held.len(),
-            &[change.held_rates.len(), change.held_bursts.len()],
-            FIELD,
-        )?;
+        if change.withheld.len() > count || change.dropped.len() > count {
+            return Err(misfit());
+        }
+        let held = change.held_rates.len();
+        check_lengths(held, &[change.held_bursts.len()], FIELD)?;
+        let at = self.report.token.at.0.checked_add(change.elapsed_ns);
+        let ends = self.ends.0.checked_add_signed(change.renewed_ns);
+        let ends = Nanos(ends.ok_or_else(misfit)?);
         let mut report = self.report.clone();
-        let at = report.token.at.0.checked_add(change.elapsed_ns);
         report.token.at = Nanos(at.ok_or_else(misfit)?);
         report.seen.generation.0 = change.seen_generation;
-        let mut renewed = vec![change.renewed_ns; count];
-        let others = rows(&change.other_renewed, count, FIELD)?;
-        for (index, by) in others.into_iter().zip(&change.other_renewed_ns) {
-            renewed[index] = *by;
-        }
-        for (index, number) in rows(&change.rows, self.rows.len(), FIELD)?
-            .into_iter()
-            .enumerate()
-        {
-            let before = self.rows[number];
-            let (offered, admitted) = (change.offered[index], change.admitted[index]);
-            let dropped =
-                i128::from(change.dropped[index]) + i128::from(offered) - i128::from(admitted);
-            let expires = before.expires.0.checked_add_signed(renewed[index]);
+        report.heavy = heavy_keys(FIELD, change.heavy.clone())?;
+        report.limits.reserve_exact(count);
+        let numbers = rows(&change.rows, count, self.rows.len(), FIELD)?;
+        for (index, number) in numbers.iter().enumerate() {
+            let before = self.rows[*number];
+            let (offered, withheld) = (change.offered[index], at_row(&change.withheld, index));
+            let admitted = offered.checked_add_signed(withheld.checked_neg().ok_or_else(misfit)?);
+            let dropped = at_row(&change.dropped, index).checked_add(withheld);
+            let dropped = dropped.and_then(|dropped| u64::try_from(dropped).ok());
+            let sum = |counted: u64, more: Option<u64>| {
+                let more = more.ok_or_else(misfit)?;
+                counted.checked_add(more).ok_or_else(misfit)
+            };
             report.limits.push(LimitReport {
-                limit: before.limit,
-                offered: before.offered.checked_add(offered).ok_or_else(misfit)?,
-                admitted: before.admitted.checked_add(admitted).ok_or_else(misfit)?,
-                dropped: u64::try_from(i128::from(before.dropped) + dropped)
-                    .map_err(|_| misfit())?,
-                held: before.held,
-                expires: Nanos(expires.ok_or_else(misfit)?),
+                offered: sum(before.offered, Some(offered))?,
+                admitted: sum(before.admitted, admitted)?,
+                dropped: sum(before.dropped, dropped)?,
+                expires: ends,
+                ..before
             });
         }
+        let others = change.other_ends_ns.len();
+        let others = rows(&change.other_ends, others, count, FIELD)?;
+        for (index, later) in others.into_iter().zip(&change.other_ends_ns) {
+            let expires = ends.0.checked_add_signed(*later);
+            report.limits[index].expires = Nanos(expires.ok_or_else(misfit)?);
+        }
         let amounts = change.held_rates.iter().zip(&change.held_bursts);
-        for (index, (rate, burst)) in rows(&change.held, count, FIELD)?.into_iter().zip(amounts) {
+        for (index, (rate, burst)) in rows(&change.held, held, count, FIELD)?
+            .into_iter()
+            .zip(amounts)
+        {
             report.limits[index].held = unpack_amount(*rate, *burst, FIELD)?;
         }
+        for (number, row) in numbers.iter().zip(&report.limits) {
+            self.rows[*number] = *row;
+        }
+        self.report.token = report.token;
+        self.report.seen = report.seen;
+        self.ends = ends;
         Ok(report)
     }
 }
 
-/// 0 of none; the least of several.
-fn most_frequent(numbers: &[i64]) -> i64 {
-    let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
-    for number in numbers {
-        *counts.entry(*number).or_default() += 1;
-    }
-    let most = counts
-        .into_iter()
-        .max_by_key(|(number, count)| (*count, core::cmp::Reverse(*number)));
-    most.map_or(0, |(number, _)| number)
+/// How far it is from one to the other; `None` if that is too far for a column.
+fn distance(from: u64, to: u64) -> Option<i64> {
+    let distance = i128::from(to) - i128::from(from);
+    i64::try_from(distance).ok()
+}
+
+/// When most grants end: the earliest of several such instants; `None` without any.
+fn common_end(rows: &[LimitReport]) -> Option<Nanos> {
+    let mut ends: Vec<Nanos> = rows.iter().map(|row| row.expires).collect();
+    ends.sort_unstable();
+    let alike = ends.chunk_by(|one, other| one == other);
+    let most = alike.max_by_key(|alike| (alike.len(), core::cmp::Reverse(alike[0])))?;
+    most.first().copied()
 }

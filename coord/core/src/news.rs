@@ -1,0 +1,262 @@
+//! What a node's report need not say.
+//!
+//! Most limits see the same traffic from one tick to the next. Whoever has followed a node's reports
+//! so far [expects](Meter::expects) the counters that the same rates lead to, so a row is left out
+//! while that is right. Both ends do the same arithmetic on the same rows.
+//!
+//! Where a row is lost on the way its receiver is wrong until the next one. So this belongs to one
+//! stream, behind the last place where a report can be dropped, and is begun anew with it; and each
+//! row is sent from time to time even so.
+
+use alloc::collections::BTreeMap;
+use core::time::Duration;
+
+use weir_model::{
+    Amount, LimitId, Nanos, PolicyVersion, Scale,
+    message::{LimitReport, Report},
+};
+
+use crate::demand::Meter;
+
+/// The longest time for which a row is left out.
+const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
+/// A grant that has changed by less than this part is no news.
+const HELD_DIVISOR: u64 = 16;
+/// The units of rates here: they only have to be fine enough to count tokens.
+const SCALE: Scale = Scale { fraction_bits: 10 };
+/// Limits that are followed. Beyond it nothing is left out; a report has no more rows.
+const MAX_FOLLOWED: usize = 8_192;
+
+/// Leaves out what a report need not say.
+#[derive(Clone, Debug, Default)]
+pub struct Omission {
+    policy: PolicyVersion,
+    rows: BTreeMap<LimitId, Told>,
+    /// When the report before was made.
+    last: Option<Nanos>,
+}
+
+/// What was last said of a limit.
+#[derive(Clone, Debug)]
+struct Told {
+    meter: Meter,
+    row: LimitReport,
+    /// What the report before counted, whether it said so or not.
+    dropped: u64,
+}
+
+impl Omission {
+    /// The same report, less the rows that say nothing new. In the others a grant that has changed
+    /// while it suffices is as it was last said.
+    #[must_use]
+    pub fn shorten(&mut self, mut report: Report) -> Report {
+        let at = report.token.at;
+        if report.policy != self.policy || self.rows.len() > MAX_FOLLOWED {
+            self.policy = report.policy;
+            self.rows.clear();
+        }
+        let before = self.last.replace(at);
+        report
+            .limits
+            .retain_mut(|row| self.is_news(row, before, at));
+        report
+    }
+
+    fn is_news(&mut self, row: &mut LimitReport, before: Option<Nanos>, at: Nanos) -> bool {
+        // What was never granted is not reported in each tick, so nothing is expected of it.
+        if row.expires == Nanos::ZERO {
+            self.rows.remove(&row.limit);
+            return true;
+        }
+        let Some(before) = before.filter(|before| *before < at) else {
+            self.rows.remove(&row.limit);
+            self.tell(*row, None, at);
+            return true;
+        };
+        let Some(told) = self.rows.get_mut(&row.limit) else {
+            self.tell(*row, None, at);
+            return true;
+        };
+        let is_dropping = row.dropped > told.dropped;
+        told.dropped = row.dropped;
+        let told_at = told.meter.last_at().unwrap_or(Nanos::ZERO);
+        let is_old = at - told_at >= LONGEST_SILENCE;
+        let was_on_floor = told.row.expires <= told_at;
+        let is_on_floor = row.expires <= at;
+        let holds_news = is_old
+            || is_on_floor != was_on_floor
+            || (is_dropping && is_another(row.held, told.row.held));
+        // What is dropped makes a demand of what is held, so a beginning and an end are news.
+        let was_dropping = told.meter.rates().dropped.0 > 0;
+        let is_expected =
+            is_dropping == was_dropping && told.meter.expects(at, at - before, row, SCALE);
+        if is_expected && !holds_news {
+            return false;
+        }
+        if !holds_news {
+            row.held = told.row.held;
+        }
+        self.tell(*row, Some(before), at);
+        true
+    }
+
+    fn tell(&mut self, row: LimitReport, quiet: Option<Nanos>, at: Nanos) {
+        let told = self.rows.entry(row.limit).or_insert_with(|| Told {
+            meter: Meter::default(),
+            row,
+            dropped: row.dropped,
+        });
+        told.meter.observe_after(quiet, at, &row, SCALE);
+        told.row = row;
+    }
+}
+
+fn is_another(held: Amount, told: Amount) -> bool {
+    held.rate.0.abs_diff(told.rate.0) > held.rate.0.max(told.rate.0) / HELD_DIVISOR
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{vec, vec::Vec};
+
+    use weir_model::{
+        Incarnation, NodeId, Term, UnitsPerSecond,
+        message::{Position, Token},
+    };
+
+    use super::*;
+
+    const TICK: u64 = 100_000_000;
+
+    /// A node that reports one limit each tick, and who follows it.
+    struct Stream {
+        omission: Omission,
+        /// The leader's.
+        meter: Meter,
+        heard: Option<Nanos>,
+        at: Nanos,
+        row: LimitReport,
+    }
+
+    impl Stream {
+        fn new() -> Self {
+            Self {
+                omission: Omission::default(),
+                meter: Meter::default(),
+                heard: None,
+                at: Nanos(TICK),
+                row: LimitReport {
+                    limit: LimitId(1),
+                    expires: Nanos::NEVER,
+                    ..LimitReport::default()
+                },
+            }
+        }
+
+        /// A tick passes in which so much arrives, of which so much is dropped; whether it is said.
+        fn tick(&mut self, offered: u64, dropped: u64) -> bool {
+            self.at = Nanos(self.at.0 + TICK);
+            self.row.offered += offered;
+            self.row.admitted += offered - dropped;
+            self.row.dropped += dropped;
+            let report = Report {
+                node: NodeId::from_u128(1),
+                token: Token {
+                    incarnation: Incarnation(1),
+                    at: self.at,
+                },
+                promised: Term(1),
+                seen: Position::default(),
+                policy: PolicyVersion(1),
+                prepared: PolicyVersion(1),
+                abstains: false,
+                limits: vec![self.row],
+                heavy: Vec::new(),
+            };
+            let rows = self.omission.shorten(report).limits;
+            for row in &rows {
+                self.meter.observe_after(self.heard, self.at, row, SCALE);
+            }
+            self.heard = Some(self.at);
+            !rows.is_empty()
+        }
+
+        fn ticks(&mut self, ticks: usize, offered: u64, dropped: u64) -> usize {
+            let said: Vec<bool> = (0..ticks).map(|_| self.tick(offered, dropped)).collect();
+            said.into_iter().filter(|said| *said).count()
+        }
+
+        fn offered(&self) -> u64 {
+            self.meter.rates().offered.0 >> SCALE.fraction_bits
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_said_from_time_to_time() {
+        let mut stream = Stream::new();
+        stream.ticks(3, 1_000, 0);
+        assert_eq!(stream.ticks(160, 1_000, 0), 10, "once in sixteen ticks");
+        assert_eq!(stream.offered(), 10_000);
+    }
+
+    #[test]
+    fn a_jump_is_said_at_once_and_followed_at_once() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 0);
+        assert!(stream.tick(5_000, 0));
+        assert_eq!(
+            stream.offered(),
+            50_000,
+            "and not the average since the last row"
+        );
+        assert_eq!(stream.ticks(5, 5_000, 0), 0);
+        assert!(stream.tick(0, 0));
+        assert_eq!(stream.offered(), 0);
+    }
+
+    #[test]
+    fn what_creeps_is_said_once_it_adds_up() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 0);
+        let said = stream.ticks(12, 1_004, 0);
+        assert!((1..=3).contains(&said), "{said}");
+        assert!(
+            stream.offered().abs_diff(10_040) <= 40,
+            "{}",
+            stream.offered()
+        );
+    }
+
+    #[test]
+    fn the_first_drop_and_the_last_are_said() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 0);
+        assert!(stream.tick(1_000, 1));
+        assert_eq!(stream.ticks(3, 1_000, 1), 0);
+        assert!(stream.tick(1_000, 0));
+    }
+
+    #[test]
+    fn a_grant_is_said_where_it_does_not_suffice() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 0);
+        stream.row.held.rate = UnitsPerSecond(5);
+        assert!(!stream.tick(1_000, 0));
+        stream.ticks(2, 1_000, 100);
+        stream.row.held.rate = UnitsPerSecond(10);
+        assert!(stream.tick(1_000, 100));
+        stream.row.expires = Nanos(1);
+        assert!(stream.tick(1_000, 100), "and its end");
+    }
+
+    #[test]
+    fn another_policy_and_what_was_never_granted_are_said() {
+        let mut stream = Stream::new();
+        stream.row.expires = Nanos::ZERO;
+        assert_eq!(stream.ticks(5, 1_000, 0), 5);
+        stream.row.expires = Nanos::NEVER;
+        stream.ticks(5, 1_000, 0);
+        stream.omission.policy = PolicyVersion(0);
+        assert!(stream.tick(1_000, 0));
+    }
+}
