@@ -21,6 +21,8 @@ const FEW_TOKENS: u64 = 2;
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Meter {
     last: Option<Reading>,
+    /// Whether `rates` are those between two readings: after one nothing can be expected.
+    knows_rates: bool,
     rates: Rates,
 }
 
@@ -82,7 +84,7 @@ impl Meter {
             return;
         }
         let last = quiet
-            .filter(|quiet| last.at < *quiet && *quiet < now.at)
+            .filter(|quiet| self.knows_rates && last.at < *quiet && *quiet < now.at)
             .map(|quiet| self.expected(last, quiet, scale))
             .filter(|expected| {
                 let rest = self.expected(*expected, now.at, scale);
@@ -103,6 +105,7 @@ impl Meter {
         } else {
             self.averaged(offered)
         };
+        self.knows_rates = true;
         self.rates = Rates {
             offered: steady,
             admitted: rate(last.admitted, now.admitted),
@@ -133,18 +136,19 @@ impl Meter {
         report: &LimitReport,
         scale: Scale,
     ) -> bool {
-        self.last.is_some_and(|last| {
-            let now = Reading {
-                at,
-                offered: report.offered,
-                admitted: report.admitted,
-                dropped: report.dropped,
-            };
-            last.at < at
-                && now.offered >= last.offered
-                && now.admitted >= last.admitted
-                && now.is_within(self.expected(last, at, scale), self.band(elapsed, scale))
-        })
+        self.knows_rates
+            && self.last.is_some_and(|last| {
+                let now = Reading {
+                    at,
+                    offered: report.offered,
+                    admitted: report.admitted,
+                    dropped: report.dropped,
+                };
+                last.at < at
+                    && now.offered >= last.offered
+                    && now.admitted >= last.admitted
+                    && now.is_within(self.expected(last, at, scale), self.band(elapsed, scale))
+            })
     }
 
     /// When it was last shown counters.

@@ -14,6 +14,10 @@ pub(super) const ELASTIC: usize = 3;
 const STRICT_KEYS: usize = 4;
 const ELASTIC_KEYS: usize = 5;
 
+/// A fifth of a tick, in seconds: counters that come once a tick do not tell debts apart that are
+/// smaller.
+const UNNOTICED_S: f64 = 0.02;
+
 /// A calm fleet with these sources alone.
 fn world(seed: u64, broken: Option<Broken>, sources: impl FnOnce(&World) -> Vec<Source>) -> World {
     let mut world = World::new(Settings {
@@ -101,7 +105,8 @@ pub(super) fn leader_dies(seed: u64, broken: Option<Broken>) -> World {
 pub struct Lent {
     /// The most that was admitted above rate and burst, in seconds of budget.
     pub excess_s: f64,
-    /// From then until nothing is owed any more, in milliseconds; `None` if it did not end.
+    /// From then until no more is owed than goes unnoticed, 0.02 seconds of budget, in milliseconds;
+    /// `None` if it did not end.
     pub repaid_ms: Option<u64>,
 }
 
@@ -158,8 +163,7 @@ pub fn lent(world: &mut World, number: usize, everywhere: bool) -> Lent {
         if owed > most {
             (most, peak_ms, repaid_ms) = (owed, now_ms, None);
         }
-        // Half a percent of a second's budget is neither noticed nor held back.
-        if owed <= rate / 200.0 && repaid_ms.is_none() {
+        if owed <= rate * UNNOTICED_S && repaid_ms.is_none() {
             repaid_ms = Some(now_ms - peak_ms);
         }
     }
