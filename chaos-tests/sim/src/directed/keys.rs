@@ -113,6 +113,8 @@ pub struct Lent {
 /// Demand for the elastic limit goes from a tenth and a half of its rate to ten times that.
 pub(super) fn ten_times_as_much(seed: u64, broken: Option<Broken>) -> World {
     let mut world = world(seed, broken, |_| Vec::new());
+    // First the fleet forms, under load.
+    world.run_until_ms(9_000);
     let lent = lent(&mut world, ELASTIC, true);
     match lent.repaid_ms {
         Some(ms) if ms <= 1_000 => {}
