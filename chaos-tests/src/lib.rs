@@ -20,6 +20,7 @@ pub mod plot;
 pub mod priority;
 pub mod progress;
 pub mod receiver;
+pub mod report;
 pub mod scenario;
 pub mod series;
 pub mod stage;

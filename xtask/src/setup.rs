@@ -9,7 +9,7 @@ use crate::{output, shell};
 /// A Debian package, and what it is for.
 type Package = (&'static str, &'static str);
 
-const PACKAGES: [Package; 13] = [
+const PACKAGES: [Package; 14] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -32,8 +32,15 @@ const PACKAGES: [Package; 13] = [
     ("default-jre-headless", "runs ZooKeeper"),
     ("iproute2", "network namespaces"),
     ("util-linux", "enters network namespaces"),
-    ("ethtool", "network interfaces of the benchmark"),
-    ("nftables", "a rival in the benchmark"),
+    (
+        "ethtool",
+        "network interfaces of fleets and of the benchmark",
+    ),
+    (
+        "nftables",
+        "faults of the control network, and a rival in the benchmark",
+    ),
+    ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
 ];
 
