@@ -185,7 +185,7 @@ fn the_keys_counters_are_the_limits_share_of_it() {
     // One is hot by the first limit, one by the second, and one by both.
     let hot = [(0, 1), (1, 2), (0, 3), (1, 3)]
         .map(|(slot, number)| (slot, number, host.heat(slot, source(number), 4) as usize));
-    let mut of_key = vec![[0_u64; 2]; 5];
+    let mut of_key = [[0_u64; 2]; 5];
     for packet in 0..400_u64 {
         host.now += 3 * MILLISECOND * (packet % 5);
         let number = (packet % 4) as usize + 1;
