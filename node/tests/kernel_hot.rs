@@ -273,7 +273,7 @@ fn a_strict_key_gets_its_grant_and_its_share_and_no_more() {
         let counted = dataplane.count(one.id).unwrap().unwrap();
         assert_eq!(
             (counted.offered_tokens(), counted.admitted_tokens()),
-            (500, 50 + COLD as u64)
+            (500, 50)
         );
     });
 }

@@ -5,8 +5,9 @@ use crate::Plain;
 /// `[LimitSlot; slots + HOT_SLOTS]`: grants and buckets, of limits first, then of hot keys. Written
 /// by the `install` program and by packets only.
 pub const LIMITS: &str = "LIMITS";
-/// `[LimitCounters; slots + HOT_SLOTS]`, per CPU. Those of a hot key count what the limit's count of
-/// the key's packets.
+/// `[LimitCounters; slots + HOT_SLOTS]`, per CPU. Those of a hot key count all of the key's packets,
+/// by what became of them at the leased bucket: what it refused is over the limit, also where the
+/// key's other bucket let it pass.
 pub const COUNTERS: &str = "COUNTERS";
 /// `[KeyLine; lines]`: the buckets of all keyed limits. A power of two of lines.
 pub const KEYS: &str = "KEYS";

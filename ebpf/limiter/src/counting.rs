@@ -20,7 +20,12 @@ pub(crate) fn count<E: Environment>(environment: &E, reason: Reason, work: &mut 
         });
         if one.is_hot {
             environment.count_limit(one.lease_slot, |counters| {
-                count_one(counters, one, bytes, reason);
+                if one.by_lease {
+                    count_one(counters, one, bytes, reason);
+                } else {
+                    // It was asked first, whatever the key's other bucket said then.
+                    add(&mut counters.over_limit, bytes, one.tokens);
+                }
             });
         }
     }

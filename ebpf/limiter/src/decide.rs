@@ -254,6 +254,8 @@ fn note_hot<E: Environment>(environment: &E, rule: &Rule, key: &Address, one: &m
     };
     if let Some(slot) = environment.hot(&key) {
         one.is_hot = true;
+        // As long as nobody has asked it has refused nothing.
+        one.by_lease = true;
         one.hot_alone = rule.hot_alone != 0;
         one.lease_slot = slot;
         one.lease_cost = units(rule, one.tokens);
