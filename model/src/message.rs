@@ -3,7 +3,7 @@
 //! Reports carry cumulative counters and proposals carry whole states, so every message may be
 //! lost, repeated or late without harm: the next one heals it.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ pub struct Propose {
     /// This node's share of every strict limit of the policy. None for a voter that takes no part.
     pub rows: Vec<Row>,
     /// For a voter: what the register becomes.
-    pub register: Option<RegisterUpdate>,
+    pub register: Option<Arc<RegisterUpdate>>,
 }
 
 /// One limit in a [`Propose`].

@@ -1,6 +1,6 @@
 //! Every message survives the wire, and no malformed one gets past the conversions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -101,9 +101,17 @@ fn propose() -> impl Strategy<Value = Propose> {
                 anchor,
                 lease: Duration::from_nanos(lease),
                 rows: numbered(rows, |row| &mut row.limit),
-                register,
+                register: register.map(Arc::new),
             },
         )
+}
+
+/// Above 2^59 a register has words for even amounts only, and rounds up.
+fn even(amount: Amount) -> Amount {
+    Amount {
+        burst: Units(amount.burst.0 & !1),
+        ..amount
+    }
 }
 
 fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
@@ -116,12 +124,13 @@ fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
         .prop_map(|(limit, fraction_bits, amount, floor)| LimitEnvelope {
             limit: LimitId(limit),
             scale: Scale { fraction_bits },
-            amount,
-            floor,
+            amount: even(amount),
+            floor: even(floor),
         });
-    let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| NodeEnvelope {
-        node,
-        limits: numbered(rows, |row| &mut row.limit),
+    let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| {
+        let mut limits = numbered(rows, |row| &mut row.limit);
+        limits.sort_unstable_by_key(|row| row.limit);
+        NodeEnvelope { node, limits }
     });
     vec(envelope, 0..6)
 }

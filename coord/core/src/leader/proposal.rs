@@ -1,6 +1,6 @@
 //! Making a proposal and getting it through: rule 3, *book*, as far as messages go.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
@@ -15,6 +15,9 @@ use crate::{
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
     rules::Mutation,
 };
+
+/// What voters are told at one time, by what they know already.
+type Registers = Vec<Arc<RegisterUpdate>>;
 
 impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
@@ -46,12 +49,13 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         // Rule 4, *quorum*: what voters are told covers all of this proposal.
+        let mut registers = Registers::new();
         for part in &plan.parts {
             let rows = self.rows(part.node);
-            self.send_proposal(part.node, rows);
+            self.send_proposal(part.node, rows, &mut registers);
         }
         for voter in self.electorate.others(|voter| plan.has(voter)) {
-            self.send_proposal(voter, Vec::new());
+            self.send_proposal(voter, Vec::new(), &mut registers);
         }
         self.book.close(self.generation);
         self.joining_proposed();
@@ -100,13 +104,13 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
-    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>) {
+    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>, registers: &mut Registers) {
         let member = self.members.get(&node).and_then(|member| member.heard);
         let member = member.map(|heard| (heard.token, heard.at));
         let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
             return;
         };
-        let register = self.register_for(node);
+        let register = self.register_for(node, registers);
         let wait = if self.rules.breaks(Mutation::ReuseBeforeWait) {
             self.timing.stale()
         } else {
@@ -120,7 +124,12 @@ impl<B: CommitBackend> Leader<B> {
         self.commands.push_back(Command::Send { to: node, message });
     }
 
-    fn proposal(&self, anchor: Token, rows: Vec<Row>, register: Option<RegisterUpdate>) -> ToNode {
+    fn proposal(
+        &self,
+        anchor: Token,
+        rows: Vec<Row>,
+        register: Option<Arc<RegisterUpdate>>,
+    ) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
                 term: self.term,
@@ -137,20 +146,29 @@ impl<B: CommitBackend> Leader<B> {
 
     /// What has changed since the register that the voter is known to have; nothing for a node that
     /// is no voter.
-    fn register_for(&self, node: NodeId) -> Option<RegisterUpdate> {
+    fn register_for(
+        &self,
+        node: NodeId,
+        registers: &mut Registers,
+    ) -> Option<Arc<RegisterUpdate>> {
         if !self.backend.is_voted() {
             return None;
         }
         let base = self.electorate.base(node)?;
+        if let Some(known) = registers.iter().find(|register| register.base == base) {
+            return Some(known.clone());
+        }
         let mut nodes = self.book.envelopes_since(base);
         if self.rules.breaks(Mutation::FloorsUnrecorded) {
             nodes.iter_mut().for_each(without_floors);
         }
-        Some(RegisterUpdate {
+        let register = Arc::new(RegisterUpdate {
             base,
             lease: self.longest_lease(self.last_proposal),
             nodes,
-        })
+        });
+        registers.push(register.clone());
+        Some(register)
     }
 
     /// What is lost on the way is sent again in every tick, until it is answered. Voters that have
@@ -171,9 +189,10 @@ impl<B: CommitBackend> Leader<B> {
             })
             .map(|(node, _)| node)
             .collect();
+        let mut registers = Registers::new();
         for node in &unanswered {
             let rows = self.rows(*node);
-            self.send_proposal(*node, rows);
+            self.send_proposal(*node, rows, &mut registers);
         }
         for voter in self.electorate.voters() {
             if unanswered.contains(&voter) {
@@ -182,7 +201,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new());
+                self.send_proposal(voter, Vec::new(), &mut registers);
             } else {
                 self.send_commit(voter);
             }
