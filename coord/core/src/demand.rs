@@ -190,16 +190,24 @@ impl Reading {
 }
 
 fn tokens_in(rate: UnitsPerSecond, elapsed: Duration, scale: Scale) -> u64 {
-    let units = u128::from(rate.0) * elapsed.as_nanos() / 1_000_000_000;
+    let units = divided(u128::from(rate.0) * elapsed.as_nanos(), NANOS_PER_SECOND);
     u64::try_from(units >> scale.fraction_bits).unwrap_or(u64::MAX)
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// A quotient, 0 by nothing. Nearly all fit the processor's own division, which is many times faster.
+fn divided(dividend: u128, divisor: u128) -> u128 {
+    match (u64::try_from(dividend), u64::try_from(divisor)) {
+        (Ok(dividend), Ok(divisor)) => dividend.checked_div(divisor).unwrap_or(0).into(),
+        _ => dividend.checked_div(divisor).unwrap_or(0),
+    }
 }
 
 /// A rate as it was counted. Unlike a grant's it has no bound: a flood is as large as it is.
 fn measured(tokens: u64, elapsed: Duration, scale: Scale) -> UnitsPerSecond {
     let units = u128::from(tokens) << scale.fraction_bits;
-    let per_second = (units * 1_000_000_000)
-        .checked_div(elapsed.as_nanos())
-        .unwrap_or(0);
+    let per_second = divided(units * NANOS_PER_SECOND, elapsed.as_nanos());
     UnitsPerSecond(u64::try_from(per_second).unwrap_or(u64::MAX))
 }
 

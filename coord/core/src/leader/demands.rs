@@ -18,6 +18,18 @@ pub(super) struct Demands {
     has_moved: Vec<bool>,
 }
 
+/// One limit of [`Demands`].
+#[derive(Clone, Copy)]
+pub(super) struct DemandsOf<'d>(&'d [u64]);
+
+impl DemandsOf<'_> {
+    /// `None` if it is not known.
+    pub(super) fn of(self, node: NodeSlot) -> Option<UnitsPerSecond> {
+        let demand = *self.0.get(node.index())?;
+        (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
+    }
+}
+
 impl Demands {
     pub(super) fn set(&mut self, limit: LimitSlot, node: NodeSlot, demand: UnitsPerSecond) {
         let (limit, node) = (limit.index(), node.index());
@@ -34,10 +46,9 @@ impl Demands {
         row[node] = demand;
     }
 
-    /// `None` if it is not known.
-    pub(super) fn of(&self, limit: LimitSlot, node: NodeSlot) -> Option<UnitsPerSecond> {
-        let demand = *self.table.get(limit.index())?.get(node.index())?;
-        (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
+    /// What all nodes could use of one limit.
+    pub(super) fn of_limit(&self, limit: LimitSlot) -> DemandsOf<'_> {
+        DemandsOf(self.table.get(limit.index()).map_or(&[], Vec::as_slice))
     }
 
     /// A slot is another limit's.

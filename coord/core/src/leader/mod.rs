@@ -59,6 +59,8 @@ use takeover::{Reform, Succession};
 /// Demand that moves is followed at once, but not more often than this in a tick: a proposal goes to
 /// every node.
 const PLANS_PER_TICK: u32 = 5;
+/// In a fleet of more nodes it waits for the tick, and so for what the others report in it.
+const MOST_FOLLOWED_AT_ONCE: usize = 250;
 
 /// What the shell tells a leader.
 #[derive(Clone, Debug)]
@@ -366,7 +368,8 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         // Waiting for the tick would let demand that has moved wait for another one.
-        if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
+        let is_small = self.members.len() <= MOST_FOLLOWED_AT_ONCE;
+        if has_moved && is_small && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
             self.advance(now);
         }
     }

@@ -9,8 +9,12 @@ use weir_model::{
     register::RegisterUpdate,
 };
 
-use super::{Command, Leader, plan::Plan};
+use super::{
+    Command, Leader,
+    plan::{Plan, PlannedChange},
+};
 use crate::{
+    book::Change,
     commit::CommitBackend,
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
     rules::Mutation,
@@ -22,23 +26,19 @@ type Registers = Vec<Arc<RegisterUpdate>>;
 impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
     pub(super) fn propose(&mut self, plan: &Plan, renewal_due: bool, now: Nanos) {
-        let grows = plan.parts.iter().any(|part| {
-            part.changes.iter().any(|change| {
-                let latest = self.book.holding(part.slot, change.limit).latest;
-                !change.entry.amount.fits(latest.amount) || !change.entry.floor.fits(latest.floor)
-            })
-        });
         self.generation = self.generation.next();
         self.last_proposal = now;
-        for part in &plan.parts {
-            self.book.propose(part.slot, self.generation, &part.changes);
-            if self.rules.breaks(Mutation::GrowBeforeShrink) {
-                self.book.acknowledge(part.slot, self.generation);
-            }
+        let mut changes: Vec<Vec<Change>> = plan.parts.iter().map(|_| Vec::new()).collect();
+        for PlannedChange { part, change } in &plan.changes {
+            let node = plan.parts[*part].slot;
+            self.book.begin_proposal(node, change.limit, change.entry);
+            changes[*part].push(*change);
+        }
+        for (part, changes) in plan.parts.iter().zip(changes) {
             if let Some(member) = self.members.get_mut(&part.node) {
                 member.unanswered_since.get_or_insert(now);
                 if let Some(rows) = &mut member.rows.0 {
-                    for change in &part.changes {
+                    for change in &changes {
                         let place = self.round.0.place(change.limit);
                         let place = place.expect("a plan is about limits that are shared");
                         let row = &mut rows[self.places.0[place].row];
@@ -46,6 +46,10 @@ impl<B: CommitBackend> Leader<B> {
                         row.floor = change.entry.floor;
                     }
                 }
+            }
+            self.book.end_proposal(part.slot, self.generation, changes);
+            if self.rules.breaks(Mutation::GrowBeforeShrink) {
+                self.book.acknowledge(part.slot, self.generation);
             }
         }
         // Rule 4, *quorum*: what voters are told covers all of this proposal.
@@ -60,7 +64,7 @@ impl<B: CommitBackend> Leader<B> {
         self.book.close(self.generation);
         self.joining_proposed();
         // Fencing growth alone would let a deposed leader renew a node for ever.
-        if self.backend.is_voted() || grows || renewal_due {
+        if self.backend.is_voted() || plan.grows || renewal_due {
             self.renewal_forced = false;
             let (generation, lease) = (self.generation, self.longest_lease(now));
             let (term, policy, book) = (self.term, self.policy_version, &self.book);
@@ -146,11 +150,7 @@ impl<B: CommitBackend> Leader<B> {
 
     /// What has changed since the register that the voter is known to have; nothing for a node that
     /// is no voter.
-    fn register_for(
-        &self,
-        node: NodeId,
-        registers: &mut Registers,
-    ) -> Option<Arc<RegisterUpdate>> {
+    fn register_for(&self, node: NodeId, registers: &mut Registers) -> Option<Arc<RegisterUpdate>> {
         if !self.backend.is_voted() {
             return None;
         }
