@@ -4,11 +4,13 @@
 //! - [`traffic`] sends, [`receiver`] counts in front of the limiter and behind it;
 //! - [`stage`] plays a script of shifts and faults and records what was counted;
 //! - [`oracle`] judges a recording, and shares no code with what it judges;
+//! - [`compose`] does the same to containers;
 //! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
 
 pub mod bench;
 pub mod clock;
 pub mod command;
+pub mod compose;
 pub mod demo;
 pub mod fleet;
 pub mod interrupt;
@@ -18,6 +20,7 @@ pub mod plot;
 pub mod priority;
 pub mod progress;
 pub mod receiver;
+pub mod report;
 pub mod scenario;
 pub mod series;
 pub mod stage;

@@ -23,13 +23,26 @@ const DIRECTORY: &str = "/run/netns";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     name: String,
+    path: PathBuf,
 }
 
 impl Namespace {
     /// The namespace of this name; nothing is created.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into() }
+        let name = name.into();
+        let path = Path::new(DIRECTORY).join(&name);
+        Self { name, path }
+    }
+
+    /// The namespace that a process is in, while it lives. `name` is for people: `ip netns` knows it
+    /// not.
+    #[must_use]
+    pub fn of_process(name: impl Into<String>, pid: u32) -> Self {
+        Self {
+            name: name.into(),
+            path: PathBuf::from(format!("/proc/{pid}/ns/net")),
+        }
     }
 
     /// Its name, as in `ip netns`.
@@ -41,7 +54,7 @@ impl Namespace {
     /// The file that stands for it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        Path::new(DIRECTORY).join(&self.name)
+        self.path.clone()
     }
 
     /// Creates it, with its loopback interface up and no reverse-path filter.

@@ -14,6 +14,9 @@ use crate::{
     series::{Bin, Series},
 };
 
+/// Protocol numbers (IANA).
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 /// Bins of one map entry, as in the program.
 const BINS_PER_BLOCK: usize = 128;
 /// Map entries, as in the program.
@@ -32,9 +35,11 @@ pub enum Side {
     Offered,
     /// Behind: the ingress of a host's interface. The counted packets end here.
     Admitted,
+    /// Behind, for TCP: the counted segments go on to their sockets.
+    Flows,
 }
 
-/// Counts the packets to one UDP port at one interface, until it is dropped.
+/// Counts the packets to one UDP port, or the segments to one TCP port, at one interface, until it is dropped.
 pub struct Receiver {
     /// Owns program and link.
     _program: Ebpf,
@@ -50,14 +55,17 @@ impl Receiver {
     ///
     /// If the kernel refuses the program, or there is no such interface.
     pub fn attach(namespace: &Namespace, interface: &str, side: Side, port: u16) -> Result<Self> {
+        let protocol = if side == Side::Flows { TCP } else { UDP };
         let object = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-receiver.o"));
         let mut program = EbpfLoader::new()
             .override_global("PORT", &port, true)
+            .override_global("PROTOCOL", &protocol, true)
             .load(object)
             .context("cannot load the receiver's program")?;
         let (name, direction) = match side {
             Side::Offered => ("offered", TcAttachType::Egress),
             Side::Admitted => ("admitted", TcAttachType::Ingress),
+            Side::Flows => ("offered", TcAttachType::Ingress),
         };
         let classifier: &mut SchedClassifier = program
             .program_mut(name)

@@ -62,6 +62,12 @@ impl Series {
         bins.map(|bin| u64::from(self.at(bin))).sum()
     }
 
+    /// The bins of a range, as a series of their own.
+    #[must_use]
+    pub fn part(&self, bins: &Range<Bin>) -> Self {
+        Self::new(bins.start, bins.clone().map(|bin| self.at(bin)).collect())
+    }
+
     /// Mean rate over a range, in packets per second.
     #[must_use]
     pub fn rate(&self, bins: Range<Bin>) -> f64 {
@@ -103,6 +109,7 @@ mod tests {
         assert_eq!(series.sum(101..103), 0);
         assert_eq!(series.at(99), 0);
         assert!((series.rate(100..104) - 1_000.0).abs() < 1e-9);
+        assert_eq!(series.part(&(99..102)), Series::new(99, vec![0, 2, 0]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The shells around Weir's protocol core: they perform what `weir-coord-core` decides.
 
+pub mod broken;
 pub mod embedded;
 pub mod fleet;
 pub mod grpc;

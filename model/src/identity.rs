@@ -1,8 +1,10 @@
 //! Names and numbers that identify: nodes, terms, generations, limits.
 
-use core::fmt;
+use core::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::prefix::Prefix;
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {
@@ -93,6 +95,32 @@ impl LimitId {
     #[must_use]
     pub const fn of(name: &str) -> Self {
         Self(fnv1a(name.as_bytes()))
+    }
+
+    /// The identities from here on are those of hot keys. A name whose hash is among them, one in
+    /// 65,536, is refused.
+    const FIRST_KEY: u64 = 0xffff << 48;
+
+    /// The identity of a hot key's budget. Two keys may have the same one, by chance or by malice; only
+    /// one of them can be hot.
+    #[must_use]
+    pub fn of_key(limit: Self, revision: Revision, key: Prefix) -> Self {
+        let (family, address) = match key.address() {
+            IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets()),
+            IpAddr::V6(v6) => (6, v6.octets()),
+        };
+        let mut bytes = [0; 30];
+        bytes[..8].copy_from_slice(&limit.0.to_be_bytes());
+        bytes[8..12].copy_from_slice(&revision.0.to_be_bytes());
+        bytes[12..28].copy_from_slice(&address);
+        bytes[28..].copy_from_slice(&[key.length(), family]);
+        Self(fnv1a(&bytes) | Self::FIRST_KEY)
+    }
+
+    /// Whether this is a hot key's, and no limit's in a policy.
+    #[must_use]
+    pub const fn is_key(self) -> bool {
+        self.0 >= Self::FIRST_KEY
     }
 }
 

@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod amount;
 pub mod change;
+pub mod hot;
 pub mod identity;
 pub mod message;
 pub mod policy;
@@ -22,6 +23,7 @@ pub mod time;
 pub mod file;
 
 pub use amount::{Amount, Scale, Units, UnitsPerSecond};
+pub use hot::{HeavyKey, HotKey};
 pub use identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Revision, Term};
 pub use policy::{Cost, Limit, Policy};
 pub use time::Nanos;

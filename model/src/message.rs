@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     amount::Amount,
+    hot::{HeavyKey, HotKey},
     identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Term},
     register::{EnvelopeRecord, RegisterUpdate},
     time::Nanos,
@@ -54,8 +55,11 @@ pub struct Report {
     pub prepared: PolicyVersion,
     /// Whether it has started too recently to vote.
     pub abstains: bool,
-    /// What it counts and holds, per limit.
+    /// What it counts and holds, per limit. A hot key is a limit.
     pub limits: Vec<LimitReport>,
+    /// The keys of merged limits that were heavy here lately, and all that are hot here: each key
+    /// once. Empty is no news; otherwise what is not named is heavy no more.
+    pub heavy: Vec<HeavyKey>,
 }
 
 /// One limit in a [`Report`]. Counters are cumulative since the bucket was made, in whole tokens.
@@ -89,8 +93,12 @@ pub struct Propose {
     pub anchor: Token,
     /// How long it runs.
     pub lease: Duration,
-    /// This node's share of every strict limit of the policy. None for a voter that takes no part.
+    /// This node's share of every leased limit of the policy, and of every hot key. None for a voter
+    /// that takes no part.
     pub rows: Vec<Row>,
+    /// Every hot key: one that is not named is none any more. `None` if all stay as they are: a
+    /// voter takes no part, or a new leader does not know yet which there are.
+    pub hot: Option<Vec<HotKey>>,
     /// For a voter: what the register becomes.
     pub register: Option<Arc<RegisterUpdate>>,
 }

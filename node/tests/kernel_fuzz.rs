@@ -15,14 +15,15 @@ mod corpus;
 #[path = "../../ebpf/limiter/tests/support/random.rs"]
 mod random;
 
-use std::{env, path::Path};
+use std::{env, net::IpAddr, path::Path};
 
 use kernel_support::{TestHost, amount, host::HostKernel, limit, policy};
 use random::Random;
 use weir_abi::{Event, Reason, Totals};
 use weir_model::{
-    Amount, Cost, Limit, LimitId, Nanos, Policy, PolicyVersion, Scale, Units,
+    Amount, Cost, HotKey, Limit, LimitId, Nanos, Policy, PolicyVersion, Scale, Units,
     policy::{Fragments, Key, Mode, OnExpiry, PortRange, Promise, Protocol, TcpFlags, Unparsed},
+    prefix::Prefix,
 };
 use weir_node::dataplane::{Clock, Dataplane, GrantRequest, LoadOptions, Sample, Sizes};
 
@@ -154,7 +155,7 @@ fn a_limit(random: &mut Random, name: &str) -> Limit {
 fn by_source(random: &mut Random, limit: &mut Limit) {
     let token = if limit.cost == Cost::Bits { 4_000 } else { 1 };
     let units = |tokens: u64| (tokens * token) << limit.scale.fraction_bits;
-    limit.promise = Promise::Local;
+    limit.promise = *random.pick(&[Promise::Local, Promise::Strict, Promise::Elastic]);
     limit.on_expiry = OnExpiry::Floor;
     limit.per = Some(Key {
         source_v4: *random.pick(&[32, 32, 24, 1]),
@@ -176,8 +177,52 @@ fn a_policy(random: &mut Random, seed: u64) -> Policy {
     policy
 }
 
-fn a_grant(random: &mut Random, limits: &[&Limit], now: u64) -> GrantRequest {
-    let limit = *random.pick(limits);
+/// Some keys of limits by source, of sources that frames have.
+fn some_hot_keys(random: &mut Random, policy: &Policy) -> Vec<HotKey> {
+    let keyed: Vec<&Limit> = policy
+        .limits
+        .iter()
+        .filter(|one| one.per.is_some())
+        .collect();
+    if keyed.is_empty() {
+        return Vec::new();
+    }
+    let mut keys: Vec<HotKey> = (0..random.below(6))
+        .map(|_| {
+            let limit = *random.pick(&keyed);
+            let lengths = limit.per.unwrap();
+            let key = if random.below(2) == 0 {
+                let source = IpAddr::from(*random.pick(&SOURCES4));
+                Prefix::containing(source, lengths.source_v4)
+            } else {
+                let mut source = [0; 16];
+                source[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+                source[4..].copy_from_slice(random.pick(&SOURCES6).as_slice());
+                Prefix::containing(IpAddr::from(source), lengths.source_v6)
+            };
+            HotKey::new(limit, key.unwrap())
+        })
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn a_grant(
+    random: &mut Random,
+    limits: &[&Limit],
+    hot: &[HotKey],
+    policy: &Policy,
+    now: u64,
+) -> GrantRequest {
+    let number = random.below((limits.len() + hot.len()) as u64) as usize;
+    let (id, limit) = match limits.get(number) {
+        Some(limit) => (limit.id, *limit),
+        None => {
+            let hot = &hot[number - limits.len()];
+            (hot.id, policy.limit(hot.limit).unwrap())
+        }
+    };
     let token = if limit.cost == Cost::Bits { 4_000 } else { 1 };
     let mut any = |most: u64| {
         amount(
@@ -192,7 +237,7 @@ fn a_grant(random: &mut Random, limits: &[&Limit], now: u64) -> GrantRequest {
         _ => now + random.below(200_000_000),
     };
     GrantRequest {
-        limit: limit.id,
+        limit: id,
         amount: if random.below(8) == 0 {
             Amount::ZERO
         } else {
@@ -285,13 +330,20 @@ fn change(random: &mut Random, frame: &mut Vec<u8>) {
     }
 }
 
+fn in_order(hot: &[HotKey]) -> impl Iterator<Item = HotKey> {
+    let mut hot = hot.to_vec();
+    hot.sort_unstable_by_key(|one| one.id);
+    hot.into_iter()
+}
+
 /// What both sides say of an event; the kernel's weight depends on what was not told before.
 fn same_event(kernel: &Sample, host: &Event, limits: &[Limit]) -> bool {
     let id = |slot: u32| limits[slot as usize].id;
     let slots = host.slots[..usize::from(host.count)].iter();
     kernel.at == Nanos(host.at_ns)
         && kernel.protocol == host.protocol
-        && u32::from(kernel.port) == host.port
+        && kernel.port == host.port
+        && kernel.is_hot == (host.hot != 0)
         && kernel.bytes == host.bytes
         && kernel.reason as u8 == host.reason
         && kernel.limit == id(host.slot)
@@ -301,6 +353,7 @@ fn same_event(kernel: &Sample, host: &Event, limits: &[Limit]) -> bool {
 
 struct Comparison {
     on_host: HostKernel,
+    hot: Vec<HotKey>,
     policy: Policy,
     before: Totals,
 }
@@ -322,6 +375,14 @@ impl Comparison {
         for (limit, on_host) in self.policy.limits.iter().zip(limits) {
             let in_kernel = counted.limits.iter().find(|one| one.limit == limit.id);
             assert_eq!(in_kernel.unwrap().counters, on_host, "{at}: {limit:?}");
+        }
+        for hot in &self.hot {
+            let in_kernel = dataplane.count(hot.id).unwrap().unwrap();
+            assert_eq!(
+                in_kernel.counters,
+                self.on_host.counted(hot.id),
+                "{at}: {hot:?}"
+            );
         }
         let told = dataplane.samples(16);
         let on_host = self.on_host.events.take();
@@ -350,6 +411,7 @@ fn compare(dataplane: &mut Dataplane, corpus: &[Vec<u8>], seed: u64, version: u6
     dataplane.set_sampling(sampling).unwrap();
     let mut comparison = Comparison {
         on_host: HostKernel::new(policy.clone(), now),
+        hot: Vec::new(),
         before: dataplane.counters().unwrap().totals,
         policy,
     };
@@ -364,8 +426,16 @@ fn compare(dataplane: &mut Dataplane, corpus: &[Vec<u8>], seed: u64, version: u6
     for step in 0..STEPS_OF_A_POLICY {
         let mut at = format!("WEIR_FUZZ_SEED={seed} step {step}");
         match random.below(12) {
-            0 if !leased.is_empty() => {
-                let request = a_grant(&mut random, &leased, now);
+            // Seldom, for each waits for packets.
+            0 if random.below(12) == 0 => {
+                let hot = some_hot_keys(&mut random, policy);
+                dataplane.set_hot_keys(&hot).unwrap();
+                assert!(dataplane.hot_keys().eq(in_order(&hot)), "{at}");
+                comparison.on_host.set_hot_keys(&hot);
+                comparison.hot = hot;
+            }
+            0 if leased.len() + comparison.hot.len() > 0 => {
+                let request = a_grant(&mut random, &leased, &comparison.hot, policy, now);
                 let outcome = dataplane.install(&[request]).unwrap();
                 assert_eq!(outcome, [comparison.on_host.install(&request)], "{at}");
             }

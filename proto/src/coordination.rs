@@ -4,6 +4,7 @@
 
 mod envelopes;
 mod from_wire;
+mod keys;
 pub mod stream;
 mod to_wire;
 

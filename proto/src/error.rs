@@ -53,6 +53,12 @@ pub enum WireError {
         /// Which.
         field: &'static str,
     },
+    /// Bytes that are no address, a length beyond the address, or bits behind the prefix.
+    #[error("{field} has a key that is no address prefix")]
+    Prefix {
+        /// Which.
+        field: &'static str,
+    },
     /// A list that names a limit twice.
     #[error("{field} names limit {limit:016x} twice, expected each limit once")]
     Repeated {

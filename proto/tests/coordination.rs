@@ -1,16 +1,22 @@
 //! Every message survives the wire, and no malformed one gets past the conversions.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Scale, Term, Units,
-    UnitsPerSecond,
+    Amount, Generation, HeavyKey, HotKey, Incarnation, LimitId, Nanos, NodeId, PolicyVersion,
+    Scale, Term, Units, UnitsPerSecond,
+    hot::{MAX_HEAVY_KEYS, MAX_HOT_KEYS},
     message::{
         Ack, Commit, FromNode, LimitReport, Position, Prepare, Promise, Propose, Refuse, Report,
         Row, ToNode, Token,
     },
+    prefix::Prefix,
     register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
 };
 use weir_proto::{MAX_MESSAGE_BYTES, MAX_ROWS, WireError, coordination::v1};
@@ -49,6 +55,35 @@ fn numbered<T>(mut rows: Vec<T>, limit: impl Fn(&mut T) -> &mut LimitId) -> Vec<
     rows
 }
 
+fn prefix() -> impl Strategy<Value = Prefix> {
+    let address = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from),
+    ];
+    (address, 0_u8..=128).prop_map(|(address, length)| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        Prefix::containing(address, length.min(most)).expect("it is not too long")
+    })
+}
+
+fn heavy() -> impl Strategy<Value = Vec<HeavyKey>> {
+    let heavy = (any::<u64>(), prefix(), any::<u64>()).prop_map(|(limit, key, offered)| HeavyKey {
+        limit: LimitId(limit),
+        key,
+        offered: UnitsPerSecond(offered),
+    });
+    vec(heavy, 0..9).prop_map(|heavy| numbered(heavy, |heavy| &mut heavy.limit))
+}
+
+fn hot() -> impl Strategy<Value = Vec<HotKey>> {
+    let hot = (any::<[u64; 2]>(), prefix()).prop_map(|([id, limit], key)| HotKey {
+        id: LimitId(id),
+        limit: LimitId(limit),
+        key,
+    });
+    vec(hot, 0..9).prop_map(|hot| numbered(hot, |hot| &mut hot.id))
+}
+
 fn report() -> impl Strategy<Value = Report> {
     let row = (any::<[u64; 5]>(), amount()).prop_map(
         |([limit, offered, admitted, dropped, expires], held)| LimitReport {
@@ -66,17 +101,21 @@ fn report() -> impl Strategy<Value = Report> {
         any::<(u64, u64)>(),
         position(),
         vec(row, 0..20),
+        heavy(),
     )
-        .prop_map(|(node, token, (promised, policy), seen, rows)| Report {
-            node,
-            token,
-            promised: Term(promised),
-            seen,
-            policy: PolicyVersion(policy),
-            prepared: PolicyVersion(policy ^ 1),
-            abstains: promised % 2 == 0,
-            limits: numbered(rows, |row| &mut row.limit),
-        })
+        .prop_map(
+            |(node, token, (promised, policy), seen, rows, heavy)| Report {
+                node,
+                token,
+                promised: Term(promised),
+                seen,
+                policy: PolicyVersion(policy),
+                prepared: PolicyVersion(policy ^ 1),
+                abstains: promised % 2 == 0,
+                limits: numbered(rows, |row| &mut row.limit),
+                heavy,
+            },
+        )
 }
 
 fn propose() -> impl Strategy<Value = Propose> {
@@ -92,15 +131,17 @@ fn propose() -> impl Strategy<Value = Propose> {
         token(),
         vec(row, 0..20),
         option::of(update()),
+        option::of(hot()),
     )
         .prop_map(
-            |(position, leader, (policy, lease), anchor, rows, register)| Propose {
+            |(position, leader, (policy, lease), anchor, rows, register, hot)| Propose {
                 position,
                 leader,
                 policy: PolicyVersion(policy),
                 anchor,
                 lease: Duration::from_nanos(lease),
                 rows: numbered(rows, |row| &mut row.limit),
+                hot,
                 register: register.map(Arc::new),
             },
         )
@@ -430,6 +471,73 @@ fn a_malformed_answer_is_refused_by_field() {
 }
 
 /// The bound on messages leaves room for a full policy with the widest numbers there are.
+const WIDEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
+
+fn widest_heavy(number: u64) -> HeavyKey {
+    HeavyKey {
+        limit: LimitId(number),
+        key: Prefix::containing(WIDEST, 128).expect("an IPv6 address"),
+        offered: UnitsPerSecond(u64::MAX),
+    }
+}
+
+fn widest_hot(number: u64) -> HotKey {
+    HotKey {
+        id: LimitId(number),
+        limit: LimitId(u64::MAX),
+        key: Prefix::containing(WIDEST, 128).expect("an IPv6 address"),
+    }
+}
+
+#[test]
+fn keys_that_are_none_are_refused() {
+    let key = |address: Vec<u8>, length| Some(v1::Prefix { address, length });
+    let heavy = |key| v1::HeavyKey {
+        limit: 1,
+        key,
+        offered: 5,
+    };
+    let good = || key(vec![198, 18, 0, 0], 15);
+    for (bad, message) in [
+        (vec![heavy(None)], "report.heavy is missing"),
+        (
+            vec![heavy(key(vec![198, 18, 0, 1], 15))],
+            "report.heavy has a key that is no address prefix",
+        ),
+        (
+            vec![heavy(key(vec![198, 18, 0, 0], 33))],
+            "report.heavy has a key that is no address prefix",
+        ),
+        (
+            vec![heavy(key(vec![198, 18, 0, 0], 1 << 8 | 15))],
+            "report.heavy has a key that is no address prefix",
+        ),
+        (
+            vec![heavy(key(vec![0; 5], 0))],
+            "report.heavy has a key that is no address prefix",
+        ),
+        (
+            vec![heavy(good()), heavy(good())],
+            "report.heavy names limit 0000000000000001 twice, expected each limit once",
+        ),
+    ] {
+        assert_eq!(refused_report(|report| report.heavy = bad), message);
+    }
+    let many = (0..=MAX_HEAVY_KEYS as u64).map(|number| widest_heavy(number).into());
+    let many = refused_report(|report| report.heavy = many.collect());
+    assert_eq!(many, "report.heavy has 1025 rows, expected at most 1024");
+
+    let twice = v1::HotKeys {
+        keys: vec![widest_hot(1).into(), widest_hot(1).into()],
+    };
+    let twice = v1::Propose {
+        hot: Some(twice),
+        ..a_propose()
+    };
+    let error = Propose::try_from(twice).unwrap_err().to_string();
+    assert!(error.starts_with("propose.hot names limit"), "{error}");
+}
+
 #[test]
 fn the_largest_messages_fit_the_bound() {
     let widest = Amount {
@@ -462,6 +570,7 @@ fn the_largest_messages_fit_the_bound() {
                 expires: Nanos::NEVER,
             })
             .collect(),
+        heavy: (0..MAX_HEAVY_KEYS as u64).map(widest_heavy).collect(),
     };
     let propose = Propose {
         position,
@@ -470,6 +579,7 @@ fn the_largest_messages_fit_the_bound() {
         anchor: token,
         lease: Duration::MAX,
         register: None,
+        hot: Some((0..MAX_HOT_KEYS as u64).map(widest_hot).collect()),
         rows: (0..MAX_ROWS as u64)
             .map(|limit| Row {
                 limit: LimitId(limit),

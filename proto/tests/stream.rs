@@ -7,11 +7,12 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term, Units,
-    UnitsPerSecond,
+    Amount, Generation, HeavyKey, HotKey, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
+    Units, UnitsPerSecond,
     message::{
         Ack, Commit, FromNode, LimitReport, Position, Prepare, Propose, Report, Row, ToNode, Token,
     },
+    prefix::Prefix,
     register::RegisterUpdate,
 };
 use weir_proto::{
@@ -43,7 +44,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(Step, Vec<u64>)>> {
     let step = prop_oneof![
         12 => Just(Step::Tick),
-        1 => (0_u8..9).prop_map(Step::Turn),
+        1 => (0_u8..10).prop_map(Step::Turn),
     ];
     let numbers = prop_oneof![vec(0_u64..2_000, 12..40), vec(any::<u64>(), 12..40)];
     vec((step, numbers), 1..40)
@@ -51,6 +52,33 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Vec<u64>)>> {
 
 fn over_the_wire<T: prost::Message + Default>(message: &T) -> T {
     T::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+fn key() -> Prefix {
+    Prefix::containing([198, 18, 0, 1].into(), 32).unwrap()
+}
+
+/// News of heavy keys now and then.
+fn heavy(number: u64) -> Vec<HeavyKey> {
+    let heavy = HeavyKey {
+        limit: LimitId(1),
+        key: key(),
+        offered: UnitsPerSecond(number),
+    };
+    number
+        .is_multiple_of(3)
+        .then_some(heavy)
+        .into_iter()
+        .collect()
+}
+
+fn hot(number: u64) -> Option<Vec<HotKey>> {
+    let hot = HotKey {
+        id: LimitId(number),
+        limit: LimitId(1),
+        key: key(),
+    };
+    [None, Some(Vec::new()), Some(vec![hot])][(number % 3) as usize].clone()
 }
 
 /// The rows whose turn it is by chance, so that a report has news of some limits only.
@@ -100,6 +128,7 @@ proptest! {
                 turn_report(&mut report, &mut all, which, numbers[2]);
             }
             report.limits = reported(&all, &numbers[3..]);
+            report.heavy = heavy(numbers[3]);
             let message = FromNode::Report(report.clone());
             let wire = encoder.encode(message.clone());
             prop_assert_eq!(decoder.decode(over_the_wire(&wire)), Ok(message));
@@ -136,6 +165,7 @@ proptest! {
                 Step::Turn(4) => propose.lease = Duration::from_nanos(numbers[2]),
                 Step::Turn(5) => propose.rows.truncate(1),
                 Step::Turn(6) => propose.rows[0].floor = amount(numbers[2], 0),
+                Step::Turn(8) => propose.hot = hot(numbers[2]),
                 Step::Turn(7) => propose.rows[0].limit = LimitId(numbers[2] | 1 << 20),
                 Step::Turn(_) => propose.anchor.at = Nanos(numbers[2]),
                 Step::Tick => {}
@@ -171,6 +201,7 @@ proptest! {
             held: rows.clone(),
             held_rates: rates.clone(),
             held_bursts: bursts.clone(),
+            heavy: Vec::new(),
         };
         let _ = reports.decode(v1::FromNode {
             message: Some(v1::from_node::Message::ReportChange(change)),
@@ -200,6 +231,7 @@ fn report_of(limits: u64) -> Report {
         policy: PolicyVersion(1),
         prepared: PolicyVersion(1),
         abstains: false,
+        heavy: Vec::new(),
         limits: (0..limits)
             .map(|limit| LimitReport {
                 limit: LimitId(limit),
@@ -223,6 +255,7 @@ fn propose_of(limits: u64) -> Propose {
                 floor: Amount::ZERO,
             })
             .collect(),
+        hot: None,
         register: None,
     }
 }

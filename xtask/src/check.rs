@@ -14,13 +14,15 @@ use crate::{output, programs, setup, shell, tidy};
 /// How much is checked.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out what takes whole fleets: scenario, demonstration, benchmark
+    /// Leave out what takes whole fleets: scenarios, demonstration, benchmark
     #[arg(long)]
     quick: bool,
 }
 
 /// Seconds of the demonstration's short form.
 const DEMO_SECONDS: &str = "16";
+/// One of the rules that `cargo xtask chaos --broken` breaks; the others are like it.
+const BROKEN_RULE: &str = "CommitByMinority";
 /// A window of the benchmark's short form: that figures come out is checked, and nothing of them.
 const BENCH_WINDOW_MS: &str = "20";
 
@@ -70,12 +72,16 @@ const QUICK: [Step; 7] = [
 ];
 
 const FLEETS: [Step; 4] = [
-    ("scenario: leader killed under flood", || {
-        lab(&["chaos", "--scenario", "leader-killed"])
+    ("chaos, short: faults, and nothing above budget", || {
+        lab(&["chaos", "--short"])
     }),
-    ("scenario: policies and members change", || {
-        lab(&["chaos", "--scenario", "operations"])
-    }),
+    (
+        "chaos: a rule that is broken is found at the receiver",
+        || {
+            programs::build_broken()?;
+            lab(&["chaos", "--broken", "--rule", BROKEN_RULE])
+        },
+    ),
     ("demonstration, short", || {
         lab(&["demo", "--seconds", DEMO_SECONDS])
     }),

@@ -49,6 +49,11 @@ enum Chore {
     /// Example: cargo xtask chaos --scenario leader-killed --json
     #[command(disable_help_flag = true)]
     Chaos(PassedOn),
+    /// The cluster of `deploy/compose`, in containers: up, flooded, killed in part, judged, down
+    ///
+    /// Example: cargo xtask compose test
+    #[command(disable_help_flag = true)]
+    Compose(PassedOn),
     /// Play whole fleets of the protocol on one virtual clock, with every fault
     ///
     /// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
@@ -102,6 +107,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Demo(passed_on) => programs::become_lab("demo", &passed_on.arguments),
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
+        Chore::Compose(passed_on) => programs::become_compose(&passed_on.arguments),
         Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
         Chore::Model(passed_on) => programs::become_pure("weir-model-check", &passed_on.arguments),
         Chore::Bench(passed_on) => match passed_on.arguments.split_first() {

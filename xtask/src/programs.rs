@@ -11,13 +11,21 @@ use crate::{output, setup, shell};
 /// Packages whose programs a fleet needs.
 const PACKAGES: [&str; 3] = ["weir-node", "weir", "weir-chaos"];
 
+/// A daemon that was built with the feature `broken-rules`.
+const BROKEN_DAEMON: &str = "weir-node-broken";
+
 /// Sets up, builds, and becomes `weir-chaos` with these arguments. Returns only if that fails.
 pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     let asks_for_help = |word: &OsString| word == "--help" || word == "-h";
     if !arguments.iter().any(asks_for_help) {
         setup::run()?;
     }
-    build()?;
+    let breaks_rules = |word: &OsString| word == "--broken" || word == "--without";
+    if arguments.iter().any(breaks_rules) {
+        build_broken()?;
+    } else {
+        build()?;
+    }
     // What is written goes to `target` of the workspace, wherever this was called from.
     Err(Command::new(lab()?)
         .arg(chore)
@@ -27,6 +35,14 @@ pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     .context("cannot run weir-chaos")
 }
 
+/// As [`become_lab`], with Docker.
+pub(crate) fn become_compose(arguments: &[OsString]) -> Result<bool> {
+    if arguments.first().is_some_and(|word| word == "test") {
+        setup::containers()?;
+    }
+    become_lab("compose", arguments)
+}
+
 /// Builds and becomes a program that needs nothing but a Rust toolchain. Returns only if that fails.
 pub(crate) fn become_pure(package: &str, arguments: &[OsString]) -> Result<bool> {
     shell::run(shell::cargo(&["build", "--quiet", "--package"]).arg(package))?;
@@ -34,6 +50,20 @@ pub(crate) fn become_pure(package: &str, arguments: &[OsString]) -> Result<bool>
         .args(arguments)
         .exec())
     .with_context(|| format!("cannot run {package}"))
+}
+
+/// Builds a daemon that can be told to break a rule, beside the ordinary one and under another name.
+pub(crate) fn build_broken() -> Result<()> {
+    let mut cargo = shell::cargo(&["build"]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
+    shell::run(cargo.args(["--features", "weir-node/broken-rules"]))?;
+    let daemon = lab()?.with_file_name("weir-node");
+    let broken = daemon.with_file_name(BROKEN_DAEMON);
+    std::fs::copy(&daemon, &broken).with_context(|| broken.display().to_string())?;
+    // From here on the ordinary one is the ordinary one again.
+    build()
 }
 
 /// Builds the programs that a fleet needs, beside this one.

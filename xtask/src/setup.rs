@@ -6,8 +6,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{output, shell};
 
-/// Debian packages, and what they are for.
-const PACKAGES: [(&str, &str); 13] = [
+/// A Debian package, and what it is for.
+type Package = (&'static str, &'static str);
+
+const PACKAGES: [Package; 14] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -30,9 +32,23 @@ const PACKAGES: [(&str, &str); 13] = [
     ("default-jre-headless", "runs ZooKeeper"),
     ("iproute2", "network namespaces"),
     ("util-linux", "enters network namespaces"),
-    ("ethtool", "network interfaces of the benchmark"),
-    ("nftables", "a rival in the benchmark"),
+    (
+        "ethtool",
+        "network interfaces of fleets and of the benchmark",
+    ),
+    (
+        "nftables",
+        "faults of the control network, and a rival in the benchmark",
+    ),
+    ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
+];
+
+/// What containers need besides.
+const CONTAINERS: [Package; 3] = [
+    ("docker.io", "runs containers"),
+    ("docker-compose", "runs several of them"),
+    ("debootstrap", "makes images where no registry is at hand"),
 ];
 
 const LINKER: &str = "bpf-linker";
@@ -42,7 +58,7 @@ const LLVM: &str = "/usr/lib/llvm-22";
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
-    packages().context("packages")?;
+    packages(&PACKAGES).context("packages")?;
     linker().context(LINKER)?;
     let seconds = begun.elapsed().as_secs_f64();
     output::good(&format!(
@@ -51,20 +67,26 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn packages() -> Result<()> {
+/// Installs what containers need, beside what [`run`] does.
+pub(crate) fn containers() -> Result<()> {
+    packages(&CONTAINERS).context("packages for containers")
+}
+
+fn packages(wanted: &[Package]) -> Result<()> {
     if shell::find("dpkg-query").is_none() || shell::find("apt-get").is_none() {
         bail!(
             "no apt-get and dpkg-query here. This is made for Debian 12; elsewhere install by \
                hand what these packages hold:\n{}",
-            described(PACKAGES.map(|(name, _)| name))
+            described(wanted)
         );
     }
-    let missing = missing()?;
+    let missing = missing(wanted)?;
     if missing.is_empty() {
         return Ok(());
     }
     output::heading(&format!("installing {} packages", missing.len()));
-    eprint!("{}", described(missing.iter().copied()));
+    eprint!("{}", described(&missing));
+    let missing: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
     if !is_root()? {
         bail!(
             "installing packages needs root: run as root\n  apt-get install {}",
@@ -79,38 +101,36 @@ fn packages() -> Result<()> {
     Ok(())
 }
 
-fn described<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: BTreeSet<&str> = names.into_iter().collect();
-    let known = PACKAGES.iter().filter(|(name, _)| names.contains(name));
-    known
+fn described(packages: &[Package]) -> String {
+    packages
+        .iter()
         .map(|(name, purpose)| format!("    {name:<26}{purpose}\n"))
         .collect()
 }
 
-fn missing() -> Result<Vec<&'static str>> {
-    let names = PACKAGES.map(|(name, _)| name);
+fn missing(wanted: &[Package]) -> Result<Vec<Package>> {
     let mut query = Command::new("dpkg-query");
     query
         .args(["--show", "--showformat", "${Package} ${Status}\n"])
-        .args(names);
+        .args(wanted.iter().map(|(name, _)| name));
     // It fails when it does not know one of them, and still prints the others.
     let output = query.output().context("cannot run dpkg-query")?;
     Ok(not_installed(
-        &names,
+        wanted,
         &String::from_utf8_lossy(&output.stdout),
     ))
 }
 
-/// Which of `names` are not listed as installed.
-fn not_installed(names: &[&'static str], listing: &str) -> Vec<&'static str> {
+/// Which of `wanted` are not listed as installed.
+fn not_installed(wanted: &[Package], listing: &str) -> Vec<Package> {
     let installed: BTreeSet<&str> = listing
         .lines()
         .filter_map(|line| line.strip_suffix(" install ok installed"))
         .collect();
-    names
+    wanted
         .iter()
         .copied()
-        .filter(|name| !installed.contains(name))
+        .filter(|(name, _)| !installed.contains(name))
         .collect()
 }
 
@@ -178,8 +198,9 @@ mod tests {
     #[test]
     fn sees_what_is_not_installed() {
         let listing = "a install ok installed\nb deinstall ok config-files\n";
-        assert_eq!(not_installed(&["a", "b", "c"], listing), ["b", "c"]);
-        assert!(not_installed(&["a"], listing).is_empty());
+        let [a, b, c] = ["a", "b", "c"].map(|name| (name, "for something"));
+        assert_eq!(not_installed(&[a, b, c], listing), [b, c]);
+        assert!(not_installed(&[a], listing).is_empty());
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Fleet {
                     acknowledge,
                 } => follower.installed(&grants, acknowledge, self.now),
                 NodeCommand::Send(message) => up.push((node, self.wires[node].up(message))),
-                NodeCommand::Enforce(_) => {}
+                NodeCommand::Enforce(_) | NodeCommand::Heat(_) => {}
             }
         }
     }

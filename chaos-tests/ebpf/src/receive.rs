@@ -1,4 +1,5 @@
-//! The receiver: counts the packets to one UDP port in bins of one millisecond.
+//! The receiver: counts the packets to one port of one protocol in bins of one millisecond. Where TCP
+//! segments come merged, each of them counts.
 //!
 //! It knows nothing of the limiter and shares no code with it. `admitted` sits behind the limiter,
 //! at a host's ingress, and takes the packets in (they have arrived; no socket need read them);
@@ -23,11 +24,13 @@ const BLOCKS: usize = 64;
 const COUNT_BITS: u32 = 24;
 
 const ETHERNET: usize = 14;
-const UDP: u8 = 17;
-
-/// UDP destination port that is counted.
+/// Destination port that is counted.
 #[unsafe(no_mangle)]
 static PORT: Global<u16> = Global::new(0);
+
+/// Number of the protocol that is counted: UDP, or another whose header begins with its ports.
+#[unsafe(no_mangle)]
+static PROTOCOL: Global<u8> = Global::new(17);
 
 /// `bin << COUNT_BITS | packets`, one ring a CPU. A slot is written by its own CPU alone, in
 /// softirq, so plain stores are exact.
@@ -72,21 +75,21 @@ fn counts(ctx: &TcContext) -> Option<()> {
     Some(())
 }
 
-/// The UDP destination port of an IPv4 packet, or of an IPv6 one without extension headers.
+/// The destination port of an IPv4 packet of the protocol, or of an IPv6 one without extension headers.
 #[inline(always)]
 fn destination_port(ctx: &TcContext) -> Option<u16> {
     let ethertype: u16 = ctx.load(12).ok()?;
-    let udp = match u16::from_be(ethertype) {
+    let header = match u16::from_be(ethertype) {
         0x0800 => {
             let version_and_length: u8 = ctx.load(ETHERNET).ok()?;
             let protocol: u8 = ctx.load(ETHERNET + 9).ok()?;
-            (protocol == UDP).then_some(ETHERNET + usize::from(version_and_length & 0xf) * 4)?
+            (protocol == PROTOCOL.load()).then_some(ETHERNET + usize::from(version_and_length & 0xf) * 4)?
         }
         0x86dd => {
             let next_header: u8 = ctx.load(ETHERNET + 6).ok()?;
-            (next_header == UDP).then_some(ETHERNET + 40)?
+            (next_header == PROTOCOL.load()).then_some(ETHERNET + 40)?
         }
         _ => return None,
     };
-    ctx.load(udp + 2).ok().map(u16::from_be)
+    ctx.load(header + 2).ok().map(u16::from_be)
 }

@@ -209,6 +209,8 @@ impl Host {
                 self.queue(reply_to);
                 self.stalled.extend(later);
             }
+            // Its scopes have one limit, and no keys.
+            Some((Command::Heat(_), _)) | None => {}
             Some((Command::Enforce(policy), reply_to)) => {
                 self.policy = policy;
                 self.follower.enforced(policy, [self.kernel], now);
@@ -216,7 +218,6 @@ impl Host {
                 self.queue(reply_to);
                 self.stalled.extend(later);
             }
-            None => {}
         }
     }
 

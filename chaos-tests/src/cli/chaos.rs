@@ -1,27 +1,58 @@
 //! `chaos`: scenarios.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, builder::PossibleValuesParser};
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
-    scenario::{Options, Report, SCENARIOS},
+    report::{self, Environment},
+    scenario::{
+        BROKEN, Ground, OVER_ADMISSION, Options, Report, SCENARIOS, Scenario, leaks, left_behind,
+    },
 };
+
+/// The scenario that draws its faults.
+const RANDOM: &str = "random";
 
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
-    /// Only this scenario
-    #[arg(long, value_parser = PossibleValuesParser::new(SCENARIOS.map(|scenario| scenario.name)))]
-    scenario: Option<String>,
+    /// Only these scenarios
+    #[arg(long, value_parser = PossibleValuesParser::new(SCENARIOS.iter().map(|scenario| scenario.name)))]
+    scenario: Vec<String>,
+    /// Only those of the short form, which takes minutes
+    #[arg(long, conflicts_with = "scenario")]
+    short: bool,
+    /// After each scenario has run once, go on with the last one, random faults if none is named, until
+    /// so many minutes have passed
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// What random choices are drawn from; each run after the first takes the next number
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Have the daemons break one rule after the other, and see that it is found out
+    #[arg(long, conflicts_with_all = ["short", "minutes", "scenario"])]
+    broken: bool,
+    /// Have the daemons break this rule: the scenario should fail
+    #[arg(long, value_name = "RULE")]
+    without: Option<String>,
+    /// With `--broken`: only this rule
+    #[arg(long, requires = "broken", value_parser = PossibleValuesParser::new(BROKEN.map(|broken| broken.rule)))]
+    rule: Option<String>,
     /// How often a scenario that repeats itself does its worst
     #[arg(long, default_value_t = 20)]
     events: usize,
-    /// Directory for plots and reports
+    /// Directory for the report
     #[arg(long, default_value = "target/chaos")]
     report: PathBuf,
+    /// Name the scenarios, and end
+    #[arg(long)]
+    list: bool,
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -29,22 +60,28 @@ pub(crate) struct Chaos {
 
 impl Chaos {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Result<bool> {
-        let mut progress = Progress::default();
-        let options = Options {
-            events: self.events,
-        };
-        let mut reports = Vec::new();
-        let wanted = |name: &str| self.scenario.as_deref().is_none_or(|wanted| wanted == name);
-        for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
-            progress.note(&format!(
-                "{}: {}",
-                scenario.name,
-                scenario.faults.join(", ")
-            ));
-            let report = scenario.run(&self.report, &options, interrupt, &mut progress)?;
-            show(&report);
-            reports.push(report);
+        if self.list {
+            for scenario in &SCENARIOS {
+                println!("{:<28}{}", scenario.name, scenario.story);
+            }
+            return Ok(true);
         }
+        let environment = Environment::here(self.seed);
+        let mut progress = Progress::default();
+        if self.broken {
+            return self.break_rules(interrupt, &mut progress);
+        }
+        let mut reports = Vec::new();
+        let ran = self.play(&mut reports, interrupt, &mut progress);
+        if ran.is_ok() {
+            let held = leaks(&reports, left_behind()?, self.seed);
+            show(&held);
+            reports.push(held);
+        }
+        // What ran before something went wrong is worth reading.
+        report::write(&self.report, &reports, &environment)?;
+        eprintln!("report: {}", self.report.join(report::PAGE).display());
+        ran?;
         let violations = reports
             .iter()
             .filter(|report| report.verdict != "pass")
@@ -56,6 +93,111 @@ impl Chaos {
             );
         }
         Ok(violations == 0)
+    }
+
+    fn wanted(&self) -> Vec<&'static Scenario> {
+        let is_wanted = |scenario: &&Scenario| {
+            if self.scenario.is_empty() {
+                !self.short || scenario.is_short
+            } else {
+                self.scenario.iter().any(|name| name == scenario.name)
+            }
+        };
+        SCENARIOS.iter().filter(is_wanted).collect()
+    }
+
+    fn play(
+        &self,
+        reports: &mut Vec<Report>,
+        interrupt: &Interrupt,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let limit = self
+            .minutes
+            .map(|minutes| Duration::from_secs(60 * minutes));
+        let is_over = || limit.is_some_and(|limit| begun.elapsed() >= limit);
+        let mut ground = None;
+        let mut options = Options {
+            events: self.events,
+            seed: self.seed,
+            broken_rule: self.without.clone(),
+        };
+        let wanted = self.wanted();
+        for scenario in &wanted {
+            if !is_over() {
+                let report = self.one(scenario, &mut ground, &options, interrupt, progress)?;
+                reports.push(report);
+            }
+        }
+        let last = match self.scenario.as_slice() {
+            [] => SCENARIOS.iter().find(|scenario| scenario.name == RANDOM),
+            _ => wanted.last().copied(),
+        };
+        while limit.is_some() && !is_over() {
+            let Some(scenario) = last else { break };
+            options.seed += 1;
+            reports.push(self.one(scenario, &mut ground, &options, interrupt, progress)?);
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        scenario: &Scenario,
+        ground: &mut Option<Ground>,
+        options: &Options,
+        interrupt: &Interrupt,
+        progress: &mut Progress,
+    ) -> Result<Report> {
+        progress.note(&format!("{}: {}", scenario.name, scenario.story));
+        let report = scenario.run(ground, &self.report, options, interrupt, progress)?;
+        show(&report);
+        Ok(report)
+    }
+
+    /// A rule that is broken has to be found by its scenario, by what the receivers counted.
+    fn break_rules(&self, interrupt: &Interrupt, progress: &mut Progress) -> Result<bool> {
+        let mut rows: Vec<Value> = Vec::new();
+        let is_wanted = |rule: &str| self.rule.as_deref().is_none_or(|wanted| wanted == rule);
+        for broken in BROKEN.iter().filter(|broken| is_wanted(broken.rule)) {
+            let scenario = SCENARIOS
+                .iter()
+                .find(|scenario| scenario.name == broken.scenario);
+            ensure!(scenario.is_some(), "no scenario {}", broken.scenario);
+            let Some(scenario) = scenario else { continue };
+            progress.note(&format!("without {}: {}", broken.rule, broken.story));
+            let options = Options {
+                events: self.events,
+                seed: self.seed,
+                broken_rule: Some(broken.rule.to_owned()),
+            };
+            let mut ground = None;
+            let report = scenario.run(&mut ground, &self.report, &options, interrupt, progress)?;
+            drop(ground);
+            let over = report.over_admission.unwrap_or(0.0);
+            let is_caught = over > OVER_ADMISSION;
+            let mark = if is_caught {
+                "✓ found"
+            } else {
+                "✗ not found"
+            };
+            eprintln!(
+                "  {mark} by {}: {over:.3} s of budget too much",
+                scenario.name
+            );
+            rows.push(json!({
+                "rule": broken.rule,
+                "scenario": scenario.name,
+                "over_admission": over,
+                "caught": is_caught,
+            }));
+        }
+        let missed = rows.iter().filter(|row| row["caught"] != true).count();
+        if self.json {
+            println!("{}", json!({ "broken": rows, "violations": missed }));
+        }
+        Ok(missed == 0)
     }
 }
 
@@ -70,14 +212,11 @@ fn show(report: &Report) {
         let measured = finding
             .measured
             .map_or("not measured".to_owned(), |figure| format!("{figure:.4}"));
-        let bar = match finding.bar {
-            (least, most) if most.is_infinite() => format!(">= {least}"),
-            (least, most) if least <= 0.0 => format!("<= {most}"),
-            (least, most) => format!("{least} to {most}"),
-        };
         eprintln!(
-            "  {mark} {:<46}{measured:>14} {:<12} {bar}",
-            finding.what, finding.unit
+            "  {mark} {:<46}{measured:>14} {:<12} {}",
+            finding.what,
+            finding.unit,
+            report::bar(finding)
         );
     }
 }

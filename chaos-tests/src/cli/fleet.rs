@@ -70,7 +70,7 @@ pub(crate) struct Up {
 
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
-    /// A host, a client, `control` or `router`
+    /// A host, a client, a ZooKeeper server, or `router`
     node: String,
     /// The command and its arguments
     #[arg(last = true, required = true)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod compose;
 mod demo;
 mod fleet;
 mod traffic;
@@ -31,6 +32,9 @@ enum Command {
     ///
     /// Example: chaos --scenario leader-killed --json
     Chaos(chaos::Chaos),
+    /// The cluster of `deploy/compose`, in containers
+    #[command(subcommand)]
+    Compose(compose::Command),
     /// Measure what things cost
     ///
     /// Example: bench data-plane --quick
@@ -45,6 +49,7 @@ impl Arguments {
             Command::Fleet(command) => command.run(interrupt),
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
+            Command::Compose(command) => command.run(interrupt),
             Command::Bench(bench) => bench.run(interrupt),
         }
     }

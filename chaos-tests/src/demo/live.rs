@@ -173,19 +173,24 @@ impl View {
         )
     }
 
+    fn named(&self, hosts: &[usize]) -> String {
+        let names = hosts.iter().map(|host| self.names[*host].as_str());
+        names.collect::<Vec<_>>().join(", ")
+    }
+
     fn news(&self, moment: &Moment<'_>) -> String {
         let Some(event) = moment.event else {
             return String::new();
         };
-        match event.what {
-            Happening::LeaderKilled { host } => {
+        match &event.what {
+            Happening::Began { hosts, .. } => {
                 format!(
                     "✗ the leader's daemon, on {}, was killed (SIGKILL)",
-                    self.names[host]
+                    self.named(hosts)
                 )
             }
-            Happening::Started { host } => {
-                format!("✓ the daemon on {} runs again", self.names[host])
+            Happening::Ended { hosts, .. } => {
+                format!("✓ the daemon on {} runs again", self.named(hosts))
             }
             Happening::Shaped { .. } => String::new(),
         }

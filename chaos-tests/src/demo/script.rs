@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     fleet::Timing,
-    stage::{Action, Script},
+    stage::{Fault, Script, Who},
 };
 
 /// Nothing that shows all parts takes less.
@@ -50,9 +50,9 @@ pub(super) fn write(hosts: usize, rate: f64, length: Duration, timing: &Timing) 
         );
     }
     let begin = script.length;
-    Ok(phase(script, even(hosts), rate, length - begin)
-        .at(begin + BEFORE_KILL, Action::KillLeader)
-        .at(begin + BEFORE_KILL + RESTART_AFTER, Action::StartKilled))
+    let script = phase(script, even(hosts), rate, length - begin);
+    let killed = Fault::Killed(Who::Leader);
+    Ok(script.fault(begin + BEFORE_KILL, RESTART_AFTER, killed))
 }
 
 fn phase(script: Script, split: Vec<f64>, rate: f64, length: Duration) -> Script {
@@ -89,6 +89,7 @@ fn skewed(hosts: usize, first: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::Action;
 
     fn shapes(script: &Script) -> Vec<(&str, &[f64])> {
         let shaped = script
@@ -133,7 +134,7 @@ mod tests {
             let killed = script
                 .actions
                 .iter()
-                .find(|(_, action)| *action == Action::KillLeader);
+                .find(|(_, action)| matches!(action, Action::Begin { .. }));
             assert!(killed.unwrap().0 + timing.recovery() + AFTER_RECOVERY <= length);
         }
     }

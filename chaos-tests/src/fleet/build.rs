@@ -5,15 +5,28 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Daemon, Ensemble, Fleet, Footprint, Operator, Plan, Process, Timing,
+    Daemon, Ensemble, Fleet, Footprint, Network, Operator, Plan, Process, Timing, WallClocks,
     plan::{INTERFACE, SOURCES, Site},
 };
 use crate::{clock, command, interrupt::Interrupt, priority, progress::Progress};
 
+/// Names the rule that a daemon breaks, if it was built for that.
+const BROKEN_RULE: &str = "WEIR_BROKEN_RULE";
 /// How long daemons may take until all are members of one fleet with a leader.
 const ASSEMBLED_WITHIN: Duration = Duration::from_secs(30);
 /// How long limits may take until all nodes enforce them.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(15);
+
+/// What is out of the ordinary about a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// So many of its last hosts have a daemon that was never started.
+    pub waiting: usize,
+    /// Its daemons read wall clocks that can be set.
+    pub wall_clocks: bool,
+    /// Its daemons break this rule.
+    pub broken_rule: Option<String>,
+}
 
 /// Brings a fleet up and waits until it has a leader and, if given, its limits are in force. On
 /// failure, everything that was made is removed.
@@ -28,29 +41,64 @@ pub fn build(
     interrupt: &Interrupt,
     progress: &mut Progress,
 ) -> Result<Fleet> {
+    build_as(&Setup::default(), plan, timing, limits, interrupt, progress)
+}
+
+/// The same, with something out of the ordinary.
+///
+/// # Errors
+///
+/// As [`build`].
+pub fn build_as(
+    setup: &Setup,
+    plan: Plan,
+    timing: Timing,
+    limits: Option<&Path>,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<Fleet> {
     require_root()?;
     priority::outrank_the_rest()?;
     for name in Footprint::remove_left_overs()? {
         progress.note(&format!("removed what was left of the fleet '{name}'"));
     }
     let footprint = Footprint::of(&plan, Some(Process::current()));
-    let daemons: Vec<Daemon> = plan
+    let mut daemons: Vec<Daemon> = plan
         .hosts
         .iter()
         .map(|site| Daemon::of(&footprint, site))
         .collect();
     let ensemble = Ensemble::of(&plan, &footprint.directory());
+    let network = Network::of(plan.router.clone());
     let operator = Operator::new(daemons.iter().map(Daemon::socket).collect())?;
+    let mut program = operator.daemon().to_owned();
+    if let Some(rule) = &setup.broken_rule {
+        program = operator.broken_daemon()?;
+        for daemon in &mut daemons {
+            daemon.dress(BROKEN_RULE, rule.clone());
+        }
+    }
     footprint.claim()?;
+    let wall_clocks = if setup.wall_clocks {
+        Some(WallClocks::give(&mut daemons)?)
+    } else {
+        None
+    };
     // From here on, dropping the fleet removes it.
     let mut fleet = Fleet {
         plan,
         timing,
         operator,
         ensemble,
+        network,
+        detour: None,
+        wall_clocks,
+        program,
+        limits: limits.map(Path::to_owned),
         footprint,
         daemons,
     };
+    let started = fleet.plan.hosts.len() - setup.waiting;
 
     progress.step("network", || connect(&fleet.plan))?;
     progress.step("ZooKeeper", || {
@@ -59,11 +107,13 @@ pub fn build(
         fleet.ensemble.wait_until_serving(interrupt)
     })?;
     progress.step("daemons", || {
-        start_daemons(&mut fleet)?;
-        wait_until_assembled(&mut fleet, interrupt)
+        start_daemons(&mut fleet, started)?;
+        wait_until_assembled(&mut fleet, started, interrupt)
     })?;
     if let Some(limits) = limits {
-        progress.step("limits", || put_in_force(&fleet, limits, interrupt))?;
+        progress.step("limits", || {
+            put_in_force(&fleet, started, limits, interrupt)
+        })?;
     }
     Ok(fleet)
 }
@@ -79,6 +129,8 @@ fn require_root() -> Result<()> {
 fn connect(plan: &Plan) -> Result<()> {
     for namespace in plan.namespaces() {
         namespace.create()?;
+        // A host whose link returns would wait for up to a second, and for nobody but ARP.
+        namespace.configure("net/ipv4/neigh/default/retrans_time_ms", "100")?;
     }
     plan.router.configure("net/ipv4/ip_forward", "1")?;
     plan.router.configure("net/ipv6/conf/all/forwarding", "1")?;
@@ -88,14 +140,6 @@ fn connect(plan: &Plan) -> Result<()> {
     for site in plan.sites() {
         plan.router.ip(&router_side(site))?;
         site.namespace.ip(&site_side(site))?;
-    }
-    for (address, control) in plan
-        .zookeeper_addresses()
-        .zip(std::iter::repeat(&plan.control))
-    {
-        control
-            .namespace
-            .ip(&format!("address add {address}/24 dev {INTERFACE}\n"))?;
     }
     Ok(())
 }
@@ -145,18 +189,19 @@ fn mount_bpffs(path: &Path) -> Result<()> {
     .map(drop)
 }
 
-fn start_daemons(fleet: &mut Fleet) -> Result<()> {
+fn start_daemons(fleet: &mut Fleet, started: usize) -> Result<()> {
     for host in 0..fleet.plan.hosts.len() {
         let site = &fleet.plan.hosts[host];
         fleet.daemons[host].configure(&fleet.plan, &fleet.footprint, site, &fleet.timing)?;
-        fleet.start(host)?;
+        if host < started {
+            fleet.start(host)?;
+        }
     }
     Ok(())
 }
 
 /// Waits until one daemon leads and all are seen running.
-fn wait_until_assembled(fleet: &mut Fleet, interrupt: &Interrupt) -> Result<()> {
-    let hosts = fleet.plan.hosts.len();
+fn wait_until_assembled(fleet: &mut Fleet, hosts: usize, interrupt: &Interrupt) -> Result<()> {
     let what = format!("a leader and {hosts} members");
     let mut seen = String::from("no daemon answered");
     let assembled = clock::wait_for(&what, ASSEMBLED_WITHIN, interrupt, || {
@@ -179,7 +224,7 @@ fn wait_until_assembled(fleet: &mut Fleet, interrupt: &Interrupt) -> Result<()> 
 }
 
 /// Applies limits and waits until every daemon says that all enforce them.
-fn put_in_force(fleet: &Fleet, limits: &Path, interrupt: &Interrupt) -> Result<()> {
+fn put_in_force(fleet: &Fleet, hosts: usize, limits: &Path, interrupt: &Interrupt) -> Result<()> {
     fleet.operator.apply(0, limits)?;
     let in_force = |host: usize| {
         fleet
@@ -191,7 +236,7 @@ fn put_in_force(fleet: &Fleet, limits: &Path, interrupt: &Interrupt) -> Result<(
         "the limits in force on every host",
         IN_FORCE_WITHIN,
         interrupt,
-        || (0..fleet.plan.hosts.len()).all(in_force).then_some(()),
+        || (0..hosts).all(in_force).then_some(()),
     )
     .with_context(|| fleet.logs())
 }

@@ -21,23 +21,26 @@ use super::{
     footprint::Footprint,
     plan::{GRPC_PORT, INTERFACE, MANAGEMENT, Plan, Site, ZOOKEEPER_PORT},
 };
+use crate::{clock, interrupt::Interrupt};
 
 /// Where a kernel gives out random identities.
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
+/// A daemon that is asked to stop has so long.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
 /// The nodes' metrics port, on their own loopback.
 const METRICS_PORT: u16 = 9600;
 /// A daemon that says nothing for so long hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the daemon of this network namespace serves to Prometheus.
 ///
 /// # Errors
 ///
-/// If it does not answer.
-pub(super) fn metrics() -> Result<String> {
+/// If it does not answer in time.
+pub(crate) fn metrics(within: Duration) -> Result<String> {
     let server = SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT));
-    let mut stream = TcpStream::connect_timeout(&server, ANSWER_WITHIN)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    let mut stream = TcpStream::connect_timeout(&server, within)?;
+    stream.set_read_timeout(Some(within))?;
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -48,6 +51,7 @@ pub(super) fn metrics() -> Result<String> {
 #[derive(Debug)]
 pub struct Daemon {
     directory: PathBuf,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -57,6 +61,7 @@ impl Daemon {
     pub fn of(footprint: &Footprint, site: &Site) -> Self {
         Self {
             directory: footprint.directory().join(&site.name),
+            environment: Vec::new(),
             child: None,
         }
     }
@@ -129,6 +134,16 @@ listen = "127.0.0.1:{METRICS_PORT}"
         Ok(())
     }
 
+    /// Has it start with more in its environment from now on.
+    pub(super) fn dress(&mut self, name: &str, value: String) {
+        self.environment.push((name.to_owned(), value));
+    }
+
+    /// Where its files are.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Starts it in the host's namespace.
     ///
     /// # Errors
@@ -141,6 +156,7 @@ listen = "127.0.0.1:{METRICS_PORT}"
             .command(program)
             .arg("--config")
             .arg(self.configuration())
+            .envs(self.environment.iter().cloned())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -160,6 +176,21 @@ listen = "127.0.0.1:{METRICS_PORT}"
         let mut child = self.child.take().context("the daemon does not run")?;
         child.kill().context("the daemon had ended")?;
         child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop, as an init system does, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run, or does not stop in time.
+    pub fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let mut child = self.child.take().context("the daemon does not run")?;
+        let never = Interrupt::default();
+        clock::wait_for("the daemon to stop", STOPPED_WITHIN, &never, || {
+            child.try_wait().ok().flatten()
+        })?;
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl Footprint {
             name: plan.name.clone(),
             hosts: plan.hosts.len(),
             clients: plan.clients.len(),
-            zookeeper: plan.zookeeper,
+            zookeeper: plan.servers.len(),
             owner,
         }
     }

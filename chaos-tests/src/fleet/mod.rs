@@ -2,25 +2,37 @@
 //! daemon a host.
 
 mod build;
-mod daemon;
+pub(crate) mod daemon;
+mod detour;
 mod footprint;
+mod network;
 mod operator;
 pub mod plan;
 mod process;
+mod trouble;
+mod wall_clock;
 mod zookeeper;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 pub use self::{
-    build::build,
+    build::{Setup, build, build_as},
     daemon::Daemon,
+    detour::Detour,
     footprint::Footprint,
+    network::{Disturbance, How, Network},
     operator::{FleetStatus, Operator},
     plan::Plan,
     process::Process,
+    trouble::Held,
+    wall_clock::WallClocks,
     zookeeper::{Ensemble, SHORTEST_SESSION},
 };
 
@@ -75,11 +87,29 @@ pub struct Fleet {
     pub operator: Operator,
     /// Its ZooKeeper.
     pub ensemble: Ensemble,
+    /// What is wrong with its control network.
+    pub network: Network,
+    /// The delay of its control network, if there is one.
+    pub detour: Option<Detour>,
+    /// What its daemons read as wall time, if they are told something else than the truth.
+    pub wall_clocks: Option<WallClocks>,
+    /// The daemons' program.
+    program: PathBuf,
+    limits: Option<PathBuf>,
     footprint: Footprint,
     daemons: Vec<Daemon>,
 }
 
 impl Fleet {
+    /// The limits that were put in force at first.
+    ///
+    /// # Errors
+    ///
+    /// If there were none.
+    pub fn limits_file(&self) -> Result<PathBuf> {
+        self.limits.clone().context("the fleet has no limits")
+    }
+
     /// Kills the daemon of a host with SIGKILL.
     ///
     /// # Errors
@@ -97,7 +127,7 @@ impl Fleet {
     ///
     /// If it cannot be started.
     pub fn start(&mut self, host: usize) -> Result<()> {
-        self.daemons[host].start(self.operator.daemon(), &self.plan.hosts[host])
+        self.daemons[host].start(&self.program, &self.plan.hosts[host])
     }
 
     /// Stops the daemon of a host without closing its connections.
@@ -125,7 +155,7 @@ impl Fleet {
     /// If it does not answer, or has no such metric.
     pub fn metric(&self, host: usize, name: &str) -> Result<f64> {
         let namespace = &self.plan.hosts[host].namespace;
-        let text = namespace.inside(daemon::metrics)??;
+        let text = namespace.inside(|| daemon::metrics(daemon::ANSWER_WITHIN))??;
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -168,6 +198,26 @@ impl Fleet {
         logs.collect::<Vec<_>>().join("\n")
     }
 
+    /// Copies what daemons and servers wrote, over all their lives, to a directory.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be copied.
+    pub fn keep_logs(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        let hosts = self.plan.hosts.iter().zip(&self.daemons);
+        let hosts = hosts.map(|(site, daemon)| (site, daemon.log()));
+        let servers = self.plan.servers.iter().zip(self.ensemble.logs());
+        for (site, log) in hosts.chain(servers) {
+            let copy = directory.join(format!("{}.log", site.name));
+            // A daemon that was never started wrote nothing.
+            if log.exists() {
+                fs::copy(&log, &copy).with_context(|| copy.display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets it stay when this process ends.
     ///
     /// # Errors
@@ -189,6 +239,7 @@ impl Drop for Fleet {
         if self.footprint.owner.is_none() {
             return;
         }
+        drop(self.detour.take());
         for daemon in &mut self.daemons {
             // One that was killed already is as good.
             let _killed = daemon.kill();

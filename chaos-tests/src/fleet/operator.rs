@@ -13,6 +13,8 @@ use crate::command;
 
 /// Where the programs are, if not beside this one.
 const PROGRAMS: &str = "WEIR_PROGRAMS";
+/// A daemon that was built with the feature `broken-rules`.
+const BROKEN_DAEMON: &str = "weir-node-broken";
 /// An answer takes milliseconds. A daemon that gives none within this is asked no longer.
 const ANSWER_WITHIN_SECONDS: &str = "3";
 
@@ -122,6 +124,22 @@ impl Operator {
     #[must_use]
     pub fn daemon(&self) -> &Path {
         &self.daemon
+    }
+
+    /// The program of daemons that can be told to break a rule.
+    ///
+    /// # Errors
+    ///
+    /// If it was not built.
+    pub fn broken_daemon(&self) -> Result<PathBuf> {
+        let path = self.daemon.with_file_name(BROKEN_DAEMON);
+        if path.is_file() {
+            return Ok(path);
+        }
+        bail!(
+            "no {}: `cargo xtask chaos --broken` builds it",
+            path.display()
+        )
     }
 
     /// Puts a limits file in force, through the daemon of `host`.

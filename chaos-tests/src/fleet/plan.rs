@@ -1,8 +1,8 @@
 //! Who is where: names, addresses and interfaces of a fleet. Pure.
 //!
-//! All addresses are from 198.18.0.0/15 and 2001:db8::/32, which exist for tests. Subnet 0 holds
-//! the control plane, 1 to 60 the hosts, 64 to 72 the clients; the router is the last-but-one
-//! address of each. Sources of test traffic are from 198.19.0.0/16.
+//! All addresses are from 198.18.0.0/15 and 2001:db8::/32, which exist for tests. Subnets 1 to 50
+//! hold a host each, 51 to 57 a ZooKeeper server each, 64 to 72 a client each; the router is the
+//! last-but-one address of each. Sources of test traffic are from 198.19.0.0/16.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::namespace::Namespace;
 
 /// Most hosts.
-pub const MAX_HOSTS: usize = 60;
+pub const MAX_HOSTS: usize = 50;
 /// Most clients.
 pub const MAX_CLIENTS: usize = 9;
 /// Sizes of a ZooKeeper ensemble.
@@ -31,8 +31,11 @@ pub const ZOOKEEPER_PORT: u16 = 2181;
 pub const GRPC_PORT: u16 = 7946;
 /// UDP port of the flood, and of the limits that the demonstration applies.
 pub const LIMITED_PORT: u16 = 53;
+/// TCP port of the flows that back off.
+pub const FLOW_PORT: u16 = 8080;
 
-const CONTROL_SUBNET: u8 = 0;
+const FIRST_HOST_SUBNET: u8 = 1;
+const FIRST_SERVER_SUBNET: u8 = FIRST_HOST_SUBNET + MAX_HOSTS as u8;
 const FIRST_CLIENT_SUBNET: u8 = 64;
 const ROUTER: u8 = 254;
 
@@ -100,9 +103,7 @@ impl Site {
         self.v6_of(ROUTER)
     }
 
-    /// An address of this subnet, in a /24.
-    #[must_use]
-    pub const fn v4_of(&self, host: u8) -> Ipv4Addr {
+    const fn v4_of(&self, host: u8) -> Ipv4Addr {
         Ipv4Addr::new(198, 18, self.subnet, host)
     }
 
@@ -130,10 +131,8 @@ pub struct Plan {
     pub name: String,
     /// In the middle of everything.
     pub router: Namespace,
-    /// Runs the ZooKeeper servers.
-    pub control: Site,
-    /// How many ZooKeeper servers.
-    pub zookeeper: usize,
+    /// Run one ZooKeeper server each.
+    pub servers: Vec<Site>,
     /// Run one daemon each.
     pub hosts: Vec<Site>,
     /// Send the traffic.
@@ -174,9 +173,8 @@ impl Plan {
         };
         Ok(Self {
             router: Namespace::named(format!("weir-{name}-router")),
-            control: Site::new(name, "control".to_owned(), CONTROL_SUBNET),
-            zookeeper,
-            hosts: sites("host", hosts, CONTROL_SUBNET + 1),
+            servers: sites("zookeeper", zookeeper, FIRST_SERVER_SUBNET),
+            hosts: sites("host", hosts, FIRST_HOST_SUBNET),
             clients: sites("client", clients, FIRST_CLIENT_SUBNET),
             name: name.to_owned(),
         })
@@ -184,9 +182,7 @@ impl Plan {
 
     /// Every site, the control plane first.
     pub fn sites(&self) -> impl Iterator<Item = &Site> {
-        std::iter::once(&self.control)
-            .chain(&self.hosts)
-            .chain(&self.clients)
+        self.servers.iter().chain(&self.hosts).chain(&self.clients)
     }
 
     /// Every namespace.
@@ -196,9 +192,7 @@ impl Plan {
 
     /// Addresses of the ZooKeeper servers.
     pub fn zookeeper_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        (10..)
-            .take(self.zookeeper)
-            .map(|host| self.control.v4_of(host))
+        self.servers.iter().map(Site::v4)
     }
 }
 
@@ -223,7 +217,7 @@ mod tests {
     #[test]
     fn every_address_and_name_is_unique() {
         let plan = Plan::new("demo", MAX_HOSTS, MAX_CLIENTS, 7).unwrap();
-        let sites = 1 + MAX_HOSTS + MAX_CLIENTS;
+        let sites = 7 + MAX_HOSTS + MAX_CLIENTS;
         let unique = |count: usize| assert_eq!(count, sites);
         unique(plan.sites().map(Site::v4).collect::<BTreeSet<_>>().len());
         unique(plan.sites().map(Site::v6).collect::<BTreeSet<_>>().len());
@@ -236,9 +230,6 @@ mod tests {
         );
         assert!(plan.sites().all(|site| site.router_interface.len() < 16));
         assert!(plan.sites().all(|site| site.v4() != site.router_v4()));
-        let servers: BTreeSet<_> = plan.zookeeper_addresses().collect();
-        assert_eq!(servers.len(), 7);
-        assert!(!servers.contains(&plan.control.v4()));
     }
 
     #[test]

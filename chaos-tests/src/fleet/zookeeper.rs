@@ -18,7 +18,7 @@ use nix::{
 
 use super::{
     log_tail,
-    plan::{Plan, ZOOKEEPER_PORT},
+    plan::{Plan, Site, ZOOKEEPER_PORT},
 };
 use crate::{clock, interrupt::Interrupt, namespace::Namespace};
 
@@ -39,12 +39,12 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 /// The ZooKeeper servers of a fleet.
 #[derive(Debug)]
 pub struct Ensemble {
-    control: Namespace,
     servers: Vec<Server>,
 }
 
 #[derive(Debug)]
 struct Server {
+    namespace: Namespace,
     address: Ipv4Addr,
     home: PathBuf,
     child: Option<Child>,
@@ -53,16 +53,14 @@ struct Server {
 impl Ensemble {
     /// The servers of a plan, with data and logs below `directory`; nothing is started.
     pub(super) fn of(plan: &Plan, directory: &Path) -> Self {
-        let servers = (1..).zip(plan.zookeeper_addresses());
+        let server = |site: &Site| Server {
+            namespace: site.namespace.clone(),
+            address: site.v4(),
+            home: directory.join(&site.name),
+            child: None,
+        };
         Self {
-            control: plan.control.namespace.clone(),
-            servers: servers
-                .map(|(number, address)| Server {
-                    address,
-                    home: directory.join(format!("zookeeper{number}")),
-                    child: None,
-                })
-                .collect(),
+            servers: plan.servers.iter().map(server).collect(),
         }
     }
 
@@ -98,19 +96,28 @@ impl Ensemble {
         self.servers.is_empty()
     }
 
+    /// What the servers wrote, in their order.
+    pub(super) fn logs(&self) -> impl Iterator<Item = PathBuf> {
+        self.servers.iter().map(|server| server.home.join("log"))
+    }
+
     /// Starts a server that does not run.
     ///
     /// # Errors
     ///
     /// If it cannot be started. Whether it serves shows later.
     pub fn start(&mut self, server: usize) -> Result<()> {
-        let Server { home, child, .. } = &mut self.servers[server];
+        let Server {
+            namespace,
+            home,
+            child,
+            ..
+        } = &mut self.servers[server];
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(home.join("log"))?;
-        let started = self
-            .control
+        let started = namespace
             .command(SCRIPT)
             .arg("start-foreground")
             .arg(home.join("zoo.cfg"))
@@ -170,7 +177,7 @@ impl Ensemble {
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
         let leads = |server: &Server| {
-            let mode = self.mode(server.address);
+            let mode = server.mode();
             mode.is_some_and(|mode| mode == "leader" || mode == "standalone")
         };
         self.servers.iter().position(leads)
@@ -179,11 +186,7 @@ impl Ensemble {
     /// Whether a server serves.
     #[must_use]
     pub fn serves(&self, server: usize) -> bool {
-        self.mode(self.servers[server].address).is_some()
-    }
-
-    fn mode(&self, address: Ipv4Addr) -> Option<String> {
-        self.control.inside(|| mode(address)).ok()?
+        self.servers[server].mode().is_some()
     }
 
     /// Waits until every server serves.
@@ -203,6 +206,13 @@ impl Ensemble {
     }
 }
 
+impl Server {
+    /// What it says that it is, asked from beside it: a cut network does not keep that from us.
+    fn mode(&self) -> Option<String> {
+        self.namespace.inside(|| mode(self.address)).ok()?
+    }
+}
+
 fn configuration(plan: &Plan, address: Ipv4Addr, data: &Path) -> String {
     let mut text = format!(
         "tickTime={tick}\ninitLimit=20\nsyncLimit=10\ndataDir={data}\nclientPort={ZOOKEEPER_PORT}\n\
@@ -212,7 +222,7 @@ fn configuration(plan: &Plan, address: Ipv4Addr, data: &Path) -> String {
         session = SHORTEST_SESSION.as_millis(),
         data = data.display(),
     );
-    if plan.zookeeper > 1 {
+    if plan.servers.len() > 1 {
         for (number, peer) in (1..).zip(plan.zookeeper_addresses()) {
             text.push_str(&format!("server.{number}={peer}:2888:3888\n"));
         }
@@ -250,9 +260,9 @@ mod tests {
             let address = plan.zookeeper_addresses().next().unwrap();
             configuration(&plan, address, Path::new("/d"))
         };
-        assert!(text(1).contains("clientPortAddress=198.18.0.10\n"));
+        assert!(text(1).contains("clientPortAddress=198.18.51.1\n"));
         assert!(!text(1).contains("server.1"));
-        assert!(text(3).contains("server.3=198.18.0.12:2888:3888\n"));
+        assert!(text(3).contains("server.3=198.18.53.1:2888:3888\n"));
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! Faults on purpose, and verdicts from what the receiver saw.
 
-mod leader_killed;
+mod broken;
+mod catalogue;
+mod declared;
+mod expect;
+mod ground;
+mod leaks;
+mod list;
 mod operations;
 mod quiet;
 mod take_over;
@@ -11,59 +17,52 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+pub use self::{
+    broken::{BROKEN, BrokenRule},
+    declared::{Declared, Played},
+    expect::{Edge, Expect},
+    ground::{Ground, Needs},
+    leaks::{leaks, left_behind},
+    list::SCENARIOS,
+};
 use crate::{interrupt::Interrupt, progress::Progress};
 
 /// Most seconds of budget that may be admitted above it, whatever happens.
 pub const OVER_ADMISSION: f64 = 0.005;
+/// The budget of the flood, in packets per second.
+pub const BUDGET: f64 = ground::RATE;
 
-/// A scenario: its name, what it does, and how.
+/// A scenario: its name, what it is about, and how it is played.
 pub struct Scenario {
     /// What it is called on the command line.
     pub name: &'static str,
-    /// What is done to the fleet.
-    pub faults: &'static [&'static str],
-    run: fn(&Path, &Options, &Interrupt, &mut Progress) -> Result<Vec<Finding>>,
+    /// What it is about, in one line.
+    pub story: &'static str,
+    /// Whether it is in the short form, which continuous integration runs.
+    pub is_short: bool,
+    /// How.
+    pub kind: Kind,
+}
+
+/// How a scenario is played.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// By what is declared for a seed.
+    Declared(fn(u64) -> Declared),
+    /// By a procedure, on a fleet of its own.
+    Procedure(fn(&Path, &Options, &Interrupt, &mut Progress) -> Result<Vec<Finding>>),
 }
 
 /// What may be asked of a scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// How often a scenario that repeats itself does its worst. A 99th percentile needs 100.
+    /// How often a procedure that repeats itself does its worst. A 99th percentile needs 100.
     pub events: usize,
+    /// What a scenario draws its random choices from.
+    pub seed: u64,
+    /// The rule that the daemons break.
+    pub broken_rule: Option<String>,
 }
-
-/// All scenarios.
-pub const SCENARIOS: [Scenario; 4] = [
-    Scenario {
-        name: "leader-killed",
-        faults: &[
-            "SIGKILL of the leader's daemon under flood",
-            "its return after its lease",
-        ],
-        run: leader_killed::run,
-    },
-    Scenario {
-        name: "take-over",
-        faults: &["SIGKILL and SIGSTOP of the leader's daemon, in turn, over and over"],
-        run: take_over::run,
-    },
-    Scenario {
-        name: "operations",
-        faults: &[
-            "SIGKILL of the leader while a change waits to be confirmed",
-            "removal of a member that runs, and of one that is gone",
-        ],
-        run: operations::run,
-    },
-    Scenario {
-        name: "zookeeper-lost",
-        faults: &[
-            "SIGKILL of ZooKeeper's leader",
-            "ZooKeeper without quorum for 30 s",
-        ],
-        run: zookeeper_lost::run,
-    },
-];
 
 /// One thing that has to hold, and what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -84,19 +83,29 @@ impl Finding {
     /// Whether it holds, or is not judged. What could not be measured does not hold.
     #[must_use]
     pub fn holds(&self) -> bool {
+        !self.judged || self.is_met()
+    }
+
+    /// Whether the bar is met, judged or not.
+    #[must_use]
+    pub fn is_met(&self) -> bool {
         let within = |measured| (self.bar.0..=self.bar.1).contains(&measured);
-        !self.judged || self.measured.is_some_and(within)
+        self.measured.is_some_and(within)
     }
 }
 
 /// What a run of a scenario showed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The scenario's name.
     pub name: &'static str,
+    /// What it is about.
+    pub story: &'static str,
     /// What was done to the fleet.
-    pub faults: &'static [&'static str],
-    /// Seconds of budget.
+    pub faults: Vec<String>,
+    /// What its random choices were drawn from.
+    pub seed: u64,
+    /// Seconds of budget; none where no traffic is sent.
     pub over_admission: Option<f64>,
     /// Outside the settle intervals.
     pub utilisation: Option<f64>,
@@ -106,6 +115,13 @@ pub struct Report {
     pub verdict: &'static str,
     /// Everything that was judged.
     pub findings: Vec<Finding>,
+    /// What was left out of the utilisation, and why: milliseconds from the beginning.
+    pub settle: Vec<(u64, u64, String)>,
+    /// What was sent, as a part of what was asked for. With too little, times are not judged.
+    pub pace: Option<f64>,
+    /// What was recorded, for the report.
+    #[serde(skip)]
+    pub played: Option<Played>,
 }
 
 /// Names of the figures that every scenario has.
@@ -116,33 +132,59 @@ pub(crate) mod figure {
 }
 
 impl Scenario {
-    /// Runs it on a fleet of its own, which is gone when this returns. A picture of what was
-    /// counted goes to `directory`.
+    /// Runs it: on the fleet that is there, if that fits, or on a new one.
     ///
     /// # Errors
     ///
     /// If the fleet cannot be made or the user interrupts. A promise that is broken is no error.
     pub fn run(
         &self,
+        there: &mut Option<Ground>,
         directory: &Path,
         options: &Options,
         interrupt: &Interrupt,
         progress: &mut Progress,
     ) -> Result<Report> {
-        let findings = (self.run)(directory, options, interrupt, progress)?;
+        let (findings, played) = match self.kind {
+            Kind::Declared(declare) => {
+                let mut declared = declare(options.seed);
+                declared.needs.broken_rule.clone_from(&options.broken_rule);
+                let played = declared.play(there, directory, interrupt, progress)?;
+                (played.findings.clone(), Some(played))
+            }
+            Kind::Procedure(run) => {
+                // It makes a fleet of its own.
+                drop(there.take());
+                (run(directory, options, interrupt, progress)?, None)
+            }
+        };
         let figure = |what: &str| findings.iter().find(|found| found.what == what)?.measured;
+        let holds = findings.iter().all(Finding::holds);
+        let begin = played
+            .as_ref()
+            .and_then(|played| Some(played.recording.events.first()?.bin))
+            .unwrap_or(0);
+        let settle = played.iter().flat_map(|played| &played.judgement.settle);
+        let settle = settle.map(|settle| {
+            let bins = &settle.bins;
+            (bins.start - begin, bins.end - begin, settle.why.clone())
+        });
+        let episodes = played.iter().flat_map(|played| played.recording.episodes());
         Ok(Report {
             name: self.name,
-            faults: self.faults,
+            story: self.story,
+            faults: episodes.map(|episode| episode.fault.label()).collect(),
+            seed: options.seed,
             over_admission: figure(figure::OVER_ADMISSION),
-            utilisation: figure(figure::UTILISATION),
+            utilisation: played
+                .as_ref()
+                .and_then(|played| played.judgement.utilisation),
             recovery_ms_p99: figure(figure::RECOVERY),
-            verdict: if findings.iter().all(Finding::holds) {
-                "pass"
-            } else {
-                "fail"
-            },
+            verdict: if holds { "pass" } else { "fail" },
+            settle: settle.collect(),
+            pace: played.as_ref().map(|played| played.judgement.pace),
             findings,
+            played,
         })
     }
 }

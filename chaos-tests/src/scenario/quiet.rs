@@ -57,7 +57,16 @@ pub(super) fn settle(fleet: &Fleet, interrupt: &Interrupt) -> Result<()> {
 
 /// The same, with so many voters.
 pub(super) fn settle_with(fleet: &Fleet, voters: usize, interrupt: &Interrupt) -> Result<()> {
-    let hosts = fleet.plan.hosts.len();
+    settle_hosts(fleet, fleet.plan.hosts.len(), voters, interrupt)
+}
+
+/// The same, where only the first hosts run.
+pub(super) fn settle_hosts(
+    fleet: &Fleet,
+    hosts: usize,
+    voters: usize,
+    interrupt: &Interrupt,
+) -> Result<()> {
     clock::wait_for("all hosts to have grants", PATIENCE, interrupt, || {
         let is_well = |host| {
             let status = fleet.operator.status(host);

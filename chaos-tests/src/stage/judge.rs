@@ -79,7 +79,7 @@ pub struct Settle {
     /// From when to when.
     pub bins: Range<Bin>,
     /// Why.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// Judges a run.
@@ -174,13 +174,17 @@ impl Judge<'_> {
     fn settle(&self, phases: &[Phase<'_>]) -> Vec<Settle> {
         let moved = phases.iter().map(|phase| Settle {
             bins: phase.bins.start..phase.bins.start + SETTLE_TICKS * self.tick,
-            why: "the traffic moved",
+            why: "the traffic moved".to_owned(),
         });
-        let killed = self.recording.kill().map(|(bin, _)| Settle {
-            bins: bin..bin + bins(self.timing.recovery()),
-            why: "the leader was killed",
+        let episodes = self.recording.episodes();
+        let disturbed = episodes.iter().filter_map(|episode| {
+            let after = episode.fault.unsettles(self.timing)?;
+            Some(Settle {
+                bins: episode.bins.start..episode.bins.end + bins(after),
+                why: episode.fault.label(),
+            })
         });
-        moved.chain(killed).collect()
+        moved.chain(disturbed).collect()
     }
 
     fn phase(

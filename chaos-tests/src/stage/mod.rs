@@ -1,5 +1,7 @@
 //! A fleet under traffic: what is sent to it, what is counted, and what is done to it.
 
+mod fault;
+mod inflict;
 mod judge;
 mod perform;
 mod recording;
@@ -11,17 +13,21 @@ use anyhow::Result;
 use crate::{
     fleet::{
         Plan,
-        plan::{INTERFACE, Site},
+        plan::{FLOW_PORT, INTERFACE, Site},
     },
     receiver::{Receiver, Side},
     series::Series,
-    traffic::{Flow, Generator, Sent, SourcePool},
+    traffic::{Bulk, Flow, Generator, Sent, SourcePool},
 };
 
 pub use self::{
+    fault::{Fault, Party, Server, Who},
     judge::{FULLY_IN_USE, Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
     perform::{Moment, perform},
-    recording::{Event, Happening, HostRecord, LEAST_PACE, LeaderSeen, LimitUnderTest, Recording},
+    recording::{
+        Episode, Event, Happening, HostRecord, LEAST_PACE, LeaderSeen, LimitUnderTest, Recording,
+        Said,
+    },
     script::{Action, Script},
 };
 
@@ -41,6 +47,8 @@ pub struct Stage {
     generators: Vec<Generator>,
     offered: Vec<Receiver>,
     admitted: Vec<Receiver>,
+    flows: Vec<Receiver>,
+    _bulk: Option<Bulk>,
 }
 
 impl Stage {
@@ -73,7 +81,23 @@ impl Stage {
             offered: plan.hosts.iter().map(in_front).collect::<Result<_>>()?,
             admitted: plan.hosts.iter().map(behind).collect::<Result<_>>()?,
             generators: plan.clients.iter().map(generator).collect::<Result<_>>()?,
+            flows: Vec::new(),
+            _bulk: None,
         })
+    }
+
+    /// Adds TCP flows from the first client to every host, as many as it takes, and counts their
+    /// segments behind the limiters.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be counted or begun.
+    pub fn add_flows(&mut self, plan: &Plan, per_host: usize) -> Result<()> {
+        let behind =
+            |site: &Site| Receiver::attach(&site.namespace, INTERFACE, Side::Flows, FLOW_PORT);
+        self.flows = plan.hosts.iter().map(behind).collect::<Result<_>>()?;
+        self._bulk = Some(Bulk::start(plan, FLOW_PORT, per_host)?);
+        Ok(())
     }
 
     /// Sends so many packets per second to each host from now on, each client an equal part.
@@ -91,7 +115,8 @@ impl Stage {
     ///
     /// If one was read too late.
     pub fn read(&mut self) -> Result<()> {
-        for receiver in self.offered.iter_mut().chain(&mut self.admitted) {
+        let udp = self.offered.iter_mut().chain(&mut self.admitted);
+        for receiver in udp.chain(&mut self.flows) {
             receiver.read()?;
         }
         Ok(())
@@ -105,6 +130,14 @@ impl Stage {
     /// What came through at each host, as read last.
     pub fn admitted(&self) -> impl ExactSizeIterator<Item = &Series> + Clone {
         self.admitted.iter().map(Receiver::series)
+    }
+
+    /// Segments of the flows that came through at each host, as read last; nothing where there are
+    /// none.
+    pub fn flows(&self) -> impl Iterator<Item = &Series> + Clone {
+        static NONE: Series = Series::new(0, Vec::new());
+        let flows = self.flows.iter().map(Receiver::series);
+        flows.chain(std::iter::repeat(&NONE))
     }
 
     /// What all generators sent so far.

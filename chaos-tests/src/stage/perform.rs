@@ -1,14 +1,16 @@
 //! Plays a script on a fleet, and records.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
     Stage,
+    fault::Fault,
+    inflict::{Hand, Inflicted},
     recording::{Event, Happening, HostRecord, LeaderSeen, Recording},
     script::{Action, Script},
-    watch::LeaderWatch,
+    watch::Watch,
 };
 use crate::{
     clock,
@@ -51,12 +53,12 @@ pub fn perform(
     interrupt: &Interrupt,
     mut view: impl FnMut(&Moment<'_>),
 ) -> Result<Recording> {
-    let watch = LeaderWatch::start(&fleet.operator);
+    let watch = Watch::start(fleet);
     clock::wait_for(
         "a leader to be seen",
         Duration::from_secs(10),
         interrupt,
-        || (!watch.seen().is_empty()).then_some(()),
+        || watch.leader(),
     )?;
     let tick = bins(fleet.timing.tick);
     let begin = clock::this_bin();
@@ -64,7 +66,9 @@ pub fn perform(
     let mut player = Player {
         begin,
         events: Vec::new(),
-        killed: None,
+        order: order(script, watch.leader(), fleet.plan.hosts.len()),
+        hand: Hand::default(),
+        inflicted: BTreeMap::new(),
     };
     let mut todo = script.actions.iter().peekable();
     let mut next_view = begin + tick;
@@ -80,7 +84,7 @@ pub fn perform(
                 bail!(how);
             }
             stage.read()?;
-            player.show(stage, tick, script.length, &watch.seen(), &mut view);
+            player.show(stage, tick, script.length, &watch.leaders(), &mut view);
             next_view = (next_view + tick).max(clock::this_bin());
         }
         let next_action = todo.peek().map_or(end, |(time, _)| begin + bins(*time));
@@ -89,17 +93,30 @@ pub fn perform(
     stage.shape(&vec![0.0; fleet.plan.hosts.len()]);
     clock::sleep_until(end + 2 * LAG_BINS);
     stage.read()?;
-    Ok(player.recording(fleet, stage, end, watch.seen()))
+    Ok(player.recording(fleet, stage, end, &watch))
 }
 
 fn bins(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).expect("a script is shorter than 584 million years")
 }
 
+/// The hosts in the order in which a script means them.
+fn order(script: &Script, leader: Option<usize>, hosts: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..hosts).collect();
+    if script.is_leader_last {
+        order.sort_by_key(|host| Some(*host) == leader);
+    }
+    order
+}
+
 struct Player {
     begin: Bin,
     events: Vec<Event>,
-    killed: Option<usize>,
+    /// The hosts in the order in which rates are given.
+    order: Vec<usize>,
+    hand: Hand,
+    /// By their numbers.
+    inflicted: BTreeMap<usize, (Fault, Inflicted)>,
 }
 
 impl Player {
@@ -108,31 +125,50 @@ impl Player {
         action: &Action,
         fleet: &mut Fleet,
         stage: &Stage,
-        watch: &LeaderWatch,
+        watch: &Watch,
     ) -> Result<()> {
         let bin = clock::this_bin();
         let what = match action {
             Action::Shape { label, rates } => {
-                stage.shape(rates);
+                let mut ordered = vec![0.0; rates.len()];
+                for (host, rate) in self.order.iter().zip(rates) {
+                    ordered[*host] = *rate;
+                }
+                stage.shape(&ordered);
                 Happening::Shaped {
                     label: label.clone(),
-                    rates: rates.clone(),
+                    rates: ordered,
                 }
             }
-            Action::KillLeader => {
-                let seen = watch.seen();
-                let leader = &seen.last().context("no leader was seen")?.name;
-                let mut hosts = fleet.plan.hosts.iter();
-                let host = hosts.position(|site| site.name == *leader);
-                let host = host.with_context(|| format!("the leader {leader} is no host"))?;
-                fleet.kill(host)?;
-                self.killed = Some(host);
-                Happening::LeaderKilled { host }
+            Action::Begin { episode, fault } => {
+                let begun = self.hand.begin(fault, watch.leader(), fleet);
+                let Some(inflicted) = begun.with_context(|| fault.label())? else {
+                    return Ok(());
+                };
+                let hosts = inflicted.hosts.clone();
+                self.inflicted.insert(*episode, (fault.clone(), inflicted));
+                Happening::Began {
+                    episode: *episode,
+                    fault: fault.clone(),
+                    hosts,
+                }
             }
-            Action::StartKilled => {
-                let host = self.killed.take().context("no daemon was killed")?;
-                fleet.start(host)?;
-                Happening::Started { host }
+            Action::End { episode } => {
+                let Some((fault, inflicted)) = self.inflicted.remove(episode) else {
+                    return Ok(());
+                };
+                let ended = self.hand.end(&fault, &inflicted, fleet);
+                ended.with_context(|| format!("the end of {}", fault.label()))?;
+                // It lasted until now.
+                self.events.push(Event {
+                    bin: clock::this_bin(),
+                    what: Happening::Ended {
+                        episode: *episode,
+                        fault,
+                        hosts: inflicted.hosts,
+                    },
+                });
+                return Ok(());
             }
         };
         self.events.push(Event { bin, what });
@@ -173,26 +209,37 @@ impl Player {
         });
     }
 
-    fn recording(
-        self,
-        fleet: &Fleet,
-        stage: &Stage,
-        end: Bin,
-        leaders: Vec<LeaderSeen>,
-    ) -> Recording {
-        let counted = stage.offered().zip(stage.admitted());
+    fn recording(self, fleet: &Fleet, stage: &Stage, end: Bin, watch: &Watch) -> Recording {
+        let counted = stage.offered().zip(stage.admitted()).zip(stage.flows());
         let hosts = fleet.plan.hosts.iter().zip(counted);
         Recording {
             hosts: hosts
-                .map(|(site, (offered, admitted))| HostRecord {
+                .map(|(site, ((offered, admitted), flows))| HostRecord {
                     name: site.name.clone(),
                     offered: offered.clone(),
                     admitted: admitted.clone(),
+                    flows: flows.clone(),
                 })
                 .collect(),
             events: self.events,
-            leaders,
+            leaders: watch.leaders(),
+            said: watch.said(),
             end,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leader_is_last_if_that_is_asked_for() {
+        let script = Script::default();
+        assert_eq!(order(&script, Some(0), 3), [0, 1, 2]);
+        let script = script.leader_last();
+        assert_eq!(order(&script, Some(0), 3), [1, 2, 0]);
+        assert_eq!(order(&script, Some(1), 3), [0, 2, 1]);
+        assert_eq!(order(&script, None, 3), [0, 1, 2]);
     }
 }

@@ -1,5 +1,8 @@
 //! What happened, and what was counted while it did.
 
+use std::ops::Range;
+
+use super::fault::{Fault, Who};
 use crate::{
     oracle::Budget,
     series::{BINS_PER_SECOND, Bin, Series},
@@ -17,8 +20,42 @@ pub struct Recording {
     pub events: Vec<Event>,
     /// Who was seen leading, in order; one entry for each change.
     pub leaders: Vec<LeaderSeen>,
+    /// What each daemon said of itself, by host.
+    pub said: Vec<Vec<Said>>,
     /// The bin in which it ended.
     pub end: Bin,
+}
+
+/// What a daemon said at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Said {
+    /// When.
+    pub bin: Bin,
+    /// Its term.
+    pub term: u64,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Whether it reaches ZooKeeper.
+    pub connected: bool,
+    /// Its grant on the first limit, in units per second.
+    pub granted: f64,
+    /// Gaps of more than 300 ms between commits, in this life.
+    pub gaps: u64,
+    /// Falls to its floor, in this life.
+    pub falls: u64,
+    /// Events that found the ring full, in this life.
+    pub events_lost: u64,
+}
+
+/// A fault, as it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Episode {
+    /// What was done.
+    pub fault: Fault,
+    /// The hosts that were hit.
+    pub hosts: Vec<usize>,
+    /// From when to when.
+    pub bins: Range<Bin>,
 }
 
 /// What was counted at one host.
@@ -30,6 +67,8 @@ pub struct HostRecord {
     pub offered: Series,
     /// Behind it.
     pub admitted: Series,
+    /// TCP segments of the flows that back off, behind it.
+    pub flows: Series,
 }
 
 /// Something that was done.
@@ -51,15 +90,23 @@ pub enum Happening {
         /// Packets per second to each host.
         rates: Vec<f64>,
     },
-    /// The leader's daemon was killed.
-    LeaderKilled {
-        /// Its host.
-        host: usize,
+    /// A fault began.
+    Began {
+        /// Its number.
+        episode: usize,
+        /// What was done.
+        fault: Fault,
+        /// The hosts that were hit.
+        hosts: Vec<usize>,
     },
-    /// A daemon was started again.
-    Started {
-        /// Its host.
-        host: usize,
+    /// A fault ended.
+    Ended {
+        /// Its number.
+        episode: usize,
+        /// What had been done.
+        fault: Fault,
+        /// The hosts that were hit.
+        hosts: Vec<usize>,
     },
 }
 
@@ -143,10 +190,54 @@ impl Recording {
     /// When the leader was killed, and on which host, if it was.
     #[must_use]
     pub fn kill(&self) -> Option<(Bin, usize)> {
-        self.events.iter().find_map(|event| match event.what {
-            Happening::LeaderKilled { host } => Some((event.bin, host)),
+        let episodes = self.episodes();
+        let killed = episodes
+            .iter()
+            .find(|episode| episode.fault == Fault::Killed(Who::Leader))?;
+        Some((killed.bins.start, *killed.hosts.first()?))
+    }
+
+    /// The faults that happened, in the order in which they began. One without an end lasted to the
+    /// end of the run.
+    #[must_use]
+    pub fn episodes(&self) -> Vec<Episode> {
+        let begun = self.events.iter().filter_map(|event| match &event.what {
+            Happening::Began {
+                episode,
+                fault,
+                hosts,
+            } => Some((event.bin, *episode, fault, hosts)),
             _ => None,
-        })
+        });
+        let end_of = |number: usize| {
+            let end = self.events.iter().find_map(|event| match event.what {
+                Happening::Ended { episode, .. } if episode == number => Some(event.bin),
+                _ => None,
+            });
+            end.unwrap_or(self.end)
+        };
+        begun
+            .map(|(bin, number, fault, hosts)| Episode {
+                fault: fault.clone(),
+                hosts: hosts.clone(),
+                bins: bin..end_of(number),
+            })
+            .collect()
+    }
+
+    /// How much a count of one daemon grew within a range, over all its lives.
+    #[must_use]
+    pub fn grew(&self, host: usize, bins: &Range<Bin>, count: fn(&Said) -> u64) -> u64 {
+        let empty = Vec::new();
+        let said = self.said.get(host).unwrap_or(&empty);
+        let within = said.windows(2).filter(|pair| bins.contains(&pair[1].bin));
+        within
+            .map(|pair| {
+                let (before, after) = (count(&pair[0]), count(&pair[1]));
+                // A new life counts from zero.
+                after.checked_sub(before).unwrap_or(after)
+            })
+            .sum()
     }
 
     /// Changes of leader, the first election left out.
@@ -187,15 +278,72 @@ mod tests {
     }
 
     #[test]
+    fn counts_go_on_over_lives_and_faults_end() {
+        let said = |bin, gaps| Said {
+            bin,
+            gaps,
+            ..Said::default()
+        };
+        let fault = Fault::Killed(Who::Leader);
+        let event = |bin, what| Event { bin, what };
+        let recording = Recording {
+            said: vec![vec![said(1, 3), said(5, 4), said(8, 1), said(12, 2)]],
+            events: vec![
+                event(
+                    4,
+                    Happening::Began {
+                        episode: 1,
+                        fault: fault.clone(),
+                        hosts: vec![2],
+                    },
+                ),
+                event(
+                    6,
+                    Happening::Ended {
+                        episode: 1,
+                        fault: fault.clone(),
+                        hosts: vec![2],
+                    },
+                ),
+                event(
+                    7,
+                    Happening::Began {
+                        episode: 2,
+                        fault: Fault::Joined,
+                        hosts: vec![],
+                    },
+                ),
+            ],
+            end: 20,
+            ..Recording::default()
+        };
+        assert_eq!(recording.grew(0, &(0..10), |said| said.gaps), 2);
+        assert_eq!(recording.grew(0, &(0..20), |said| said.gaps), 3);
+        assert_eq!(recording.grew(3, &(0..20), |said| said.gaps), 0);
+        let bins: Vec<_> = recording
+            .episodes()
+            .into_iter()
+            .map(|episode| episode.bins)
+            .collect();
+        assert_eq!(bins, [4..6, 7..20]);
+        assert_eq!(recording.kill(), Some((4, 2)));
+    }
+
+    #[test]
     fn values_begin_with_the_first_event() {
         let host = HostRecord {
             name: "a".to_owned(),
             offered: Series::new(8, vec![9, 9, 3, 4]),
             admitted: Series::new(10, vec![1, 2]),
+            flows: Series::default(),
         };
         let event = Event {
             bin: 10,
-            what: Happening::LeaderKilled { host: 0 },
+            what: Happening::Began {
+                episode: 0,
+                fault: Fault::Killed(Who::Leader),
+                hosts: vec![0],
+            },
         };
         let recording = Recording {
             hosts: vec![host],

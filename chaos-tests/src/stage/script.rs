@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::fault::Fault;
+
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -12,10 +14,18 @@ pub enum Action {
         /// Packets per second to each host.
         rates: Vec<f64>,
     },
-    /// Kill the leader's daemon with SIGKILL.
-    KillLeader,
-    /// Start the daemon that was killed.
-    StartKilled,
+    /// A fault begins.
+    Begin {
+        /// Its number in the script.
+        episode: usize,
+        /// What is done.
+        fault: Fault,
+    },
+    /// A fault ends.
+    End {
+        /// Its number in the script.
+        episode: usize,
+    },
 }
 
 /// Actions in the order of their times.
@@ -25,6 +35,9 @@ pub struct Script {
     pub actions: Vec<(Duration, Action)>,
     /// When it ends.
     pub length: Duration,
+    /// Rates are meant for the hosts in the order in which they follow, and for the leader last.
+    pub is_leader_last: bool,
+    episodes: usize,
 }
 
 impl Script {
@@ -38,19 +51,40 @@ impl Script {
         self
     }
 
-    /// Inserts an action, at a time before the end.
+    /// Inserts a fault that begins and ends before the script does.
     #[must_use]
-    pub fn at(mut self, time: Duration, action: Action) -> Self {
+    pub fn fault(mut self, begins: Duration, lasts: Duration, fault: Fault) -> Self {
+        let episode = self.episodes;
+        self.episodes += 1;
+        self.insert(begins, Action::Begin { episode, fault });
+        self.insert(begins + lasts, Action::End { episode });
+        self
+    }
+
+    /// Has rates mean the hosts that follow when it begins, in their order, and the leader last.
+    #[must_use]
+    pub const fn leader_last(mut self) -> Self {
+        self.is_leader_last = true;
+        self
+    }
+
+    /// How many faults there are.
+    #[must_use]
+    pub const fn episodes(&self) -> usize {
+        self.episodes
+    }
+
+    fn insert(&mut self, time: Duration, action: Action) {
         debug_assert!(time < self.length, "an action after the end is never done");
         let later = self.actions.partition_point(|(other, _)| *other <= time);
         self.actions.insert(later, (time, action));
-        self
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::Who;
 
     #[test]
     fn actions_are_in_order() {
@@ -58,14 +92,15 @@ mod tests {
         let script = Script::default()
             .phase("a", vec![1.0], 3 * second)
             .phase("b", vec![2.0], 3 * second)
-            .at(4 * second, Action::StartKilled)
-            .at(2 * second, Action::KillLeader);
+            .fault(4 * second, second, Fault::Killed(Who::Leader))
+            .fault(2 * second, 2 * second, Fault::Joined);
         let times: Vec<u64> = script
             .actions
             .iter()
             .map(|(time, _)| time.as_secs())
             .collect();
-        assert_eq!(times, [0, 2, 3, 4]);
+        assert_eq!(times, [0, 2, 3, 4, 4, 5]);
         assert_eq!(script.length, 6 * second);
+        assert_eq!(script.episodes(), 2);
     }
 }

@@ -1,4 +1,8 @@
-//! Who leads: asked over and over through `weir status`, beside everything else.
+//! What the daemons say of themselves: who leads, what they were granted, what they missed. Asked of
+//! each over and over, beside everything else; a daemon that is stopped holds up nobody but its own
+//! thread.
+//!
+//! Budgets are judged by the receivers alone. This is for what no receiver sees.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -6,72 +10,147 @@ use std::{
     time::Duration,
 };
 
-use super::recording::LeaderSeen;
-use crate::{clock, fleet::Operator, interrupt::Interrupt};
+use super::recording::{LeaderSeen, Said};
+use crate::{
+    clock,
+    fleet::{Fleet, daemon, plan::Site},
+    interrupt::Interrupt,
+};
 
 /// Time between two questions.
 const PERIOD: Duration = Duration::from_millis(150);
+/// A daemon that does not answer within this has nothing to say.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Asks until it is dropped.
 #[derive(Debug)]
-pub(super) struct LeaderWatch {
-    seen: Arc<Mutex<Vec<LeaderSeen>>>,
+pub(super) struct Watch {
+    names: Vec<String>,
+    said: Arc<Mutex<Vec<Vec<Said>>>>,
     stop: Interrupt,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl LeaderWatch {
-    pub(super) fn start(operator: &Operator) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
+impl Watch {
+    pub(super) fn start(fleet: &Fleet) -> Self {
+        let hosts = &fleet.plan.hosts;
+        let said = Arc::new(Mutex::new(vec![Vec::new(); hosts.len()]));
         let stop = Interrupt::default();
-        let thread = std::thread::spawn({
-            let (operator, seen, stop) = (operator.clone(), Arc::clone(&seen), stop.clone());
-            move || {
-                while !stop.is_raised() {
-                    ask(&operator, &seen);
-                    std::thread::sleep(PERIOD);
-                }
-            }
+        let threads = hosts.iter().enumerate().map(|(host, site)| {
+            let (site, said, stop) = (site.clone(), Arc::clone(&said), stop.clone());
+            std::thread::spawn(move || ask(&site, host, &said, &stop))
         });
         Self {
-            seen,
+            names: hosts.iter().map(|site| site.name.clone()).collect(),
+            threads: threads.collect(),
+            said,
             stop,
-            thread: Some(thread),
         }
+    }
+
+    /// All that each host said.
+    pub(super) fn said(&self) -> Vec<Vec<Said>> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone()
     }
 
     /// Everybody who was seen leading, in the order of terms.
-    pub(super) fn seen(&self) -> Vec<LeaderSeen> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(super) fn leaders(&self) -> Vec<LeaderSeen> {
+        leaders(&self.names, &self.said())
+    }
+
+    /// Who leads, as far as was seen.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let name = self.leaders().pop()?.name;
+        self.names.iter().position(|other| *other == name)
     }
 }
 
-/// A node may lag behind, so only a higher term is news. Nodes that do not answer are skipped.
-fn ask(operator: &Operator, seen: &Mutex<Vec<LeaderSeen>>) {
-    for status in operator.status_of_each().flatten() {
-        let Some(leader) = status.leader else {
-            continue;
-        };
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen
-            .last()
-            .is_none_or(|last: &LeaderSeen| status.term > last.term)
-        {
-            let (bin, term, name) = (clock::this_bin(), status.term, leader.name);
-            seen.push(LeaderSeen { bin, term, name });
+/// A deposed leader may not know it yet: only a higher term is news.
+fn leaders(names: &[String], said: &[Vec<Said>]) -> Vec<LeaderSeen> {
+    let claims = said.iter().zip(names).flat_map(|(said, name)| {
+        let leads = said.iter().filter(|said| said.leads);
+        leads.map(move |said| LeaderSeen {
+            bin: said.bin,
+            term: said.term,
+            name: name.clone(),
+        })
+    });
+    let mut claims: Vec<LeaderSeen> = claims.collect();
+    claims.sort_by_key(|seen| (seen.term, seen.bin));
+    claims.dedup_by_key(|seen| seen.term);
+    claims
+}
+
+fn ask(site: &Site, host: usize, said: &Mutex<Vec<Vec<Said>>>, stop: &Interrupt) {
+    if let Err(error) = site.namespace.enter() {
+        eprintln!("cannot watch {}: {error:#}", site.name);
+        return;
+    }
+    while !stop.is_raised() {
+        if let Ok(text) = daemon::metrics(PATIENCE) {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            said[host].push(read(&text));
         }
+        std::thread::sleep(PERIOD);
     }
 }
 
-impl Drop for LeaderWatch {
+fn read(text: &str) -> Said {
+    let value = |name: &str| {
+        let mut lines = text.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name)?.split_whitespace().last());
+        found.and_then(|value| value.parse::<f64>().ok())
+    };
+    let count = |name| value(name).unwrap_or(0.0);
+    Said {
+        bin: clock::this_bin(),
+        term: count("weir_term ") as u64,
+        leads: count("weir_is_leader ") > 0.0,
+        connected: count("weir_zookeeper_connected ") > 0.0,
+        granted: count("weir_grant_rate{"),
+        gaps: count("weir_commit_gaps_total ") as u64,
+        falls: count("weir_floor_falls_total ") as u64,
+        events_lost: count("weir_events_lost_total ") as u64,
+    }
+}
+
+impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.raise();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic in there was already printed.
             let _ended = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_a_daemon_says() {
+        let text = "# HELP weir_term The term.\nweir_term 4\nweir_is_leader 1\n\
+                    weir_grant_rate{limit=\"flood\"} 12000.5\nweir_commit_gaps_total 2\n";
+        let said = read(text);
+        assert!(said.leads);
+        assert_eq!((said.term, said.gaps, said.falls), (4, 2, 0));
+        assert!((said.granted - 12_000.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_leader_that_was_deposed_is_no_news() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let claim = |bin, term| Said {
+            bin,
+            term,
+            leads: true,
+            ..Said::default()
+        };
+        let said = [vec![claim(1, 1), claim(9, 1)], vec![claim(5, 2)]];
+        let found = leaders(&names, &said);
+        let terms: Vec<(u64, u64)> = found.iter().map(|seen| (seen.bin, seen.term)).collect();
+        assert_eq!(terms, [(1, 1), (5, 2)]);
     }
 }

@@ -21,6 +21,8 @@ const FEW_TOKENS: u64 = 2;
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Meter {
     last: Option<Reading>,
+    /// Whether there have been two readings to tell rates from.
+    is_measured: bool,
     rates: Rates,
 }
 
@@ -75,6 +77,7 @@ impl Meter {
         };
         let restarted = now.offered < last.offered || now.admitted < last.admitted;
         if restarted {
+            self.is_measured = false;
             return;
         }
         if now.at <= last.at {
@@ -87,13 +90,17 @@ impl Meter {
             .filter(|expected| {
                 let rest = self.expected(*expected, now.at, scale);
                 let band = self.band(now.at - expected.at, scale);
-                !now.is_within(rest, band.saturating_mul(2))
+                // Who expects more than was counted since has missed something.
+                self.is_measured
+                    && expected.offered <= now.offered.saturating_add(band)
+                    && !now.is_within(rest, band.saturating_mul(2))
             })
             .unwrap_or(last);
         let elapsed = now.at - last.at;
         let rate = |from: u64, to: u64| measured(to.saturating_sub(from), elapsed, scale);
         let offered = rate(last.offered, now.offered);
         let dropped = rate(last.dropped, now.dropped);
+        self.is_measured = true;
         // Less than expected may have arrived.
         let arrived = now.offered.saturating_sub(last.offered);
         let significant = arrived >= SIGNIFICANT_TOKENS
@@ -151,6 +158,19 @@ impl Meter {
     #[must_use]
     pub fn last_at(&self) -> Option<Nanos> {
         self.last.map(|last| last.at)
+    }
+
+    /// What was offered and admitted up to `at`, in tokens, as far as that is known: beyond the last
+    /// counters by the last known rates. `None` if nothing is known.
+    #[must_use]
+    pub fn counted_until(&self, at: Nanos, scale: Scale) -> Option<(u64, u64)> {
+        let last = self.last?;
+        let known = if last.at < at {
+            self.expected(last, at, scale)
+        } else {
+            last
+        };
+        Some((known.offered, known.admitted))
     }
 
     /// The counters that the last known rates lead to.

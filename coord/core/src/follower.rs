@@ -30,7 +30,7 @@ use alloc::{
 };
 
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
+    Amount, Generation, HotKey, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
     message::{
         Ack, Commit, FromNode, LimitReport, Position, Prepare, Promise, Propose, Refuse, Report,
         Row, ToNode, Token,
@@ -93,6 +93,11 @@ pub enum Command {
     Send(FromNode),
     /// Enforce the other policy that is ready, and answer with [`Follower::enforced`].
     Enforce(PolicyVersion),
+    /// These are the hot keys now, and no others. One that is new gets a bucket that is empty and holds
+    /// nothing; its grant follows at once, and if its bucket cannot be made, the grant is left out
+    /// of what is installed. One that is no more is dropped, or the next [`Command::Install`] is not
+    /// answered.
+    Heat(Vec<HotKey>),
 }
 
 /// One life of a node, as the protocol sees it.
@@ -110,6 +115,8 @@ pub struct Follower {
     awaiting: Option<Propose>,
     proposed: Option<Proposed>,
     held: BTreeMap<LimitId, Grant>,
+    /// The hot keys of which the shell was told last.
+    hot: BTreeMap<LimitId, HotKey>,
     register: Register,
     abstains_until: Nanos,
     rules: Rules,
@@ -158,6 +165,7 @@ impl Follower {
             awaiting: None,
             proposed: None,
             held: held.into_iter().map(|grant| (grant.limit, grant)).collect(),
+            hot: BTreeMap::new(),
             register: Register::default(),
             abstains_until: birth.abstains_until,
             rules,
@@ -200,6 +208,17 @@ impl Follower {
         self.held.values()
     }
 
+    /// The kernel has these hot keys already, and their grants are among those that it holds: it keeps
+    /// them while nobody leads, or an elastic key would have its whole rate on this host again.
+    pub fn set_hot(&mut self, hot: impl IntoIterator<Item = HotKey>) {
+        self.hot = hot.into_iter().map(|key| (key.id, key)).collect();
+    }
+
+    /// The hot keys of which the shell was told last.
+    pub fn hot(&self) -> impl Iterator<Item = &HotKey> {
+        self.hot.values()
+    }
+
     /// The daemon goes on under a newer incarnation: its session was lost and its live znode made
     /// anew. What was proposed to the old one is void.
     pub fn begin_life(&mut self, incarnation: Incarnation, term: Term) {
@@ -223,13 +242,14 @@ impl Follower {
 
     /// The kernel enforces `policy` now, and holds `held` of it: it follows from what ZooKeeper says
     /// is in force, or is as before. The one before stays ready, for a leader that has not heard of
-    /// this one.
+    /// this one. Hot keys of which it holds no grant any more are none any more.
     pub fn set_policy(&mut self, policy: PolicyVersion, held: impl IntoIterator<Item = Grant>) {
         if policy != self.policy {
             self.prepared = core::mem::replace(&mut self.policy, policy);
         }
         self.proposed = None;
         self.held = held.into_iter().map(|grant| (grant.limit, grant)).collect();
+        self.hot.retain(|id, _| self.held.contains_key(id));
     }
 
     /// As [`Follower::set_policy`], in answer to a [`Command::Enforce`]: goes on with the proposal.
@@ -318,6 +338,7 @@ impl Follower {
             prepared: self.prepared,
             abstains: self.abstains(now),
             limits,
+            heavy: Vec::new(),
         }
     }
 
@@ -358,6 +379,7 @@ impl Follower {
     /// Takes a proposal of the policy that is enforced: shrinks, and acknowledges.
     fn take(&mut self, propose: Propose, now: Nanos) {
         let position = propose.position;
+        self.cool(propose.hot.as_deref());
         let grants: Vec<Grant> = propose
             .rows
             .iter()
@@ -468,12 +490,54 @@ impl Follower {
             })
             .filter(|grant| self.held.get(&grant.limit) != Some(grant))
             .collect();
+        let hot = proposed.message.hot.clone();
+        self.heat(hot);
         if !grants.is_empty() {
             self.commands.push_back(Command::Install {
                 grants,
                 acknowledge: None,
             });
         }
+    }
+
+    /// A key that is hot no more is dropped before anything is acknowledged: to hold nothing is to
+    /// shrink.
+    fn cool(&mut self, proposed: Option<&[HotKey]>) {
+        let Some(proposed) = proposed else {
+            return;
+        };
+        let stays: BTreeMap<LimitId, HotKey> = proposed.iter().map(|hot| (hot.id, *hot)).collect();
+        let known = self.hot.len();
+        let held = &mut self.held;
+        self.hot.retain(|id, hot| {
+            let is_hot = stays.get(id) == Some(hot);
+            if !is_hot {
+                held.remove(id);
+            }
+            is_hot
+        });
+        if self.hot.len() < known {
+            self.tell_hot();
+        }
+    }
+
+    /// A key becomes hot with its grant, which comes with the commit: until then an elastic one would
+    /// be refused everything.
+    fn heat(&mut self, proposed: Option<Vec<HotKey>>) {
+        let Some(proposed) = proposed else {
+            return;
+        };
+        let known = self.hot.len();
+        self.hot
+            .extend(proposed.into_iter().map(|hot| (hot.id, hot)));
+        if self.hot.len() > known {
+            self.tell_hot();
+        }
+    }
+
+    fn tell_hot(&mut self) {
+        let hot = self.hot.values().copied().collect();
+        self.commands.push_back(Command::Heat(hot));
     }
 
     /// Rule 5, *anchor*: a lease runs from a token of this life that the leader held before it made

@@ -167,7 +167,7 @@ impl Fleet {
                 NodeCommand::Send(message) => {
                     self.leader.handle(Input::FromNode(message), self.now);
                 }
-                NodeCommand::Enforce(_) => {}
+                NodeCommand::Enforce(_) | NodeCommand::Heat(_) => {}
             }
         }
     }

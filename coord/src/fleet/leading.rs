@@ -5,7 +5,6 @@ use weir_coord_core::{
     commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
     leader::{Command, Input, Leader, Mandate, StepDown},
     record::{EnvelopeRecord, MemberRecord, TermRecord},
-    rules::Rules,
 };
 use weir_model::{Nanos, NodeId};
 
@@ -13,7 +12,10 @@ use super::{
     CommitBy, Fleet,
     standing::{RETRY_MAX, Retry},
 };
-use crate::zookeeper::{Roster, TakeOverFailure};
+use crate::{
+    broken,
+    zookeeper::{Roster, TakeOverFailure},
+};
 
 impl Fleet {
     pub(super) fn taken_over(
@@ -39,11 +41,12 @@ impl Fleet {
         self.retry = Retry::default();
         let backend = match self.host.commit {
             CommitBy::Quorum => {
-                FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), Rules::ALL))
+                FleetCommit::Quorum(QuorumCommit::new(record.voters.clone(), broken::rules()))
             }
             CommitBy::ZooKeeper => FleetCommit::ZooKeeper(ZooKeeperCommit::default()),
         };
-        self.leader = Some(Leader::new(mandate, self.host.timing, backend, now));
+        let (timing, rules) = (self.host.timing, broken::rules());
+        self.leader = Some(Leader::with_rules(mandate, timing, backend, rules, now));
         self.streams.open();
         if let Some((version, policy)) = self.next.clone() {
             self.lead(Input::Prepare(version, policy), now);

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info};
 use weir_coord_core::news::Omission;
 use weir_model::message::{FromNode, ToNode};
@@ -22,6 +22,9 @@ use super::{INBOX, OUTBOX};
 
 /// To reach a host of the fleet takes far less, or it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Another attempt begins before the last one is given up: what a network that was cut has lost, TCP
+/// sends again after a second only, and a lease lasts two.
+const ANOTHER_ATTEMPT: Duration = Duration::from_millis(100);
 /// A peer that does not answer a ping for so long is gone: its host may have lost power.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The pause between two attempts. A lease lasts many of them.
@@ -119,7 +122,7 @@ async fn attach(
             .tcp_nodelay(true),
         Err(error) => return error.to_string(),
     };
-    let channel = match timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
+    let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint)).await {
         Ok(Ok(channel)) => channel,
         Ok(Err(error)) => return error.to_string(),
         Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
@@ -159,4 +162,34 @@ async fn attach(
         }
     }
     "the leader ended the stream".to_owned()
+}
+
+/// The first connection of several attempts, each begun a while after the one before it. At most
+/// `CONNECT_TIMEOUT / ANOTHER_ATTEMPT` are under way. A peer that refuses ends them all.
+async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+    let mut attempts = FuturesUnordered::new();
+    let mut next = interval(ANOTHER_ATTEMPT);
+    loop {
+        tokio::select! {
+            _ = next.tick() => attempts.push(endpoint.connect()),
+            Some(connected) = attempts.next() => return connected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_refuses_is_not_asked_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        drop(listener);
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let refused = timeout(CONNECT_TIMEOUT, connect(&endpoint)).await;
+        assert!(refused.expect("an answer, not a timeout").is_err());
+    }
 }

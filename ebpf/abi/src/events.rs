@@ -8,8 +8,8 @@ use crate::{Plain, maps};
 pub struct Event {
     /// `CLOCK_BOOTTIME`, in nanoseconds.
     pub at_ns: u64,
-    /// How far the packet was over what `slot` allows: units for an aggregate limit, nanoseconds
-    /// for a keyed one; 0 if it passed.
+    /// How far the packet was over what `slot` allows: units if a leased bucket refused it,
+    /// nanoseconds if that of a key did; 0 if it passed.
     pub over: u64,
     /// The source: IPv4 in the first four bytes, the others zero.
     pub source: [u32; 4],
@@ -33,7 +33,10 @@ pub struct Event {
     /// The slots of all limits that applied.
     pub slots: [u32; maps::RULES_PER_SERVICE],
     /// Destination port of TCP and UDP; 0 otherwise.
-    pub port: u32,
+    pub port: u16,
+    /// Non-zero if `slot` is of a keyed limit, and it was the leased bucket of a hot key that
+    /// refused the packet.
+    pub hot: u16,
     /// The side of the policy that decided.
     pub side: u32,
 }

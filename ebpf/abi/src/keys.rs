@@ -1,4 +1,4 @@
-//! The table of keyed buckets.
+//! The table of keyed buckets, and keys that have leased ones.
 
 use crate::Plain;
 
@@ -33,7 +33,24 @@ impl KeyLine {
 // SAFETY: u64 throughout, eight on 64 bytes.
 unsafe impl Plain for KeyLine {}
 
+/// A key that has a leased bucket of its own, as [`crate::maps::HOT`] knows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HotKey {
+    /// The slot of the keyed limit.
+    pub slot: u32,
+    /// 4 or 6.
+    pub family: u32,
+    /// The bits of the source that are the key, in memory order; IPv4 in the first word, the others
+    /// zero.
+    pub source: [u32; 4],
+}
+
+// SAFETY: u32 throughout.
+unsafe impl Plain for HotKey {}
+
 const _: () = {
+    assert!(size_of::<HotKey>() == 24);
     assert!(size_of::<KeyLine>() == 64);
     assert!(1 + KeyLine::TAG_BITS + KeyLine::TIME_BITS == u64::BITS);
     assert!(KeyLine::MAX_DEBT_BITS < KeyLine::TIME_BITS);

@@ -5,8 +5,8 @@
 //! no setting, or of the meaning of a field is a new [`LAYOUT_VERSION`], because pinned maps outlive
 //! the daemon, and another version takes over from them. For that some things stay as they are in
 //! every layout: requests, as long as [`REQUEST_VERSION`] does; what [`maps::SIDE`] means; lines of
-//! [`maps::KEYS`] and the seed (a table of other lines gets another name); and counters, which are
-//! words of which there are only ever more, at the end.
+//! [`maps::KEYS`] and the seed (a table of other lines gets another name); entries of [`maps::HOT`]
+//! (likewise); and counters, which are words of which there are only ever more, at the end.
 #![no_std]
 
 mod counters;
@@ -21,14 +21,14 @@ pub use counters::{LimitCounters, Reason, Tally, TokenTally, Totals};
 pub use events::Event;
 pub use grant::{Grant, LimitSlot};
 pub use install::{InstallHeader, InstallRequest, InstallStatus, Operation, SweepRequest};
-pub use keys::KeyLine;
+pub use keys::{HotKey, KeyLine};
 pub use policy::{Cost, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, Service};
 
 /// The version of every layout of maps, part of the path under which they are pinned.
 pub const LAYOUT_VERSION: u32 = if cfg!(feature = "other-layout") {
     1_000_000
 } else {
-    2
+    3
 };
 
 /// The version of what user space hands to the programs that it runs. A daemon asks the program

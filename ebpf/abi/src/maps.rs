@@ -2,15 +2,24 @@
 
 use crate::Plain;
 
-/// `[LimitSlot; slots]`: grants and buckets. Written by the `install` program and by packets only.
+/// `[LimitSlot; slots + HOT_SLOTS]`: grants and buckets, of limits first, then of hot keys. Written
+/// by the `install` program and by packets only.
 pub const LIMITS: &str = "LIMITS";
-/// `[LimitCounters; slots]`, per CPU.
+/// `[LimitCounters; slots + HOT_SLOTS]`, per CPU. Those of a hot key count what the limit's count of
+/// the key's packets.
 pub const COUNTERS: &str = "COUNTERS";
 /// `[KeyLine; lines]`: the buckets of all keyed limits. A power of two of lines.
 pub const KEYS: &str = "KEYS";
 /// `[u64; 1]`: what hashes of keys begin with. Made by chance, frozen, and kept as long as
 /// [`KEYS`] is.
 pub const KEY_SEED: &str = "KEY_SEED";
+/// [`crate::HotKey`] → slot (u64) of the leased bucket that the key has. A policy's rules say how
+/// many keys of a limit there are ([`crate::Rule::hot_keys`]).
+///
+/// An entry is never overwritten, and none is made before all packets that may have seen one that
+/// was taken away are through: the kernel uses an entry's memory again at once, and a packet that
+/// reads it late would be charged to another key.
+pub const HOT: &str = "HOT";
 /// A ring of [`crate::Event`]s.
 pub const EVENTS: &str = "EVENTS";
 /// `[u64; 1]`: one event for about this many packets of limits; 0 for none.
@@ -51,11 +60,12 @@ pub const TEST_CLOCK_SWITCH: &str = "TEST_CLOCK_SWITCH";
 
 /// Maps that are pinned: they hold state, and a daemon that restarts adopts them. The allow-list
 /// is not among them, since it is frozen and comes anew with each load.
-pub const PINNED: [&str; 17] = [
+pub const PINNED: [&str; 18] = [
     LIMITS,
     COUNTERS,
     KEYS,
     KEY_SEED,
+    HOT,
     EVENTS,
     SAMPLING,
     TOTALS,
@@ -86,6 +96,8 @@ pub const SWEEP_PROGRAM: &str = "sweep";
 pub const DEFAULT_SLOTS: usize = 8_192;
 /// Most slots for limits.
 pub const MAX_SLOTS: usize = 131_072;
+/// Slots for leased buckets of keys, behind those for limits.
+pub const HOT_SLOTS: usize = 256;
 /// Slots for keys unless another number is asked for: 8 MiB.
 pub const DEFAULT_KEY_SLOTS: usize = 1 << 20;
 /// Most slots for keys: 1 GiB.

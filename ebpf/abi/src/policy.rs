@@ -28,7 +28,10 @@ pub struct Rule {
     /// Which limit, so that a restart finds it; 0 if this policy does not use the slot.
     pub limit: u64,
     /// 1 + the number of the source set that the packet's source must be in; 0 for any source.
-    pub source_set: u32,
+    pub source_set: u16,
+    /// How many of the limit's keys have a leased bucket of their own, in [`maps::HOT`]: nobody
+    /// looks there while it is 0. User space changes it while packets read it.
+    pub hot_keys: u16,
     /// Bytes to add to a frame's length where it is what costs.
     pub overhead_bytes: u32,
     /// A [`Protocol`].
@@ -65,8 +68,11 @@ pub struct Rule {
     pub key_mask6: [u32; 4],
     /// Destination ports.
     pub ports: [PortRange; maps::PORT_RANGES_PER_RULE],
+    /// Non-zero if a key with a leased bucket is judged by that one alone; otherwise by the one in
+    /// [`maps::KEYS`] too, if the leased one is spent.
+    pub hot_alone: u32,
     /// Zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u32; 5],
 }
 
 // SAFETY: integers that fill the size, as asserted below.
@@ -146,6 +152,7 @@ unsafe impl Plain for PolicyRecord {}
 const _: () = {
     assert!(size_of::<Service>() == 8 + 4 * maps::RULES_PER_SERVICE);
     assert!(size_of::<Rule>() == 128);
+    assert!(maps::HOT_SLOTS <= u16::MAX as usize);
     assert!(core::mem::offset_of!(Rule, ports) == 72);
     assert!(size_of::<PolicyRecord>() == 24);
     assert!(maps::SERVICES_PER_SIDE < PolicyRecord::SEARCH as usize);

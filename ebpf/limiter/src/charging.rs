@@ -10,12 +10,14 @@ use crate::{
     work::{Answer, Match, Progress, Work},
 };
 
-/// How often a packet tries again, at all its buckets together, because another CPU changed one
-/// between the reading and the charging: another packet was decided then. When they run out it is
-/// dropped and counted as [`Reason::Contended`].
-const MAX_RETRIES: u32 = 8;
-/// Two rounds, less the last limit's first, and the retries.
-const MAX_STEPS: usize = 2 * RULES_PER_SERVICE + MAX_RETRIES as usize;
+/// How often a packet asks another time, at all its limits together. Because another CPU changed a
+/// bucket between the reading and the charging: another packet was decided then. When they run out
+/// it is dropped and counted as [`Reason::Contended`]. Or because the leased bucket of a hot key
+/// refused: when they run out that is the last word. The verifier follows each turn apart, so
+/// there are no more of them than that.
+const MAX_MORE: u32 = 8;
+/// Two rounds, less the last limit's first, and those.
+const MAX_TURNS: usize = 2 * RULES_PER_SERVICE + MAX_MORE as usize;
 
 /// Asks every bucket, then charges every bucket: what one refuses costs the others nothing.
 ///
@@ -23,13 +25,17 @@ const MAX_STEPS: usize = 2 * RULES_PER_SERVICE + MAX_RETRIES as usize;
 /// one that CPUs share most, for keyed limits come first. Only a packet that then loses a race
 /// for another bucket has charged this one in vain. That is counted and not refunded, since others
 /// may have been refused for it meanwhile.
+///
+/// A hot key's leased bucket is asked first, and its other one if that is spent: the packet then
+/// turns to it, in both rounds anew, so what another CPU does between them is as good a reason as
+/// what it did before.
 #[inline(always)]
 pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Reason {
     work.progress.set(Progress::default());
-    // The first round asks, the second charges all but the last. Where it stands is kept in
-    // memory: the verifier then finds each turn of the loop like the one before.
-    for _ in 0..MAX_STEPS {
-        let Progress { step, retries } = work.progress.get();
+    // The first round asks, the second charges all but the last. Each turn looks at one bucket, and
+    // where it stands is kept in memory: the verifier then finds each turn like the one before.
+    for _ in 0..MAX_TURNS {
+        let Progress { step, more } = work.progress.get();
         let count = work.count() as u32;
         if step + 1 >= 2 * count {
             return Reason::Admitted;
@@ -43,19 +49,23 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
         };
         // What was not charged because it is in shadow mode, or fails open, is left alone.
         if !is_second_round || one.answer == Answer::Admits {
-            let last_try = !commit || retries >= MAX_RETRIES;
-            if one.keyed {
-                ask_key(environment, now, commit, one);
+            let last_try = more >= MAX_MORE;
+            one.by_lease = !one.keyed || one.is_hot && !one.refused_by_lease;
+            if one.by_lease {
+                ask_lease(environment, now, commit, one);
             } else {
-                ask_limit(environment, now, commit, one);
+                ask_key(environment, now, commit, one);
             }
-            if one.answer == Answer::Contended && !last_try {
+            let turns = one.turns_to_share();
+            if !last_try && (turns || commit && one.answer == Answer::Contended) {
                 // Still to be charged: what another CPU did is no reason to leave it out.
                 one.answer = Answer::Admits;
-                let retries = retries + 1;
-                work.progress.set(Progress { step, retries });
+                one.refused_by_lease = turns;
+                let more = more + 1;
+                work.progress.set(Progress { step, more });
                 continue;
             }
+            one.refused_by_lease = false;
             one.charged = commit && one.answer == Answer::Admits;
             match one.blocking() {
                 Answer::Admits | Answer::FailsOpen => {}
@@ -66,7 +76,7 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
             }
         }
         let step = step + 1;
-        work.progress.set(Progress { step, retries });
+        work.progress.set(Progress { step, more });
     }
     Reason::Internal
 }
@@ -85,8 +95,10 @@ fn ask_key<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Ma
 }
 
 #[inline(always)]
-fn ask_limit<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
-    let Some(limit) = environment.limit(one.slot) else {
+fn ask_lease<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
+    one.pressure = false;
+    let cost = one.lease_cost;
+    let Some(limit) = environment.limit(one.lease_slot) else {
         one.answer = Answer::Missing;
         return;
     };
@@ -104,9 +116,9 @@ fn ask_limit<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut 
     }
     let standing = standing(&grant, now);
     let level = limit.level();
-    one.answer = match charge(level, standing, one.cost) {
+    one.answer = match charge(level, standing, cost) {
         None => {
-            one.over = shortfall(level, standing, one.cost);
+            one.over = shortfall(level, standing, cost);
             Answer::Over
         }
         Some(charged) if commit && limit.exchange_level(level, charged) != level => {

@@ -18,6 +18,11 @@ pub(crate) fn count<E: Environment>(environment: &E, reason: Reason, work: &mut 
         environment.count_limit(one.slot, |counters| {
             count_one(counters, one, bytes, reason);
         });
+        if one.is_hot {
+            environment.count_limit(one.lease_slot, |counters| {
+                count_one(counters, one, bytes, reason);
+            });
+        }
     }
 }
 
@@ -101,7 +106,7 @@ fn describe(work: &mut Work, reason: Reason) {
         reason: reason as u8,
         family: packet.source.family as u8,
         protocol: packet.protocol,
-        port: u32::from(packet.destination_port),
+        port: packet.destination_port,
         side: work.side,
         ..Event::default()
     };
@@ -110,6 +115,7 @@ fn describe(work: &mut Work, reason: Reason) {
             return;
         };
         let (slot, over) = (one.slot, one.over);
+        let is_hot = one.is_hot && one.by_lease;
         let decided = !reason.passes() && one.blocking() != Answer::Admits;
         let event = &mut work.event;
         event.slots[index] = slot;
@@ -119,6 +125,7 @@ fn describe(work: &mut Work, reason: Reason) {
         }
         if decided {
             event.over = over;
+            event.hot = u16::from(is_hot);
         }
     }
 }

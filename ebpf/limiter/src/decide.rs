@@ -1,13 +1,13 @@
 //! The way of a packet.
 
-use weir_abi::{Event, LimitCounters, PolicyRecord, Reason, Rule, Service, Totals, maps};
+use weir_abi::{Event, HotKey, LimitCounters, PolicyRecord, Reason, Rule, Service, Totals, maps};
 
 use crate::{
     charging::charge_all,
     counting::{count, sample},
     essential::is_essential,
     hopeless::is_hopeless,
-    keyed::{KeyTable, Place, cost_ns},
+    keyed::{KeyTable, Place, cost_ns, masked},
     matching::{applies, tokens, units},
     memory::LimitRef,
     packet::{Address, Family, Packet, Transport, protocol},
@@ -59,6 +59,9 @@ pub trait Environment {
 
     /// The buckets of keyed limits.
     fn keys(&self) -> &Self::Keys;
+
+    /// The slot of the leased bucket that a key has; `None` if it has none.
+    fn hot(&self, key: &HotKey) -> Option<u32>;
 
     /// For about how many packets there is to be one event; 0 for none.
     fn sampling(&self) -> u32;
@@ -216,7 +219,7 @@ fn find<E: Environment>(environment: &E, service: &Service, work: &mut Work) -> 
 #[inline(always)]
 fn note<E: Environment>(environment: &E, slot: u32, rule: &Rule, work: &mut Work) {
     let tokens = tokens(rule, work.packet.bytes);
-    let source = work.packet.source;
+    let key = masked(rule, &work.packet.source);
     let Some(one) = work.next() else {
         return;
     };
@@ -225,14 +228,34 @@ fn note<E: Environment>(environment: &E, slot: u32, rule: &Rule, work: &mut Work
         tokens,
         keyed: rule.keyed != 0,
         shadow: rule.shadow != 0,
-        on_expiry: rule.on_expiry,
         ..Match::default()
     };
     if one.keyed {
-        one.place = Place::of(rule, &source, environment.keys().line_mask());
+        one.place = Place::of(rule, &key, environment.keys().line_mask());
         one.cost = cost_ns(rule, tokens);
         one.burst_ns = rule.key_burst_ns;
+        if rule.hot_keys != 0 {
+            note_hot(environment, rule, &key, one);
+        }
     } else {
-        one.cost = units(rule, tokens);
+        one.lease_slot = slot;
+        one.lease_cost = units(rule, tokens);
+        one.on_expiry = rule.on_expiry;
+    }
+}
+
+/// Notes down the leased bucket of the key, if it has one.
+#[inline(always)]
+fn note_hot<E: Environment>(environment: &E, rule: &Rule, key: &Address, one: &mut Match) {
+    let key = HotKey {
+        slot: one.slot,
+        family: key.family as u32,
+        source: key.words,
+    };
+    if let Some(slot) = environment.hot(&key) {
+        one.is_hot = true;
+        one.hot_alone = rule.hot_alone != 0;
+        one.lease_slot = slot;
+        one.lease_cost = units(rule, one.tokens);
     }
 }

@@ -20,8 +20,9 @@ const CERTAIN_NS: u64 = 1 << 24;
 #[inline(always)]
 pub(crate) fn is_hopeless<E: Environment>(environment: &E, work: &mut Work) -> bool {
     let is_slow = match work.get(0) {
-        // A debt is never above the burst, so only what costs more than the margin can be certain.
-        Some(one) => one.keyed && !one.shadow && one.cost > CERTAIN_NS,
+        // A debt is never above the burst, so only what costs more than the margin can be certain;
+        // and a leased bucket may admit at any moment.
+        Some(one) => one.keyed && !one.is_hot && !one.shadow && one.cost > CERTAIN_NS,
         None => false,
     };
     if !is_slow || !work.knows_about_now(environment) {

@@ -80,16 +80,29 @@ pub(crate) struct Verdict {
     pub(crate) pressure: bool,
 }
 
+/// The bits of a source that are its key.
+#[inline(always)]
+pub(crate) const fn masked(rule: &Rule, source: &Address) -> Address {
+    let [a, b, c, d] = source.words;
+    match source.family {
+        Family::V4 => Address::v4(a & rule.key_mask4),
+        Family::V6 => {
+            let [m, n, o, p] = rule.key_mask6;
+            Address::v6([a & m, b & n, c & o, d & p])
+        }
+    }
+}
+
 impl Place {
+    /// The place of a [masked] source.
     #[inline(always)]
-    pub(crate) const fn of(rule: &Rule, source: &Address, line_mask: u32) -> Self {
-        let [a, b, c, d] = source.words;
-        let hash = match source.family {
-            Family::V4 => mix(rule.key_seed ^ (a & rule.key_mask4) as u64),
+    pub(crate) const fn of(rule: &Rule, key: &Address, line_mask: u32) -> Self {
+        let [a, b, c, d] = key.words;
+        let hash = match key.family {
+            Family::V4 => mix(rule.key_seed ^ a as u64),
             Family::V6 => {
-                let [m, n, o, p] = rule.key_mask6;
-                let high = ((a & m) as u64) << 32 | (b & n) as u64;
-                let low = ((c & o) as u64) << 32 | (d & p) as u64;
+                let high = (a as u64) << 32 | b as u64;
+                let low = (c as u64) << 32 | d as u64;
                 // The upper half first, and both stirred: IPv4 keys are never stirred twice.
                 mix(mix(rule.key_seed ^ high).wrapping_add(low) ^ V6)
             }

@@ -59,7 +59,7 @@ fn hides_protocol(packet: &Packet) -> bool {
 
 #[inline(always)]
 fn has_source(rule: &Rule, sets: u64) -> bool {
-    rule.source_set == 0 || sets >> ((rule.source_set - 1) & 63) & 1 == 1
+    rule.source_set == 0 || sets >> (u32::from(rule.source_set - 1) & 63) & 1 == 1
 }
 
 #[inline(always)]

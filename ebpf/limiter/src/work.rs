@@ -41,16 +41,28 @@ pub(crate) struct Match {
     pub(crate) slot: u32,
     /// What the packet costs, as counted.
     pub(crate) tokens: u32,
-    /// The same as charged: units, or nanoseconds of a key.
+    /// The same as charged to a key, in nanoseconds.
     pub(crate) cost: u64,
     /// Of a key: how far it may be ahead, in nanoseconds.
     pub(crate) burst_ns: u64,
-    /// How far over, as `cost`.
+    /// What a leased bucket is charged, in units: that of an aggregate limit, or of a hot key.
+    pub(crate) lease_cost: u64,
+    /// How far over, as what was asked last is charged.
     pub(crate) over: u64,
     pub(crate) place: Place,
+    /// Where that is.
+    pub(crate) lease_slot: u32,
     pub(crate) keyed: bool,
+    /// Whether the key has a leased bucket, which is asked first.
+    pub(crate) is_hot: bool,
+    /// Whether nothing else is asked.
+    pub(crate) hot_alone: bool,
     pub(crate) shadow: bool,
     pub(crate) on_expiry: u8,
+    /// Whether the leased bucket of the hot key has refused in this step.
+    pub(crate) refused_by_lease: bool,
+    /// Whether the answer is that of a leased bucket.
+    pub(crate) by_lease: bool,
     /// Whether the bucket was charged, and not only asked.
     pub(crate) charged: bool,
     /// Whether the bucket of a key is one that it shares.
@@ -83,7 +95,8 @@ pub(crate) enum Answer {
 pub(crate) struct Progress {
     /// How many buckets have been asked and charged.
     pub(crate) step: u32,
-    pub(crate) retries: u32,
+    /// How many turns did not bring it further.
+    pub(crate) more: u32,
 }
 
 /// A value that is read from memory each time, and never remembered in a register.
@@ -177,6 +190,12 @@ impl Work {
 }
 
 impl Match {
+    /// Whether the key's leased bucket has refused, and it has another one.
+    #[inline(always)]
+    pub(crate) fn turns_to_share(&self) -> bool {
+        self.keyed && self.by_lease && !self.hot_alone && self.answer == Answer::Over
+    }
+
     /// The answer as far as it counts for the packet: a limit in shadow mode drops nothing.
     #[inline(always)]
     pub(crate) const fn blocking(&self) -> Answer {

@@ -49,8 +49,15 @@ fn a_rule(random: &mut Random) -> Rule {
     rule.tcp_flags = *random.pick(&[[0, 0], [0, 0], [0, 0], [0x12, 0x02], [0x04, 0x04]]);
     rule.shadow = u8::from(random.below(4) == 0);
     rule.on_expiry = *random.pick(&[OnExpiry::Floor, OnExpiry::Closed, OnExpiry::Open]) as u8;
-    rule.source_set = random.below(3) as u32;
+    rule.source_set = random.below(3) as u16;
+    rule.hot_alone = random.below(2) as u32;
     rule
+}
+
+const SOURCES: u64 = 4;
+
+fn source(number: u8) -> [u8; 4] {
+    [198, 18, 0, number]
 }
 
 fn a_frame(random: &mut Random) -> Vec<u8> {
@@ -79,7 +86,7 @@ fn a_frame(random: &mut Random) -> Vec<u8> {
     }
     let is_v4 = frame.get(12..14) == Some(&[8, 0]) && frame.len() >= 30;
     if is_v4 {
-        frame = from4(frame, [198, 18, 0, random.below(4) as u8]);
+        frame = from4(frame, source(random.below(SOURCES) as u8));
     }
     frame
 }
@@ -190,6 +197,59 @@ fn check_limit(
     decided
 }
 
+/// A key of a limit that has a leased bucket.
+struct Hot {
+    slot: usize,
+    source: [u8; 4],
+    hot_slot: usize,
+}
+
+/// Gives some keys of some limits leased buckets.
+fn heat(random: &mut Random, host: &mut Host) -> Vec<Hot> {
+    let mut hot = Vec::new();
+    for slot in 0..host.rules.len() {
+        if host.rules[slot].keyed == 0 || hot.len() > 4 || random.below(2) == 0 {
+            continue;
+        }
+        for number in 0..random.below(3) {
+            let source = source(number as u8);
+            let hot_slot = host.heat(slot as u32, source, random.below(20)) as usize;
+            hot.push(Hot {
+                slot,
+                source,
+                hot_slot,
+            });
+        }
+    }
+    hot
+}
+
+/// What a packet changes of its key's counters is what it changes of its limit's.
+fn check_hot(hot: &Hot, frame: &[u8], host: &Host, before: &[LimitCounters]) {
+    let is_its = frame.get(12..14) == Some(&[8, 0]) && frame.get(26..30) == Some(&hot.source);
+    let counted = [hot.slot, hot.hot_slot].map(|slot| {
+        let (now, before) = (host.counted(slot), &before[slot]);
+        let mut changes: Vec<_> = offered(&now)
+            .into_iter()
+            .chain([&now.would_drop])
+            .zip(offered(before).into_iter().chain([&before.would_drop]))
+            .map(|(now, before)| since(now, before))
+            .collect();
+        let rest = [
+            now.charged_in_vain - before.charged_in_vain,
+            now.table_pressure - before.table_pressure,
+        ];
+        changes.push((rest[0], rest[1], 0));
+        changes
+    });
+    let [of_limit, of_key] = counted;
+    if is_its {
+        assert_eq!(of_key, of_limit);
+    } else {
+        assert!(of_key.iter().all(|one| *one == (0, 0, 0)), "{of_key:?}");
+    }
+}
+
 fn check_totals(totals: &Totals) {
     let packets: u64 = totals.by_reason.iter().map(|tally| tally.packets).sum();
     let bytes: u64 = totals.by_reason.iter().map(|tally| tally.bytes).sum();
@@ -210,17 +270,19 @@ fn account(seed: u64, steps: u32) -> Vec<Reason> {
     host.policy.unparsed_passes = random.below(2) as u32;
     // A small table, so that it overflows.
     host.keys = support::host::Table::new(2, host.now);
+    let hot = heat(&mut random, &mut host);
+    let slots = limits + hot.len();
     let mut reasons = Vec::new();
     for _ in 0..steps {
         match random.below(10) {
             0 => {
                 let grant = a_grant(&mut random, host.now);
-                host.install(random.below(limits as u64) as u32, grant);
+                host.install(random.below(slots as u64) as u32, grant);
             }
             1 => host.now += random.below(60 * MILLISECOND),
             _ => {
                 let frame = a_frame(&mut random);
-                let before: Vec<_> = (0..limits).map(|slot| host.counted(slot)).collect();
+                let before: Vec<_> = (0..slots).map(|slot| host.counted(slot)).collect();
                 let totals = host.totals();
                 let reason = host.decide(&frame);
                 let mut deciding = 0;
@@ -232,6 +294,9 @@ fn account(seed: u64, steps: u32) -> Vec<Reason> {
                     let decided =
                         check_limit(rule, &frame, applies, reason, &counted, &before[slot]);
                     deciding += u32::from(decided);
+                }
+                for hot in &hot {
+                    check_hot(hot, &frame, &host, &before);
                 }
                 let refused = reason.is_of_limits() && !reason.passes();
                 assert_eq!(deciding, u32::from(refused), "{reason:?}");

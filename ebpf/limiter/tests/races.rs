@@ -176,6 +176,29 @@ fn a_known_key_from_two_cpus_is_charged_for_both() {
     at_every_access(known, 1, 1, 1, BURST - 1);
 }
 
+/// Between the asking and the charging, either bucket may be spent by the other CPU.
+#[test]
+fn a_hot_key_from_two_cpus_gets_both_its_buckets_and_no_more() {
+    const LEASED: u64 = 3;
+    for packets in 1..=4 {
+        for behind in [None, Some((any(), 1_000))] {
+            let hot = || {
+                let rules = [(keyed(INTERVAL, BURST), 0)];
+                let mut host = two_lines(rules.into_iter().chain(behind));
+                host.heat(0, [10, 0, 0, 1], LEASED);
+                host
+            };
+            at_every_access(hot, 1, 1, packets, LEASED + BURST);
+            let alone = || {
+                let mut host = hot();
+                host.rules[0].hot_alone = 1;
+                host
+            };
+            at_every_access(alone, 1, 1, packets, LEASED);
+        }
+    }
+}
+
 /// Everything is full but for the idle slot of the first source, which a newcomer takes while the
 /// source looks at it.
 #[test]

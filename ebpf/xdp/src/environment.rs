@@ -7,7 +7,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns},
 };
 use weir_abi::{
-    Event, KeyLine, LimitCounters, PolicyRecord, Rule, Service, Totals,
+    Event, HotKey, KeyLine, LimitCounters, PolicyRecord, Rule, Service, Totals,
     maps::{SIDE_BITS, sided},
 };
 use weir_limiter::{Address, Environment, Family, KeyTable, LimitRef, Work};
@@ -117,6 +117,12 @@ impl Environment for Maps {
     #[inline(always)]
     fn keys(&self) -> &Self {
         self
+    }
+
+    #[inline(always)]
+    fn hot(&self, key: &HotKey) -> Option<u32> {
+        // SAFETY: an entry is never overwritten while a packet may read it.
+        unsafe { maps::HOT.get(key) }.map(|slot| *slot as u32)
     }
 
     #[inline(always)]

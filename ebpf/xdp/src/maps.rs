@@ -7,7 +7,9 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use weir_abi::{KeyLine, LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals, maps::*};
+use weir_abi::{
+    HotKey, KeyLine, LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals, maps::*,
+};
 use weir_limiter::Work;
 
 /// It makes the kernel begin the values on a page, so that lines of slots and tables are cache
@@ -21,15 +23,19 @@ pub(crate) type Data4 = [u32; 2];
 pub(crate) type Data6 = [u32; 5];
 
 #[btf_map]
-pub(crate) static LIMITS: Array<LimitSlot, { DEFAULT_SLOTS }, PAGE_ALIGNED> = Array::new();
+pub(crate) static LIMITS: Array<LimitSlot, { DEFAULT_SLOTS + HOT_SLOTS }, PAGE_ALIGNED> =
+    Array::new();
 #[btf_map]
-pub(crate) static COUNTERS: PerCpuArray<LimitCounters, { DEFAULT_SLOTS }> = PerCpuArray::new();
+pub(crate) static COUNTERS: PerCpuArray<LimitCounters, { DEFAULT_SLOTS + HOT_SLOTS }> =
+    PerCpuArray::new();
 #[btf_map]
 pub(crate) static KEYS: Array<KeyLine, { DEFAULT_KEY_SLOTS / KeyLine::SLOTS }, PAGE_ALIGNED> =
     Array::new();
 /// For user space alone: rules carry what follows from it.
 #[btf_map]
 static KEY_SEED: Array<u64, 1> = Array::new();
+#[btf_map]
+pub(crate) static HOT: HashMap<HotKey, u64, HOT_SLOTS> = HashMap::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { EVENT_RING_BYTES }> = RingBuf::new();
 #[btf_map]
@@ -38,7 +44,8 @@ pub(crate) static SAMPLING: Array<u64, 1> = Array::new();
 pub(crate) static TOTALS: PerCpuArray<Totals, 1> = PerCpuArray::new();
 /// For user space alone, like the next one.
 #[btf_map]
-static INHERITED_COUNTERS: HashMap<u32, LimitCounters, { DEFAULT_SLOTS }, SPARSE> = HashMap::new();
+static INHERITED_COUNTERS: HashMap<u32, LimitCounters, { DEFAULT_SLOTS + HOT_SLOTS }, SPARSE> =
+    HashMap::new();
 #[btf_map]
 static INHERITED_TOTALS: Array<Totals, 1> = Array::new();
 /// Each CPU's notes about the packet that it is at.

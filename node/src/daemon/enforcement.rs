@@ -4,14 +4,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
+use weir_coord::broken;
 use weir_coord_core::{
     demand::Rates,
     follower::{Birth, Command, Follower, Grant},
     record::MemberRecord,
-    rules::Rules,
 };
 use weir_model::{
-    Amount, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
+    Amount, HotKey, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
     message::{FromNode, Position, ToNode},
 };
 
@@ -36,6 +36,8 @@ pub struct Enforcement {
     wanted: Option<Wanted>,
     rates: OwnRates,
     observation: Observation,
+    /// The hot keys as they are to be, if the kernel does not have them so yet.
+    hot_wanted: Option<Vec<HotKey>>,
 }
 
 /// Another policy that can be enforced from one packet to the next, or nearly so.
@@ -51,6 +53,16 @@ struct Wanted {
     version: PolicyVersion,
     document: String,
     at: Nanos,
+}
+
+/// When the kernel is told that a lease ends: when it does, in all but a build that breaks that.
+fn kernel_expiry(expires: Nanos) -> Nanos {
+    const LONG_AFTER: Duration = Duration::from_secs(3_600);
+    if broken::leases_are_endless() {
+        expires + LONG_AFTER
+    } else {
+        expires
+    }
 }
 
 /// The pause before it is tried again.
@@ -73,6 +85,7 @@ impl Enforcement {
             wanted: None,
             rates: OwnRates::new(),
             observation: Observation::new(dataplane::now()),
+            hot_wanted: None,
         };
         if let Some((version, document)) = enforcement.memory.policy() {
             enforcement.adopt_policy(version, &document);
@@ -116,7 +129,9 @@ impl Enforcement {
                     term,
                     abstains_until: dataplane::now() + abstention,
                 };
-                self.follower = Some(Follower::new(birth, version, held, Rules::ALL));
+                let mut follower = Follower::new(birth, version, held, broken::rules());
+                follower.set_hot(self.dataplane.hot_keys());
+                self.follower = Some(follower);
                 info!(%incarnation, %term, "registered");
             }
         }
@@ -311,6 +326,9 @@ impl Enforcement {
         info!(%version, limits = policy.limits.len(), "policy in force");
         self.rates.set_policy(&policy);
         self.observation.set_policy(&policy);
+        let hot = self.dataplane.hot_keys();
+        self.hot_wanted = Some(hot.filter(|key| policy.hot_limit(key).is_some()).collect());
+        self.set_hot_keys();
         self.policy = Some((version, policy));
         true
     }
@@ -356,8 +374,8 @@ impl Enforcement {
     /// Nothing is reserved for a node that is no member.
     fn take_back_floors(&mut self) {
         let grants: Vec<Grant> = self
-            .strict_limits()
-            .map(|limit| self.held_of(limit))
+            .held()
+            .into_iter()
             .filter(|held| held.amount != Amount::ZERO || held.floor != Amount::ZERO)
             .map(|held| Grant {
                 amount: Amount::ZERO,
@@ -414,6 +432,10 @@ impl Enforcement {
             match command {
                 Command::Send(message) => reply(message),
                 Command::Enforce(version) => self.enforce(version),
+                Command::Heat(hot) => {
+                    self.hot_wanted = Some(hot);
+                    self.set_hot_keys();
+                }
                 Command::Install {
                     grants,
                     acknowledge,
@@ -422,14 +444,26 @@ impl Enforcement {
         }
     }
 
+    /// Tells the kernel which keys are hot, if it does not know.
+    fn set_hot_keys(&mut self) {
+        let Some(hot) = &self.hot_wanted else {
+            return;
+        };
+        match self.dataplane.set_hot_keys(hot) {
+            Ok(()) => self.hot_wanted = None,
+            Err(error) => error!(%error, "hot keys could not be set; it is tried again"),
+        }
+    }
+
     fn install(&mut self, grants: &[Grant], acknowledge: Option<Position>) {
+        self.set_hot_keys();
         let requests: Vec<GrantRequest> = grants
             .iter()
             .map(|grant| GrantRequest {
                 limit: grant.limit,
                 amount: grant.amount,
                 floor: grant.floor,
-                expires: grant.expires,
+                expires: kernel_expiry(grant.expires),
             })
             .collect();
         let outcomes = match self.dataplane.install(&requests) {
@@ -448,15 +482,18 @@ impl Enforcement {
             }
         }
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
-        let acknowledge = acknowledge.filter(|_| installed.len() == grants.len());
+        let is_all = installed.len() == grants.len() && self.hot_wanted.is_none();
+        let acknowledge = acknowledge.filter(|_| is_all);
         if let Some(follower) = &mut self.follower {
             follower.installed(&installed, acknowledge, dataplane::now());
         }
         let remembered = self.memory.floors();
+        let policy = self.policy.as_ref().map(|(_, policy)| policy);
+        // What a hot key holds only the kernel remembers.
+        let is_named = |limit| policy.is_some_and(|policy| policy.limit(limit).is_some());
         let is_known = |grant: &Grant| {
-            remembered
-                .get(&grant.limit)
-                .is_some_and(|floor| floor.amount == grant.floor)
+            let floor = remembered.get(&grant.limit);
+            floor.is_some_and(|floor| floor.amount == grant.floor) || !is_named(grant.limit)
         };
         if self.is_member && !installed.iter().all(is_known) {
             self.remember_floors();
@@ -483,15 +520,20 @@ impl Enforcement {
     /// This tick's report; `None` before the node has registered.
     pub fn report(&mut self) -> Option<FromNode> {
         let now = dataplane::now();
-        let counters = match &self.policy {
-            Some((_, policy)) => {
-                let count = |limit| self.dataplane.count(limit);
-                self.rates.read(policy, now, count)
-            }
-            None => Vec::new(),
-        };
-        let follower = self.follower.as_ref()?;
-        Some(FromNode::Report(follower.report(now, &counters)))
+        let hot: Vec<HotKey> = self.dataplane.hot_keys().collect();
+        let mut counters = Vec::new();
+        if let Some((_, policy)) = &self.policy {
+            let count = |limit| self.dataplane.count(limit);
+            counters = self.rates.read(policy, now, count);
+            counters.extend(self.rates.read_hot(policy, &hot, now, count));
+        }
+        let mut report = self.follower.as_ref()?.report(now, &counters);
+        if let Some((_, policy)) = &self.policy {
+            let offered = |id| self.rates.of(id).offered;
+            let (seen, leader) = (&mut self.observation, report.seen.term);
+            report.heavy = seen.heavy_keys(leader, policy, &hot, offered, now);
+        }
+        Some(FromNode::Report(report))
     }
 
     /// What this host counts of a limit, between the two latest readings: the last two ticks for a
@@ -514,9 +556,15 @@ impl Enforcement {
             .filter(|limit| limit.is_leased())
     }
 
+    /// Of all leased limits, and of hot keys.
     fn held(&self) -> Vec<Grant> {
-        self.strict_limits()
-            .map(|limit| self.held_of(limit))
+        let hot = self.policy.iter().flat_map(|(_, policy)| {
+            let keys = self.dataplane.hot_keys();
+            keys.filter_map(|key| policy.hot_limit(&key))
+        });
+        let limits = self.strict_limits().map(|limit| self.held_of(limit));
+        limits
+            .chain(hot.map(|limit| self.held_of(&limit)))
             .collect()
     }
 

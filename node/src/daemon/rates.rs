@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use weir_coord_core::demand::{Meter, Rates};
-use weir_model::{LimitId, Nanos, Policy, message::LimitReport};
+use weir_model::{HotKey, LimitId, Nanos, Policy, message::LimitReport};
 
 use super::observation::Recurring;
 use crate::dataplane::{DataplaneError, LimitCount};
@@ -27,6 +27,7 @@ pub(super) struct OwnRates {
     others: Vec<LimitId>,
     turn: Turn,
     meters: BTreeMap<LimitId, Own>,
+    hot_meters: BTreeMap<LimitId, Meter>,
     reading_fails: Recurring,
 }
 
@@ -44,6 +45,7 @@ impl OwnRates {
             others: Vec::new(),
             turn: Turn::default(),
             meters: BTreeMap::new(),
+            hot_meters: BTreeMap::new(),
             reading_fails: Recurring::new("counters could not be read"),
         }
     }
@@ -59,10 +61,35 @@ impl OwnRates {
             .retain(|limit, _| policy.limit(*limit).is_some());
     }
 
-    /// The rates between the two latest readings.
+    /// The rates between the two latest readings, of a limit or of a hot key.
     pub(super) fn of(&self, limit: LimitId) -> Rates {
-        let own = self.meters.get(&limit);
-        own.map(|own| own.meter.rates()).unwrap_or_default()
+        let own = self.meters.get(&limit).map(|own| &own.meter);
+        let meter = own.or_else(|| self.hot_meters.get(&limit));
+        meter.map(Meter::rates).unwrap_or_default()
+    }
+
+    /// Reads what was counted of the hot keys, and returns it for the report: all, in each tick.
+    pub(super) fn read_hot(
+        &mut self,
+        policy: &Policy,
+        hot: &[HotKey],
+        now: Nanos,
+        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+    ) -> Vec<LimitReport> {
+        let mut meters = std::mem::take(&mut self.hot_meters);
+        let mut reports = Vec::with_capacity(hot.len());
+        for key in hot {
+            let counted = self.reading_fails.note(count(key.id)).flatten();
+            let (Some(counted), Some(limit)) = (counted, policy.limit(key.limit)) else {
+                continue;
+            };
+            let report = report_of(&counted);
+            let mut meter = meters.remove(&key.id).unwrap_or_default();
+            meter.observe(now, &report, limit.scale);
+            self.hot_meters.insert(key.id, meter);
+            reports.push(report);
+        }
+        reports
     }
 
     /// Reads what is to be read in this tick, and returns what is to be reported: all limits with a
@@ -82,13 +109,7 @@ impl OwnRates {
             let (Some(counted), Some(limit)) = (counted, policy.limit(id)) else {
                 continue;
             };
-            let report = LimitReport {
-                limit: id,
-                offered: counted.offered_tokens(),
-                admitted: counted.admitted_tokens(),
-                dropped: counted.dropped_tokens(),
-                ..LimitReport::default()
-            };
+            let report = report_of(&counted);
             let own = self.meters.entry(id).or_default();
             own.meter.observe(now, &report, limit.scale);
             own.quiet_rounds = if own.meter.rates() == Rates::default() {
@@ -101,6 +122,16 @@ impl OwnRates {
             }
         }
         reports
+    }
+}
+
+fn report_of(counted: &LimitCount) -> LimitReport {
+    LimitReport {
+        limit: counted.limit,
+        offered: counted.offered_tokens(),
+        admitted: counted.admitted_tokens(),
+        dropped: counted.dropped_tokens(),
+        ..LimitReport::default()
     }
 }
 

@@ -116,6 +116,9 @@ impl Dataplane {
         if let Err(error) = self.clear(1 - (generation & 1) as u32) {
             warn!(%error, "what is left of the last policy could not be cleared");
         }
+        if let Err(error) = self.drop_strange_hot_keys() {
+            warn!(%error, "hot keys of the last policy could not be taken away");
+        }
         Ok(())
     }
 
@@ -189,7 +192,7 @@ impl Dataplane {
     }
 
     /// Nobody counts there: no policy that is in force uses the slot.
-    fn reset_counters(&mut self, slot: u32) -> Result<(), DataplaneError> {
+    pub(crate) fn reset_counters(&mut self, slot: u32) -> Result<(), DataplaneError> {
         let error = map_error(maps::COUNTERS);
         let cpus = self.maps.counters.get(&slot, 0).map_err(&error)?.len();
         let zero = vec![Raw(LimitCounters::default()); cpus];
@@ -230,9 +233,17 @@ impl Dataplane {
     ) -> Result<(), DataplaneError> {
         for ((_, _, rule), bucket) in tables.rules.iter().zip(buckets) {
             let index = maps::sided(bucket.slot, side);
+            let rule = Rule {
+                hot_keys: if rule.keyed == 0 {
+                    0
+                } else {
+                    self.hot.count(bucket.slot)
+                },
+                ..*rule
+            };
             self.maps
                 .rules
-                .set(index, Raw(*rule), 0)
+                .set(index, Raw(rule), 0)
                 .map_err(map_error(maps::RULES))?;
         }
         for (number, limits) in (0_u32..).zip(&tables.services) {
@@ -313,7 +324,10 @@ fn service(limits: &[usize], tables: &Tables, buckets: &[Bucket]) -> Service {
 }
 
 /// Every request must have come to one of these.
-fn expect(decided: &[InstallRequest], expected: &[InstallStatus]) -> Result<(), DataplaneError> {
+pub(crate) fn expect(
+    decided: &[InstallRequest],
+    expected: &[InstallStatus],
+) -> Result<(), DataplaneError> {
     let odd = decided.iter().find(|request| {
         !InstallStatus::from_number(request.status).is_some_and(|status| expected.contains(&status))
     });

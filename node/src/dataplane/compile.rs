@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_abi::{Cost, KeyLine, OnExpiry, PolicyRecord, PortRange, Protocol, Rule, maps};
 use weir_model::{
     LimitId, Policy, Revision,
-    policy::{self, Fragments, Limit, Mode},
+    policy::{self, Fragments, Limit, Mode, Promise},
     prefix::Prefix,
 };
 
@@ -109,7 +109,7 @@ fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>], key_seed: u64) -> Result<Rule,
     let source_set = sets.iter().position(|set| *set == from);
     Ok(Rule {
         limit: limit.id.0,
-        source_set: source_set.map_or(0, |number| number as u32 + 1),
+        source_set: source_set.map_or(0, |number| number as u16 + 1),
         overhead_bytes: limit.overhead_bytes,
         protocol: match limit.matches.protocol {
             policy::Protocol::Any => Protocol::Any,
@@ -155,6 +155,7 @@ fn keyed(limit: &Limit, table_seed: u64) -> Rule {
     let mask6 = mask6.to_be_bytes();
     Rule {
         keyed: 1,
+        hot_alone: u32::from(limit.promise == Promise::Elastic),
         key_shift: pace.shift,
         key_interval: pace.interval,
         key_burst_ns: burst.max(smallest).min(KeyLine::MAX_DEBT_NS),

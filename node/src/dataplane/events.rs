@@ -28,8 +28,11 @@ pub struct Sample {
     pub reason: Reason,
     /// The limit that decided; the first one that applied, if the packet passed.
     pub limit: LimitId,
-    /// How far it was over that limit: units, or nanoseconds for a keyed limit. 0 if it passed.
+    /// How far it was over: units, or nanoseconds if the bucket of a key refused it that is not
+    /// leased. 0 if it passed.
     pub over: u64,
+    /// Whether the limit is keyed, and the leased bucket of a hot key refused the packet.
+    pub is_hot: bool,
     /// All limits that applied.
     pub limits: Vec<LimitId>,
 }
@@ -65,12 +68,13 @@ impl Dataplane {
             source: address(event.family, event.source),
             destination: address(event.family, event.destination),
             protocol: event.protocol,
-            port: event.port as u16,
+            port: event.port,
             bytes: event.bytes,
             weight: event.weight,
             reason: *Reason::ALL.get(usize::from(event.reason))?,
             limit: owner(&event.slot)?,
             over: event.over,
+            is_hot: event.hot != 0,
             limits,
         })
     }

@@ -13,7 +13,7 @@ use super::{Dataplane, Held, error::DataplaneError, sys};
 /// What a limit is to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantRequest {
-    /// Which limit, of the policy in force.
+    /// Which limit, of the policy in force, or which [hot key](weir_model::HotKey::id).
     pub limit: LimitId,
     /// What it may spend before `expires`.
     pub amount: Amount,
@@ -103,7 +103,7 @@ impl Dataplane {
         let known: Vec<Option<InstallRequest>> = grants
             .iter()
             .map(|grant| {
-                let Some(bucket) = self.slots.find(grant.limit) else {
+                let Some(bucket) = self.bucket(grant.limit) else {
                     return Ok(None);
                 };
                 let target = Target {

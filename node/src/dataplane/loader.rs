@@ -54,7 +54,8 @@ pub struct LoadOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Slots for limits, at least twice as many as a policy has limits; at most
-    /// [`maps::MAX_SLOTS`]. Each takes 512 bytes, and 192 for each CPU.
+    /// [`maps::MAX_SLOTS`]. Each takes 512 bytes, and 192 for each CPU; [`maps::HOT_SLOTS`] more
+    /// are for hot keys.
     pub limit_slots: u32,
     /// Slots of the table of keys, a power of two from [`maps::MIN_KEY_SLOTS`] to
     /// [`maps::MAX_KEY_SLOTS`]. Each takes 8 bytes.
@@ -215,6 +216,8 @@ impl Loading<'_> {
         let mut dataplane = self.dataplane(&next, object)?;
         if let Some((policy, version)) = policy {
             let held = dataplane.hold(policy, *version, is_table_shared);
+            let hot = old.hot_keys()?;
+            let held = held.and_then(|()| dataplane.hold_hot(&hot));
             held.map_err(|source| LoadError::PolicyRefused {
                 path: old.path().to_owned(),
                 source,

@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
 };
 use weir_abi::{
-    LimitCounters, LimitSlot, Plain, PolicyRecord, Rule, Service, Totals,
+    HotKey, LimitCounters, LimitSlot, Plain, PolicyRecord, Rule, Service, Totals,
     maps::{self, SIDE_BITS},
 };
 use weir_model::prefix::Prefix;
@@ -41,6 +41,7 @@ pub(crate) struct Maps {
     pub(crate) key_seed: Array<MapData, u64>,
     /// Lines of the table of keys, which only the kernel reads and writes.
     pub(crate) key_lines: u32,
+    pub(crate) hot: HashMap<MapData, Raw<HotKey>, u64>,
     pub(crate) events: RingBuf<MapData>,
     pub(crate) sampling: Array<MapData, u64>,
     pub(crate) side: Array<MapData, u64>,
@@ -59,9 +60,14 @@ pub(crate) struct Tries<V: Pod> {
 }
 
 impl Maps {
-    /// Slots for limits.
+    /// Slots for limits. Those for hot keys come behind them.
     pub(crate) fn slots(&self) -> u32 {
-        self.limits.len()
+        self.limits.len() - maps::HOT_SLOTS as u32
+    }
+
+    /// Opens the map of hot keys that is pinned here: it has the same form in every layout.
+    pub(crate) fn open_hot(path: &Path) -> Result<HashMap<MapData, Raw<HotKey>, u64>, LoadError> {
+        typed(maps::HOT, open(path, false)?)
     }
 
     /// Opens what is pinned. `path` says where each map is.
@@ -75,6 +81,7 @@ impl Maps {
             inherited_totals: typed(maps::INHERITED_TOTALS, open(maps::INHERITED_TOTALS)?)?,
             key_seed: typed(maps::KEY_SEED, self::open(&path(maps::KEY_SEED), true)?)?,
             key_lines: entries(&path(maps::KEYS))?,
+            hot: Self::open_hot(&path(maps::HOT))?,
             events: typed(maps::EVENTS, open(maps::EVENTS)?)?,
             sampling: typed(maps::SAMPLING, open(maps::SAMPLING)?)?,
             side: typed(maps::SIDE, open(maps::SIDE)?)?,

@@ -12,6 +12,7 @@ mod counters;
 mod error;
 mod events;
 mod handover;
+mod hot;
 mod install;
 mod loader;
 mod management;
@@ -44,7 +45,8 @@ pub use self::{
     management::ManagementEntry,
 };
 use self::{
-    counters::Inherited, maps::Maps, maps::map_error, pins::PinGroup, slots::Slots, tidy::Tidying,
+    counters::Inherited, hot::Hot, maps::Maps, maps::map_error, pins::PinGroup, slots::Bucket,
+    slots::Slots, tidy::Tidying,
 };
 
 /// Looks whether this process and this kernel can do what [`load`] asks of them.
@@ -72,6 +74,7 @@ pub fn now() -> Nanos {
 pub struct Dataplane {
     maps: Maps,
     slots: Slots,
+    hot: Hot,
     programs: Programs,
     test_clock: Option<Array<MapData, u64>>,
     /// The side of [`weir_abi::maps::SIDE`], ever growing; its lowest bit counts.
@@ -131,6 +134,7 @@ impl Dataplane {
             key_seed: key_seed.map_err(map_error(weir_abi::maps::KEY_SEED))?,
             used: [None, None],
             slots: Slots::default(),
+            hot: Hot::default(),
             maps,
             programs,
             test_clock,
@@ -151,6 +155,9 @@ impl Dataplane {
         let record = self.maps.policies.get(&side, 0);
         self.version = PolicyVersion(record.map_err(map_error(names::POLICIES))?.0.version);
         self.slots = Slots::read(&self.maps, side)?;
+        self.hot = Hot::read(&mut self.maps, &self.slots, side)?;
+        let limits: Vec<u32> = self.hot_limits().collect();
+        self.count_hot_keys(limits.into_iter())?;
         self.inherited = Inherited::read(&self.maps)?;
         Ok(())
     }
@@ -166,13 +173,19 @@ impl Dataplane {
         self.slots.active().map(|(limit, _)| limit)
     }
 
-    /// What the kernel holds of a limit; `None` if the policy in force does not have it.
+    /// The leased bucket of a limit of the policy in force, or of a hot key.
+    fn bucket(&self, limit: LimitId) -> Option<Bucket> {
+        self.slots.find(limit).or_else(|| self.hot.find(limit))
+    }
+
+    /// What the kernel holds of a limit, or of a hot key; `None` if the policy in force does not
+    /// have the one, and nobody has set the other.
     ///
     /// # Errors
     ///
     /// If the map cannot be read.
     pub fn held(&self, limit: LimitId) -> Result<Option<Held>, DataplaneError> {
-        let Some(bucket) = self.slots.find(limit) else {
+        let Some(bucket) = self.bucket(limit) else {
             return Ok(None);
         };
         let slot = self
@@ -183,13 +196,14 @@ impl Dataplane {
         Ok(Some(install::held(&slot.0, self.clock()?)))
     }
 
-    /// What was counted of one limit so far; `None` if the policy in force does not have it.
+    /// What was counted of one limit so far, or of the packets of a hot key since it is hot; `None`
+    /// as for [`Self::held`].
     ///
     /// # Errors
     ///
     /// If the map cannot be read.
     pub fn count(&self, limit: LimitId) -> Result<Option<LimitCount>, DataplaneError> {
-        let bucket = self.slots.find(limit);
+        let bucket = self.bucket(limit);
         bucket
             .map(|bucket| self.count_of(limit, bucket.slot))
             .transpose()

@@ -152,12 +152,14 @@ fn check_shape(name: &str, sizes: Sizes, path: &Path) -> Result<(), LoadError> {
 
 /// Sizes of key and value in bytes, and the number of entries.
 fn shape(name: &str, sizes: Sizes) -> (u32, u32, u32) {
-    use weir_abi::{LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals};
+    use weir_abi::{HotKey, LimitCounters, LimitSlot, PolicyRecord, Rule, Service, Totals};
     let index = size_of::<u32>();
     let slots = sizes.limit_slots as usize;
+    let all_slots = slots + maps::HOT_SLOTS;
     let (key, value, entries) = match name {
-        maps::LIMITS => (index, size_of::<LimitSlot>(), slots),
-        maps::COUNTERS | maps::INHERITED_COUNTERS => (index, size_of::<LimitCounters>(), slots),
+        maps::LIMITS => (index, size_of::<LimitSlot>(), all_slots),
+        maps::COUNTERS | maps::INHERITED_COUNTERS => (index, size_of::<LimitCounters>(), all_slots),
+        maps::HOT => (size_of::<HotKey>(), size_of::<u64>(), maps::HOT_SLOTS),
         maps::KEYS => (index, size_of::<KeyLine>(), sizes.key_lines() as usize),
         maps::KEY_SEED | maps::SAMPLING => (index, size_of::<u64>(), 1),
         maps::EVENTS => (0, 0, maps::EVENT_RING_BYTES),

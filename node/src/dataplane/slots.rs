@@ -62,6 +62,13 @@ impl Slots {
         self.owners.get(&slot).map(|(limit, _)| *limit)
     }
 
+    /// The limit of the policy in force that has this slot.
+    pub(crate) fn by_slot(&self, slot: u32) -> Option<(LimitId, Bucket)> {
+        let limit = self.owner(slot)?;
+        let bucket = self.find(limit)?;
+        (bucket.slot == slot).then_some((limit, bucket))
+    }
+
     /// The bucket of a limit of the policy in force.
     pub(crate) fn find(&self, limit: LimitId) -> Option<Bucket> {
         self.active.get(&limit).copied()

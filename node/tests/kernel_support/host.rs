@@ -3,20 +3,21 @@
 
 use std::{
     cell::{RefCell, UnsafeCell},
+    collections::BTreeMap,
     net::IpAddr,
     ptr::NonNull,
 };
 
 use weir_abi::{
-    Cost, Event, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, OnExpiry,
-    Operation, PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
+    Cost, Event, HotKey as Entry, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot,
+    OnExpiry, Operation, PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
 };
 use weir_limiter::{
     Address, Environment, Family, Frame, KeyTable, LimitRef, SharedMemory, Work, decide,
     multiplier, sweep,
 };
 use weir_model::{
-    Policy,
+    HotKey, LimitId, Policy,
     policy::{self, Fragments, Unparsed},
     prefix::Prefix,
 };
@@ -32,11 +33,16 @@ pub struct HostKernel {
     record: PolicyRecord,
     services: RefCell<Vec<&'static Service>>,
     keys: Keys,
+    /// Slots of hot keys, behind those of limits.
+    hot: BTreeMap<LimitId, (Entry, usize)>,
     /// One event for about so many packets of limits; 0 for none.
     pub sampling: u32,
     pub events: RefCell<Vec<Event>>,
     work: RefCell<Work>,
 }
+
+/// Keys that may be hot at once.
+const HOT_KEYS: usize = 16;
 
 /// A table of keys with this many lines.
 const KEY_LINES: usize = 4_096;
@@ -70,12 +76,9 @@ impl HostKernel {
     pub fn new(policy: Policy, now: u64) -> Self {
         let rules = policy.limits.iter().enumerate();
         let rules = rules.map(|(index, limit)| rule(index, limit)).collect();
-        let slots = policy
-            .limits
-            .iter()
-            .map(|_| UnsafeCell::default())
-            .collect();
-        let counters = vec![LimitCounters::default(); policy.limits.len()];
+        let slots = policy.limits.len() + HOT_KEYS;
+        let counters = vec![LimitCounters::default(); slots];
+        let slots = (0..slots).map(|_| UnsafeCell::default()).collect();
         let record = PolicyRecord {
             services: [PolicyRecord::SEARCH; 2],
             unparsed_passes: u32::from(policy.fleet.unparsed == Unparsed::Pass),
@@ -91,6 +94,7 @@ impl HostKernel {
             record,
             services: RefCell::default(),
             keys: Keys::new(now),
+            hot: BTreeMap::new(),
             sampling: 0,
             events: RefCell::default(),
             work: RefCell::default(),
@@ -111,8 +115,7 @@ impl HostKernel {
     }
 
     pub fn install(&self, grant: &GrantRequest) -> InstallOutcome {
-        let limits = &self.policy.limits;
-        let Some(slot) = limits.iter().position(|limit| limit.id == grant.limit) else {
+        let Some(slot) = self.slot_of(grant.limit) else {
             return InstallOutcome::UnknownLimit;
         };
         let request = InstallRequest {
@@ -133,13 +136,53 @@ impl HostKernel {
     }
 
     pub fn counters(&self) -> (Totals, Vec<LimitCounters>) {
-        (*self.totals.borrow(), self.counters.borrow().clone())
+        let limits = &self.counters.borrow()[..self.policy.limits.len()];
+        (*self.totals.borrow(), limits.to_vec())
+    }
+
+    /// What was counted of a hot key.
+    pub fn counted(&self, id: LimitId) -> LimitCounters {
+        self.counters.borrow()[self.slot_of(id).unwrap()]
+    }
+
+    /// As the data plane's call of this name.
+    pub fn set_hot_keys(&mut self, keys: &[HotKey]) {
+        self.hot
+            .retain(|id, _| keys.iter().any(|key| key.id == *id));
+        for key in keys {
+            if self.hot.contains_key(&key.id) {
+                continue;
+            }
+            let used: Vec<usize> = self.hot.values().map(|(_, slot)| *slot).collect();
+            let first = self.policy.limits.len();
+            let mut free = (first..first + HOT_KEYS).filter(|slot| !used.contains(slot));
+            let slot = free.next().expect("room for all that tests make");
+            let limits = &self.policy.limits;
+            let limit = limits.iter().position(|one| one.id == key.limit).unwrap();
+            self.hot
+                .insert(key.id, (entry(limit as u32, key.key), slot));
+            self.counters.borrow_mut()[slot] = LimitCounters::default();
+            let create = self.request(slot, Operation::Create);
+            self.run(slot, create);
+        }
+        for (slot, rule) in (0..).zip(&mut self.rules) {
+            let of_limit = self.hot.values().filter(|(entry, _)| entry.slot == slot);
+            rule.hot_keys = of_limit.count() as u16;
+        }
+    }
+
+    fn slot_of(&self, id: LimitId) -> Option<usize> {
+        let limits = &self.policy.limits;
+        let named = limits.iter().position(|limit| limit.id == id);
+        named.or_else(|| Some(self.hot.get(&id)?.1))
     }
 
     fn request(&self, slot: usize, operation: Operation) -> InstallRequest {
+        let limit = self.policy.limits.get(slot).map(|limit| limit.id);
+        let mut hot = self.hot.iter();
+        let owner = limit.or_else(|| Some(*hot.find(|(_, (_, hot))| *hot == slot)?.0));
         InstallRequest {
-            limit: self.policy.limits[slot].id.0,
-            revision: u64::from(self.policy.limits[slot].revision.0),
+            limit: owner.unwrap().0,
             operation: operation as u16,
             ..InstallRequest::default()
         }
@@ -175,7 +218,7 @@ fn rule(index: usize, limit: &policy::Limit) -> Rule {
         source_set: if limit.matches.from.is_empty() {
             0
         } else {
-            index as u32 + 1
+            index as u16 + 1
         },
         protocol: match limit.matches.protocol {
             policy::Protocol::Any => Protocol::Any,
@@ -235,6 +278,7 @@ fn key(index: usize, limit: &policy::Limit) -> Rule {
     let word = |at: usize| u32::from_ne_bytes(mask6[at..at + 4].try_into().unwrap());
     Rule {
         keyed: 1,
+        hot_alone: u32::from(limit.promise == policy::Promise::Elastic),
         key_shift: shift as u8,
         key_interval: interval as u64,
         key_burst_ns: burst.max(largest).min(u128::from(KeyLine::MAX_DEBT_NS)) as u64,
@@ -255,6 +299,30 @@ fn address(address: &Address) -> IpAddr {
         place.copy_from_slice(&word.to_ne_bytes());
     }
     IpAddr::from(bytes)
+}
+
+fn entry(slot: u32, key: Prefix) -> Entry {
+    let mut entry = Entry {
+        slot,
+        ..Entry::default()
+    };
+    match key.address() {
+        IpAddr::V4(address) => {
+            entry.family = 4;
+            entry.source[0] = u32::from_ne_bytes(address.octets());
+        }
+        IpAddr::V6(address) => {
+            entry.family = 6;
+            for (word, bytes) in entry
+                .source
+                .iter_mut()
+                .zip(address.octets().chunks_exact(4))
+            {
+                *word = u32::from_ne_bytes(bytes.try_into().unwrap());
+            }
+        }
+    }
+    entry
 }
 
 fn host_prefix(address: IpAddr) -> Prefix {
@@ -282,6 +350,11 @@ impl Environment for HostKernel {
 
     fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    fn hot(&self, key: &Entry) -> Option<u32> {
+        let mut hot = self.hot.values();
+        Some(hot.find(|(entry, _)| entry == key)?.1 as u32)
     }
 
     fn sampling(&self) -> u32 {

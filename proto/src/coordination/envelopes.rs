@@ -123,8 +123,7 @@ pub(super) fn to_columns(nodes: &[NodeEnvelope]) -> v1::Envelopes {
 }
 
 fn bound(amount: Amount) -> (u64, u64) {
-    pack_amount(amount)
-        .unwrap_or_else(|| (pack_bound(amount.rate.0), pack_bound(amount.burst.0)))
+    pack_amount(amount).unwrap_or_else(|| (pack_bound(amount.rate.0), pack_bound(amount.burst.0)))
 }
 
 /// From the wire.
@@ -155,7 +154,10 @@ pub(super) fn from_columns(wire: v1::Envelopes) -> Result<Vec<NodeEnvelope>, Wir
             number = number.saturating_add(at(&wire.rows, index) as usize);
             let heading = headings.get(number).ok_or_else(misfit)?;
             number += 1;
-            if limits.last().is_some_and(|last| last.limit == heading.limit) {
+            if limits
+                .last()
+                .is_some_and(|last| last.limit == heading.limit)
+            {
                 return Err(WireError::Repeated {
                     field: FIELD,
                     limit: heading.limit.0,
@@ -206,7 +208,9 @@ fn read_headings(wire: &v1::Envelopes) -> Result<Vec<Heading>, WireError> {
             },
             floor: unpack_amount(wire.floor_rates[index], wire.floor_bursts[index], FIELD)?,
         };
-        let is_in_order = headings.last().is_none_or(|last| last.key() < heading.key());
+        let is_in_order = headings
+            .last()
+            .is_none_or(|last| last.key() < heading.key());
         if !is_in_order {
             return Err(WireError::Misfit { field: FIELD });
         }
@@ -230,4 +234,3 @@ fn set_other_floors(nodes: &mut [NodeEnvelope], wire: &v1::Envelopes) -> Result<
     }
     Ok(())
 }
-

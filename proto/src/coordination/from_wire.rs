@@ -8,7 +8,11 @@ use weir_model::{
     message, register,
 };
 
-use super::{envelopes::from_columns, v1};
+use super::{
+    envelopes::from_columns,
+    keys::{heavy_keys, hot_keys},
+    v1,
+};
 use crate::{
     MAX_ROWS,
     error::{WireError, at_most, node_id, required},
@@ -63,6 +67,7 @@ impl TryFrom<v1::Report> for message::Report {
             seen: position(required("report.seen", wire.seen)?),
             policy: PolicyVersion(wire.policy),
             prepared: PolicyVersion(wire.prepared),
+            heavy: heavy_keys("report.heavy", wire.heavy)?,
             abstains: wire.abstains,
             limits: wire
                 .limits
@@ -120,6 +125,7 @@ impl TryFrom<v1::Propose> for message::Propose {
                 .map(|register| decoded_register(&register))
                 .transpose()?
                 .map(Arc::new),
+            hot: wire.hot.map(hot_keys).transpose()?,
         })
     }
 }

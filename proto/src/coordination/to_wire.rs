@@ -49,6 +49,7 @@ impl From<message::Report> for v1::Report {
             limits: report.limits.into_iter().map(Into::into).collect(),
             abstains: report.abstains,
             prepared: report.prepared.0,
+            heavy: report.heavy.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -145,6 +146,9 @@ impl From<message::Propose> for v1::Propose {
             lease_ns: nanos_of(propose.lease),
             rows: propose.rows.into_iter().map(Into::into).collect(),
             register: propose.register.as_deref().map(encoded_register),
+            hot: propose.hot.map(|hot| v1::HotKeys {
+                keys: hot.into_iter().map(Into::into).collect(),
+            }),
         }
     }
 }

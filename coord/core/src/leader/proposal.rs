@@ -4,7 +4,7 @@ use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
-    Nanos, NodeId,
+    HotKey, Nanos, NodeId,
     message::{Position, Propose, Row, ToNode, Token},
     register::RegisterUpdate,
 };
@@ -28,6 +28,7 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn propose(&mut self, plan: &Plan, renewal_due: bool, now: Nanos) {
         self.generation = self.generation.next();
         self.last_proposal = now;
+        self.hot.announce(now);
         let mut changes: Vec<Vec<Change>> = plan.parts.iter().map(|_| Vec::new()).collect();
         for PlannedChange { part, change } in &plan.changes {
             let node = plan.parts[*part].slot;
@@ -41,9 +42,10 @@ impl<B: CommitBackend> Leader<B> {
                     for change in &changes {
                         let place = self.round.0.place(change.limit);
                         let place = place.expect("a plan is about limits that are shared");
-                        let row = &mut rows[self.places.0[place].row];
-                        row.amount = change.entry.amount;
-                        row.floor = change.entry.floor;
+                        if let Some(row) = self.places.0[place].row {
+                            rows[row].amount = change.entry.amount;
+                            rows[row].floor = change.entry.floor;
+                        }
                     }
                 }
             }
@@ -56,10 +58,10 @@ impl<B: CommitBackend> Leader<B> {
         let mut registers = Registers::new();
         for part in &plan.parts {
             let rows = self.rows(part.node);
-            self.send_proposal(part.node, rows, &mut registers);
+            self.send_proposal(part.node, rows, self.hot.announced(), &mut registers);
         }
         for voter in self.electorate.others(|voter| plan.has(voter)) {
-            self.send_proposal(voter, Vec::new(), &mut registers);
+            self.send_proposal(voter, Vec::new(), None, &mut registers);
         }
         self.book.close(self.generation);
         self.joining_proposed();
@@ -82,7 +84,7 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    /// All that was last proposed to a member, in the order of the policy.
+    /// All that was last proposed to a member: in the order of the policy, and hot keys behind.
     fn rows(&mut self, node: NodeId) -> Vec<Row> {
         let Some(member) = self.members.get_mut(&node) else {
             return Vec::new();
@@ -92,10 +94,12 @@ impl<B: CommitBackend> Leader<B> {
         }
         let rows = member.rows.0.get_or_insert_with(|| {
             let blank = Row::default();
-            let mut rows = alloc::vec![blank; self.places.0.len()];
-            for place in &self.places.0 {
+            let places = self.places.0.iter();
+            let of_rows = places.filter_map(|place| Some((place.row?, place)));
+            let mut rows = alloc::vec![blank; of_rows.clone().count()];
+            for (row, place) in of_rows {
                 let latest = self.book.holding(member.slot, place.slot).latest;
-                rows[place.row] = Row {
+                rows[row] = Row {
                     limit: place.id,
                     amount: latest.amount,
                     floor: latest.floor,
@@ -108,7 +112,13 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
-    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>, registers: &mut Registers) {
+    fn send_proposal(
+        &mut self,
+        node: NodeId,
+        rows: Vec<Row>,
+        hot: Option<Vec<HotKey>>,
+        registers: &mut Registers,
+    ) {
         let member = self.members.get(&node).and_then(|member| member.heard);
         let member = member.map(|heard| (heard.token, heard.at));
         let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
@@ -124,7 +134,7 @@ impl<B: CommitBackend> Leader<B> {
             let account = self.book.account(node);
             self.book.extend_lease(account, heard_at + wait);
         }
-        let message = self.proposal(anchor, rows, register);
+        let message = self.proposal(anchor, rows, hot, register);
         self.commands.push_back(Command::Send { to: node, message });
     }
 
@@ -132,6 +142,7 @@ impl<B: CommitBackend> Leader<B> {
         &self,
         anchor: Token,
         rows: Vec<Row>,
+        hot: Option<Vec<HotKey>>,
         register: Option<Arc<RegisterUpdate>>,
     ) -> ToNode {
         ToNode::Propose(Propose {
@@ -144,6 +155,7 @@ impl<B: CommitBackend> Leader<B> {
             anchor,
             lease: self.timing.lease,
             rows,
+            hot,
             register,
         })
     }
@@ -190,9 +202,17 @@ impl<B: CommitBackend> Leader<B> {
             .map(|(node, _)| node)
             .collect();
         let mut registers = Registers::new();
+        // What the book says was proposed has to be what is sent: since then other keys may be hot.
+        let is_same = !self.hot.has_news(now);
         for node in &unanswered {
+            if !is_same {
+                if self.electorate.contains(*node) {
+                    self.send_commit(*node);
+                }
+                continue;
+            }
             let rows = self.rows(*node);
-            self.send_proposal(*node, rows, &mut registers);
+            self.send_proposal(*node, rows, self.hot.announced(), &mut registers);
         }
         for voter in self.electorate.voters() {
             if unanswered.contains(&voter) {
@@ -201,7 +221,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new(), &mut registers);
+                self.send_proposal(voter, Vec::new(), None, &mut registers);
             } else {
                 self.send_commit(voter);
             }

@@ -2,12 +2,13 @@
 
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
+    collections::BTreeMap,
     marker::PhantomData,
     ptr::NonNull,
 };
 
 use weir_abi::{
-    Event, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, Operation,
+    Event, HotKey, InstallRequest, InstallStatus, KeyLine, LimitCounters, LimitSlot, Operation,
     PolicyRecord, PortRange, Protocol, Reason, Rule, Service, Totals,
 };
 use weir_limiter::{
@@ -101,6 +102,9 @@ impl<M: Memory> KeyTable for Table<M> {
     }
 }
 
+/// Leased buckets of keys that there is room for.
+const HOT_SLOTS: usize = 8;
+
 /// A host on which every rule is for every destination.
 pub struct Host<M: Memory = SharedMemory> {
     pub now: u64,
@@ -112,6 +116,10 @@ pub struct Host<M: Memory = SharedMemory> {
     /// Even, for there is one side only.
     pub generation: u64,
     pub keys: Table<M>,
+    /// Slots of keys that have leased buckets.
+    pub hot: BTreeMap<HotKey, u32>,
+    /// How often a key was looked for among them.
+    pub hot_searches: Cell<u32>,
     pub sampling: u32,
     pub events: RefCell<Vec<Event>>,
     pub event_room: usize,
@@ -159,6 +167,8 @@ impl<M: Memory> Host<M> {
                 ..PolicyRecord::default()
             },
             keys: Table::new(64, START),
+            hot: BTreeMap::new(),
+            hot_searches: Cell::new(0),
             sampling: 0,
             events: RefCell::default(),
             event_room: usize::MAX,
@@ -169,20 +179,43 @@ impl<M: Memory> Host<M> {
             management_ports: Vec::new(),
             management_sources: 0,
             work: RefCell::default(),
-            slots: rules.iter().map(|_| UnsafeCell::default()).collect(),
-            counters: vec![LimitCounters::default(); rules.len()].into(),
+            slots: (0..rules.len() + HOT_SLOTS)
+                .map(|_| UnsafeCell::default())
+                .collect(),
+            counters: vec![LimitCounters::default(); rules.len() + HOT_SLOTS].into(),
             totals: RefCell::default(),
             rules,
         };
         for (slot, tokens) in (0_u32..).zip(tokens) {
-            host.fill(slot, tokens);
+            host.fill(slot, tokens << host.rules[slot as usize].fraction_bits);
         }
         host
     }
 
+    /// Gives a source's key a leased bucket that holds so many tokens, now and for ever; where it
+    /// is.
+    pub fn heat(&mut self, slot: u32, source: [u8; 4], tokens: u64) -> u32 {
+        let hot_slot = (self.rules.len() + self.hot.len()) as u32;
+        self.heat_at(slot, source, hot_slot, tokens);
+        hot_slot
+    }
+
+    /// The same in this slot.
+    pub fn heat_at(&mut self, slot: u32, source: [u8; 4], hot_slot: u32, tokens: u64) {
+        let rule = &mut self.rules[slot as usize];
+        rule.hot_keys += 1;
+        let units = tokens << rule.fraction_bits;
+        let key = HotKey {
+            slot,
+            family: 4,
+            source: [u32::from_ne_bytes(source) & rule.key_mask4, 0, 0, 0],
+        };
+        assert_eq!(self.hot.insert(key, hot_slot), None, "it is hot already");
+        self.fill(hot_slot, units);
+    }
+
     /// A second at a rate fills the bucket; then the rate is zero.
-    fn fill(&self, slot: u32, tokens: u64) {
-        let units = tokens << self.rules[slot as usize].fraction_bits;
+    fn fill(&self, slot: u32, units: u64) {
         let before = self.now - 2_000_000_000;
         let mut create = InstallRequest {
             operation: Operation::Create as u16,
@@ -295,6 +328,11 @@ impl<M: Memory> Environment for Host<M> {
 
     fn keys(&self) -> &Table<M> {
         &self.keys
+    }
+
+    fn hot(&self, key: &HotKey) -> Option<u32> {
+        self.hot_searches.set(self.hot_searches.get() + 1);
+        self.hot.get(key).copied()
     }
 
     fn sampling(&self) -> u32 {

@@ -46,7 +46,7 @@ pub(crate) struct DroppedPacket {
 pub(crate) enum Over {
     /// Nothing to be measured: the reason is another.
     Nothing,
-    /// The limit's bucket lacked so much.
+    /// The limit's bucket lacked so much, or the leased bucket of the key.
     Units(Units),
     /// The key's bucket would have had enough after so many nanoseconds.
     Time(u64),
@@ -84,6 +84,7 @@ impl Drops {
         }
         let over = match (sample.reason, limit.per) {
             (Reason::OverLimit, None) => Over::Units(Units(sample.over)),
+            (Reason::OverLimit, Some(_)) if sample.is_hot => Over::Units(Units(sample.over)),
             (Reason::OverLimit, Some(_)) => Over::Time(sample.over),
             _ => Over::Nothing,
         };

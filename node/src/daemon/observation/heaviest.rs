@@ -20,7 +20,7 @@ pub(super) const SOURCES_PER_LIMIT: usize = 256;
 /// Limits whose sources are followed, so that it never takes more than some 15 MB. With more than
 /// that, those with the most traffic of the last window have their place.
 pub(super) const LIMITS_FOLLOWED: usize = 256;
-/// How long a window is filled.
+/// How long a window is filled, for people to look at.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 /// Rates over less than that say little.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub(super) struct Heaviest {
     limits: BTreeMap<LimitId, Followed>,
     /// Traffic of limits that found no place, in this window.
     left_out: BTreeMap<LimitId, u64>,
+    /// How long a window is filled.
+    window: Duration,
     /// When the window that is being filled began, and the one before.
     began: Nanos,
     before_began: Nanos,
@@ -62,11 +64,13 @@ pub(crate) struct Traffic {
     pub(crate) dropped: u64,
     /// By how many tokens both may be wrong.
     pub(crate) error: u64,
+    /// How many samples say so.
+    pub(crate) samples: u64,
 }
 
 impl Traffic {
     /// What it sent at least.
-    const fn certain(&self) -> u64 {
+    pub(super) const fn certain(&self) -> u64 {
         self.offered - self.error
     }
 }
@@ -107,7 +111,13 @@ impl Followed {
 impl Heaviest {
     /// Nothing is known; `now` begins the first window.
     pub(super) fn new(now: Nanos) -> Self {
+        Self::with_window(now, WINDOW)
+    }
+
+    /// The same with windows of this length.
+    pub(super) fn with_window(now: Nanos, window: Duration) -> Self {
         Self {
+            window,
             began: now,
             before_began: now,
             ..Self::default()
@@ -141,11 +151,11 @@ impl Heaviest {
 
     /// Begins the next window if it is time.
     pub(super) fn turn(&mut self, now: Nanos) {
-        if now - self.began < WINDOW {
+        if now - self.began < self.window {
             return;
         }
         // After a pause both windows are old.
-        let paused = now - self.began >= 2 * WINDOW;
+        let paused = now - self.began >= 2 * self.window;
         self.before_began = if paused { now } else { self.began };
         self.began = now;
         for followed in self.limits.values_mut() {
@@ -189,6 +199,11 @@ impl Heaviest {
     /// Whether there was no place for a limit that has traffic.
     pub(super) fn is_left_out(&self, limit: LimitId) -> bool {
         self.left_out.contains_key(&limit)
+    }
+
+    /// The limits whose sources are followed.
+    pub(super) fn limits(&self) -> impl Iterator<Item = LimitId> + '_ {
+        self.limits.keys().copied()
     }
 
     /// For how long the limit's packets have been observed, as far as they are remembered.
@@ -235,6 +250,7 @@ impl Heaviest {
                 offered: 0,
                 dropped: 0,
                 error: 0,
+                samples: 0,
             },
         })
     }
@@ -246,6 +262,7 @@ const fn sum(before: Counter, filling: Counter) -> Traffic {
         offered: before.offered + filling.offered,
         dropped: before.dropped + filling.dropped,
         error: before.error + filling.error,
+        samples: before.samples + filling.samples,
     }
 }
 

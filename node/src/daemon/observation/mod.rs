@@ -5,6 +5,7 @@
 
 mod drops;
 mod heaviest;
+mod heavy;
 mod sampling;
 mod space_saving;
 
@@ -12,12 +13,16 @@ use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use tracing::error;
 use weir_abi::{Reason, Totals};
-use weir_model::{Limit, LimitId, Nanos, Policy, policy::Key, prefix::Prefix};
+use weir_model::{
+    HeavyKey, HotKey, Limit, LimitId, Nanos, Policy, Term, UnitsPerSecond, policy::Key,
+    prefix::Prefix,
+};
 
 pub(super) use self::drops::DroppedPacket;
 use self::{
     drops::Drops,
     heaviest::{Heaviest, Observed, Traffic},
+    heavy::Heavy,
     sampling::{SAMPLES_TAKEN, Sampling},
 };
 use crate::dataplane::{Dataplane, DataplaneError, Sample};
@@ -28,6 +33,7 @@ pub(super) struct Observation {
     began: Nanos,
     sampling: Sampling,
     heaviest: Heaviest,
+    heavy: Heavy,
     drops: Drops,
     sampling_fails: Recurring,
     tidying_fails: Recurring,
@@ -63,6 +69,7 @@ impl Observation {
             began: now,
             sampling: Sampling::default(),
             heaviest: Heaviest::new(now),
+            heavy: Heavy::new(now),
             drops: Drops::default(),
             sampling_fails: Recurring::new("packets cannot be sampled"),
             tidying_fails: Recurring::new("old buckets are not tidied up; it is tried again"),
@@ -74,6 +81,7 @@ impl Observation {
         let tidied = dataplane.tidy();
         self.tidying_fails.note(tidied);
         self.heaviest.turn(now);
+        self.heavy.turn(now);
         for sample in dataplane.samples(SAMPLES_TAKEN) {
             self.observe(&sample, policy);
         }
@@ -103,10 +111,31 @@ impl Observation {
             let limit = policy.limit(id);
             limit.is_some_and(|limit| limit.revision == revision)
         });
+        self.heavy.set_policy(policy);
+    }
+
+    /// The keys that the leader of this term is to hear of, if it is to hear of any in this tick:
+    /// [`Heavy::list`].
+    pub(super) fn heavy_keys(
+        &mut self,
+        leader: Term,
+        policy: &Policy,
+        hot: &[HotKey],
+        offered: impl Fn(LimitId) -> UnitsPerSecond,
+        now: Nanos,
+    ) -> Vec<HeavyKey> {
+        if self.heavy.is_due(leader) {
+            self.heavy.list(policy, hot, offered, now)
+        } else {
+            Vec::new()
+        }
     }
 
     fn observe(&mut self, sample: &Sample, policy: Option<&Policy>) {
-        let limit = |id| policy.and_then(|policy| policy.limit(id));
+        let Some(policy) = policy else {
+            return;
+        };
+        let limit = |id| policy.limit(id);
         let is_dropped = !sample.reason.passes();
         if is_dropped && let Some(limit) = limit(sample.limit) {
             self.drops.observe(sample, limit);
@@ -115,7 +144,7 @@ impl Observation {
             let bytes = u64::from(sample.bytes);
             let tokens = limit.cost.of_frame(bytes, limit.overhead_bytes);
             let offered = tokens * u64::from(sample.weight);
-            self.heaviest.observe(Observed {
+            let packet = Observed {
                 at: sample.at,
                 limit: limit.id,
                 revision: limit.revision,
@@ -126,7 +155,9 @@ impl Observation {
                 } else {
                     0
                 },
-            });
+            };
+            self.heaviest.observe(packet);
+            self.heavy.observe(packet, limit, policy);
         }
     }
 
@@ -251,6 +282,7 @@ mod tests {
             reason,
             limit: LimitId::of("clients"),
             over: 2_000_000,
+            is_hot: false,
             limits: policy.limits.iter().map(|limit| limit.id).collect(),
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Counter {
     pub(super) offered: u64,
     pub(super) dropped: u64,
     pub(super) error: u64,
+    /// How often it was observed since it has the counter.
+    pub(super) samples: u64,
 }
 
 impl SpaceSaving {
@@ -47,6 +49,7 @@ impl SpaceSaving {
             let counter = &mut self.counters[place];
             counter.offered += offered;
             counter.dropped += dropped;
+            counter.samples += 1;
             self.sink(place);
         } else if self.counters.len() < self.most {
             self.counters.push(Counter {
@@ -54,6 +57,7 @@ impl SpaceSaving {
                 offered,
                 dropped,
                 error: 0,
+                samples: 1,
             });
             self.rise(self.counters.len() - 1);
         } else {
@@ -64,6 +68,7 @@ impl SpaceSaving {
                 offered: smallest.offered + offered,
                 dropped,
                 error: smallest.offered,
+                samples: 1,
             };
             self.sink(0);
         }
@@ -78,6 +83,7 @@ impl SpaceSaving {
                 offered: self.most_of_others(),
                 dropped: 0,
                 error: self.most_of_others(),
+                samples: 0,
             },
         }
     }

@@ -129,7 +129,7 @@ impl Installer {
     }
 
     /// What all slots hold that were ever used.
-    fn export_all(&self) -> io::Result<Vec<InstallRequest>> {
+    pub(super) fn export_all(&self) -> io::Result<Vec<InstallRequest>> {
         let asked: Vec<_> = (0..self.slots).map(export).collect();
         let mut exported = self.run(&asked, InstallStatus::Exported)?;
         exported.retain(|one| one.limit != 0);

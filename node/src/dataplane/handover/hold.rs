@@ -1,11 +1,15 @@
 //! A policy in force, with buckets that wait for being handed over.
 
+use weir_abi::{HotKey as HotEntry, maps};
 use weir_model::{
-    Amount, Nanos, Policy, PolicyVersion,
+    Amount, HotKey, LimitId, Nanos, Policy, PolicyVersion, Revision,
     policy::{OnExpiry, Promise},
 };
 
-use super::super::{Dataplane, error::DataplaneError, install::Target};
+use super::{
+    super::{Dataplane, error::DataplaneError, hot, install::Target, maps::map_error},
+    CLOSED, HotBefore, OPENED,
+};
 
 impl Dataplane {
     /// Puts the policy in force, so that no limit of it admits anything before its bucket has been
@@ -26,6 +30,47 @@ impl Dataplane {
         self.hold_buckets(&closed(policy), version)?;
         debug_assert_eq!(self.generation, super::CLOSED);
         self.prepare(policy, version).map(drop)
+    }
+
+    /// Gives the keys that were hot buckets that wait for being handed over, as far as the policy in
+    /// force has their limits. Until then a key is as one whose leased bucket is spent.
+    pub(crate) fn hold_hot(&mut self, before: &[HotBefore]) -> Result<(), DataplaneError> {
+        let mut new = Vec::new();
+        for one in before {
+            let limit = LimitId(one.limit.0);
+            let Some(bucket) = self.slots.find(limit) else {
+                continue;
+            };
+            if bucket.revision != Revision(one.limit.1 as u32) {
+                continue;
+            }
+            let entry = HotEntry {
+                slot: bucket.slot,
+                ..one.entry
+            };
+            // While keyed limits are closed, what keys they have is said on the other side.
+            for side in [CLOSED, OPENED] {
+                let index = maps::sided(bucket.slot, side as u32);
+                let rule = self.maps.rules.get(&index, 0);
+                let rule = rule.map_err(map_error(maps::RULES))?.0;
+                if let Some(key) = hot::key_of(&rule, &entry) {
+                    let id = LimitId(one.id);
+                    new.push((HotKey { id, limit, key }, bucket.revision, entry));
+                    break;
+                }
+            }
+        }
+        self.make_hot(&new)?;
+        let held = self.hot.known().map(|known| {
+            let target = Target {
+                limit: known.key.id,
+                revision: known.revision,
+                slot: known.slot,
+            };
+            target.grant(Amount::ZERO, Amount::ZERO, Nanos::NEVER)
+        });
+        let held = held.collect::<Result<Vec<_>, DataplaneError>>()?;
+        self.run_install(&held).map(drop)
     }
 
     fn hold_buckets(

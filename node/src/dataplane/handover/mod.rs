@@ -2,7 +2,8 @@
 //!
 //! Nobody has to know another one's maps. The old layout's own `install` program, which is pinned
 //! with it, says what each bucket holds, and the new one's takes it up; counters are words that
-//! are added; lines of keys have the same form in every layout that has a map of that name. So any
+//! are added; lines of keys and entries of hot ones have the same form in every layout that has a map
+//! of that name. So any
 //! version can bring to its end what another one began.
 //!
 //! What is spent is never granted again: once the new program decides, the old one's buckets are
@@ -33,6 +34,7 @@ mod rekey;
 mod step;
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -47,7 +49,8 @@ use self::buckets::{Installer, Plan};
 pub use self::step::{Step, kill_after};
 use super::{
     error::LoadError,
-    maps::refused,
+    hot,
+    maps::{Maps, refused},
     pins::{PinDirectory, PinGroup, file_error},
     raw::WordMap,
     sys,
@@ -141,6 +144,34 @@ impl Predecessor {
         })
     }
 
+    /// The keys that have leased buckets. A layout that knows none of them has none.
+    pub(crate) fn hot_keys(&self) -> Result<Vec<HotBefore>, LoadError> {
+        let path = self.pins.pin(maps::HOT);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let hot = Maps::open_hot(&path)?;
+        let entries = hot::entries(&hot).map_err(|source| refused(maps::HOT, source))?;
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let exported = Installer::open(&self.pins).and_then(|installer| installer.export_all());
+        let exported = exported.map_err(|source| refused(maps::INSTALL_PROGRAM, source))?;
+        let owners: HashMap<u64, (u64, u64)> = exported
+            .iter()
+            .map(|one| (u64::from(one.slot), (one.limit, one.revision)))
+            .collect();
+        let owner = |slot: u64| owners.get(&slot).copied();
+        let known = entries.into_iter().filter_map(|(entry, slot)| {
+            Some(HotBefore {
+                id: owner(slot)?.0,
+                limit: owner(u64::from(entry.slot))?,
+                entry,
+            })
+        });
+        Ok(known.collect())
+    }
+
     pub(crate) const fn has_policy(&self) -> bool {
         self.has_policy
     }
@@ -181,6 +212,15 @@ impl Predecessor {
             former: group.former(),
         })
     }
+}
+
+/// A key that had a leased bucket.
+pub(crate) struct HotBefore {
+    id: u64,
+    /// The keyed limit, and its revision.
+    limit: (u64, u64),
+    /// With the slot that the limit had.
+    entry: weir_abi::HotKey,
 }
 
 /// A layout that takes over from another one.

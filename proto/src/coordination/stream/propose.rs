@@ -123,6 +123,7 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
         && propose.policy == last.policy
         && propose.anchor.incarnation == last.anchor.incarnation
         && propose.lease == last.lease
+        && propose.hot == last.hot
         && propose.rows.len() == last.rows.len();
     if !is_alike {
         return None;

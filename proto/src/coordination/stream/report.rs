@@ -8,7 +8,7 @@ use weir_model::{
 };
 
 use super::{
-    super::v1,
+    super::{keys::heavy_keys, v1},
     column::{at as at_row, check_lengths, gaps, pack_amount, rows, unpack_amount, without_end},
 };
 use crate::{MAX_ROWS, error::WireError};
@@ -82,6 +82,7 @@ impl ReportDecoder {
 fn learn(known: &mut Option<Known>, report: &Report) {
     let head = Report {
         limits: Vec::new(),
+        heavy: Vec::new(),
         ..report.clone()
     };
     // A policy has no more limits than one report: who goes on to name new ones starts over.
@@ -126,6 +127,7 @@ impl Known {
             elapsed_ns: report.token.at.0.checked_sub(before.token.at.0)?,
             seen_generation: report.seen.generation.0,
             renewed_ns: distance(self.ends.0, ends.0)?,
+            heavy: report.heavy.iter().copied().map(Into::into).collect(),
             ..v1::ReportChange::default()
         };
         let mut numbers = Vec::with_capacity(report.limits.len());
@@ -193,6 +195,7 @@ impl Known {
         let mut report = self.report.clone();
         report.token.at = Nanos(at.ok_or_else(misfit)?);
         report.seen.generation.0 = change.seen_generation;
+        report.heavy = heavy_keys(FIELD, change.heavy.clone())?;
         report.limits.reserve_exact(count);
         let numbers = rows(&change.rows, count, self.rows.len(), FIELD)?;
         for (index, number) in numbers.iter().enumerate() {

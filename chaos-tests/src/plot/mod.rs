@@ -1,8 +1,11 @@
-//! A recording as a picture: what was offered, what was admitted, and who had which share.
+//! A recording as a picture: what was offered, what was admitted, who had which share, who led, and
+//! what was done to the fleet.
 
-use std::{path::Path, time::Duration};
+mod strip;
 
-use anyhow::{Result, anyhow};
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
 use plotters::{
     coord::{Shift, types::RangedCoordf64},
     prelude::*,
@@ -16,6 +19,8 @@ use crate::{
 
 /// Pixels.
 const SIZE: (u32, u32) = (1_200, 900);
+/// Height of one row of the strip of faults.
+const ROW: u32 = 18;
 /// Okabe and Ito's colours, which colour-blind people can tell apart.
 const HOST_COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
@@ -55,9 +60,20 @@ pub struct Plot<'a> {
 ///
 /// If the recording is empty, or the file cannot be written.
 pub fn draw(plot: &Plot<'_>, path: &Path) -> Result<()> {
+    fs::write(path, svg(plot)?).with_context(|| path.display().to_string())
+}
+
+/// The same, as text.
+///
+/// # Errors
+///
+/// If the recording is empty.
+pub fn svg(plot: &Plot<'_>) -> Result<String> {
+    let mut text = String::new();
     Drawing::of(plot)?
-        .draw(path)
-        .map_err(|error| anyhow!("cannot draw {}: {error}", path.display()))
+        .draw(&mut text)
+        .map_err(|error| anyhow!("cannot draw {}: {error}", plot.title))?;
+    Ok(text)
 }
 
 /// One host's rates, a value a tick.
@@ -66,6 +82,8 @@ struct Line {
     colour: RGBColor,
     offered: Vec<f64>,
     admitted: Vec<f64>,
+    /// Seconds, and the grant that the daemon said it had.
+    granted: Vec<(f64, f64)>,
 }
 
 struct Drawing<'a> {
@@ -96,6 +114,12 @@ impl<'a> Drawing<'a> {
                 .collect::<Vec<_>>()
         };
         let lines = recording.hosts.iter().zip(HOST_COLOURS.iter().cycle());
+        let granted = |host: usize| {
+            let said = recording.said.get(host).into_iter().flatten();
+            let within = said.filter(|said| (first.bin..recording.end).contains(&said.bin));
+            let points = within.map(|said| ((said.bin - first.bin) as f64 / 1e3, said.granted));
+            points.collect()
+        };
         let middle = |bin: &Bin| (bin - first.bin) as f64 / 1e3 + tick as f64 / 2e3;
         Ok(Self {
             plot,
@@ -103,20 +127,24 @@ impl<'a> Drawing<'a> {
             seconds: (recording.end - first.bin) as f64 / 1e3,
             times: starts.iter().map(middle).collect(),
             lines: lines
-                .map(|(host, &colour)| Line {
+                .enumerate()
+                .map(|(number, (host, &colour))| Line {
                     name: host.name.clone(),
                     colour,
                     offered: rates(&host.offered),
                     admitted: rates(&host.admitted),
+                    granted: granted(number),
                 })
                 .collect(),
         })
     }
 
-    fn draw(&self, path: &Path) -> Drawn {
-        let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    fn draw(&self, text: &mut String) -> Drawn {
+        let strip = self.strip_height();
+        let root = SVGBackend::with_string(text, (SIZE.0, SIZE.1 + strip)).into_drawing_area();
         root.fill(&WHITE)?;
         let (head, body) = root.split_vertically(76);
+        let (body, strip) = body.split_vertically(SIZE.1 - 76);
         self.head(&head)?;
         let (upper, shares) = body.split_vertically(570);
         let (offered, admitted) = upper.split_vertically(270);
@@ -135,6 +163,7 @@ impl<'a> Drawing<'a> {
             &line.admitted
         })?;
         self.shares(&shares)?;
+        self.strip(&strip)?;
         root.present()?;
         Ok(())
     }
@@ -159,7 +188,7 @@ impl<'a> Drawing<'a> {
         }
         for (colour, text) in [
             (INK, "the fleet's budget"),
-            (ALARM, "the leader is killed, and started again"),
+            (ALARM, "a fault begins, or ends"),
         ] {
             area.draw(&PathElement::new(
                 [(x, 57), (x + 22, 57)],
@@ -231,7 +260,12 @@ impl<'a> Drawing<'a> {
     fn shares(&self, area: &Panel<'_>) -> Drawn {
         let percent = |share: &f64| format!("{share:.0} %");
         let top = 112.0;
-        let mut chart = self.chart(area, "share of the budget", top, &percent)?;
+        let mut chart = self.chart(
+            area,
+            "share of the budget (dots: what the daemon was granted)",
+            top,
+            &percent,
+        )?;
         for line in &self.lines {
             let shares = line
                 .admitted
@@ -239,6 +273,10 @@ impl<'a> Drawing<'a> {
                 .map(|rate| (100.0 * rate / self.plot.rate).min(top));
             let points: Vec<(f64, f64)> = self.times.iter().copied().zip(shares).collect();
             chart.draw_series(LineSeries::new(points, line.colour.stroke_width(2)))?;
+            let granted = line.granted.iter();
+            let granted = granted.map(|(x, rate)| (*x, (100.0 * rate / self.plot.rate).min(top)));
+            let dots = granted.map(|at| Circle::new(at, 2, line.colour.mix(0.5).filled()));
+            chart.draw_series(dots)?;
         }
         self.budget(&mut chart, 100.0)?;
         self.faults(&mut chart, top)
@@ -275,7 +313,7 @@ impl<'a> Drawing<'a> {
     fn faults(&self, chart: &mut Chart<'_>, top: f64) -> Drawn {
         let bins = |event: &crate::stage::Event| match event.what {
             Happening::Shaped { .. } => None,
-            Happening::LeaderKilled { .. } | Happening::Started { .. } => Some(event.bin),
+            Happening::Began { .. } | Happening::Ended { .. } => Some(event.bin),
         };
         for bin in self.plot.recording.events.iter().filter_map(bins) {
             let x = self.second(bin);

@@ -1,0 +1,58 @@
+//! What traffic does.
+
+use weir_sim::dice::Dice;
+
+use super::{OVERLOAD, UTILISED, flood, isolated};
+use crate::{
+    scenario::{
+        declared::Declared,
+        expect::Expect,
+        ground::{Needs, alone, even, ms},
+    },
+    stage::{Fault, Script, Who},
+};
+
+pub(in crate::scenario) fn demand_step(_: u64) -> Declared {
+    let hosts = Needs::ORDINARY.hosts;
+    let low = 0.25;
+    Declared::on(
+        Script::default()
+            .phase("a quarter", even(hosts, low), ms(2_500))
+            .phase("ten times as much", even(hosts, 10.0 * low), ms(2_500))
+            .phase("a quarter again", even(hosts, low), ms(2_000))
+            .phase(
+                "ten times, one host",
+                alone(hosts, 1, 10.0 * low),
+                ms(2_500),
+            ),
+        vec![UTILISED, Expect::Convergence(3.0), Expect::NoMissedTick],
+    )
+}
+
+/// Faster than shares can follow, in an order that the seed draws.
+pub(in crate::scenario) fn rebalance_storm(seed: u64) -> Declared {
+    let hosts = Needs::ORDINARY.hosts;
+    let mut dice = Dice::new(seed);
+    let mut script = flood(1_500);
+    let mut host = 0;
+    for _ in 0..24 {
+        host = (host + 1 + dice.index(hosts - 1)) % hosts;
+        let length = ms(150 + dice.roll(250));
+        script = script.phase("", alone(hosts, host, OVERLOAD), length);
+    }
+    let script = script.phase("even flood", even(hosts, OVERLOAD), ms(3_000));
+    Declared::on(script, vec![UTILISED, Expect::NoMissedTick])
+}
+
+pub(in crate::scenario) fn flows(_: u64) -> Declared {
+    Declared {
+        needs: Needs {
+            flows: 2,
+            ..Needs::ORDINARY
+        },
+        script: flood(12_000)
+            .fault(ms(3_000), ms(1_000), Fault::Killed(Who::Leader))
+            .fault(ms(7_000), ms(2_500), isolated(Who::Follower(0))),
+        expects: vec![UTILISED, Expect::Flows, Expect::FlowsUse(0.3)],
+    }
+}

@@ -1,0 +1,110 @@
+//! What operators and machines do: upgrades, changes, clocks, limits of a process.
+
+use super::{UTILISED, flood};
+use crate::{
+    scenario::{
+        declared::Declared,
+        expect::{Edge, Expect},
+        ground::{Needs, RATE, ms},
+    },
+    stage::{Fault, Script, Who},
+};
+
+/// One host after the other, the leader last.
+pub(in crate::scenario) fn upgrade(_: u64) -> Declared {
+    let upgraded = |script: Script, at, who| script.fault(ms(at), ms(100), Fault::Upgraded(who));
+    let script = upgraded(flood(13_000), 2_000, Who::Follower(0));
+    let script = upgraded(script, 4_500, Who::Follower(1));
+    let script = upgraded(script, 7_000, Who::Leader);
+    Declared::on(
+        script,
+        vec![
+            UTILISED,
+            Expect::NeverUnder(0.9, 1_000),
+            Expect::NobodyElseFalls,
+        ],
+    )
+}
+
+pub(in crate::scenario) fn policy_change(_: u64) -> Declared {
+    let lower = (RATE / 2.0) as u64;
+    Declared::on(
+        flood(13_000)
+            .fault(ms(2_500), ms(1_000), Fault::Rate(lower))
+            .fault(ms(8_000), ms(1_000), Fault::Rate(RATE as u64)),
+        vec![Expect::BudgetAfter(0, RATE / 2.0)],
+    )
+}
+
+pub(in crate::scenario) fn unconfirmed_change(_: u64) -> Declared {
+    let trial = Fault::Trial {
+        rate: (RATE / 2.0) as u64,
+        within: ms(3_000),
+    };
+    Declared::on(
+        flood(12_000).fault(ms(2_500), ms(4_500), trial),
+        vec![UTILISED],
+    )
+}
+
+pub(in crate::scenario) fn drained(_: u64) -> Declared {
+    Declared::on(
+        flood(12_000).fault(ms(2_500), ms(4_000), Fault::Drained(Who::Follower(0))),
+        vec![
+            Expect::OnFloor(0, ms(1_500)),
+            Expect::Recovery(Edge::Begin, ms(1_500)),
+            Expect::NobodyElseFalls,
+        ],
+    )
+}
+
+pub(in crate::scenario) fn clock_jump(_: u64) -> Declared {
+    let day = 86_400;
+    let script = flood(11_000)
+        .fault(ms(2_000), ms(3_000), Fault::WallClock(Who::Leader, day))
+        .fault(
+            ms(3_000),
+            ms(3_000),
+            Fault::WallClock(Who::Follower(0), -day),
+        )
+        .fault(
+            ms(4_000),
+            ms(4_000),
+            Fault::WallClock(Who::Follower(1), 3_600),
+        )
+        .fault(ms(6_000), ms(2_000), Fault::WallClock(Who::Leader, -3_600));
+    Declared {
+        needs: Needs {
+            wall_clocks: true,
+            ..Needs::ORDINARY
+        },
+        script,
+        expects: vec![
+            Expect::Utilisation(0.97),
+            Expect::NoMissedTick,
+            Expect::NobodyElseFalls,
+            Expect::LeaderChanges(0, 0),
+            Expect::Fair(0.99),
+        ],
+    }
+}
+
+pub(in crate::scenario) fn no_descriptors(_: u64) -> Declared {
+    Declared::on(
+        flood(10_000)
+            .fault(ms(2_000), ms(4_000), Fault::NoDescriptors(Who::Leader))
+            .fault(ms(2_500), ms(3_500), Fault::NoDescriptors(Who::Follower(0))),
+        vec![UTILISED, Expect::NoMissedTick, Expect::LeaderChanges(0, 0)],
+    )
+}
+
+/// Nobody reads the ring of a daemon that is stopped: it fills, and what finds no room is counted.
+pub(in crate::scenario) fn full_ring(_: u64) -> Declared {
+    let rates = vec![RATE * 5.0, RATE, RATE];
+    Declared::on(
+        Script::default()
+            .phase("mostly to one", rates, ms(9_000))
+            .fault(ms(2_000), ms(1_800), Fault::Paused(Who::Host(0))),
+        vec![UTILISED],
+    )
+}
