@@ -3,7 +3,7 @@
 //! Reports carry cumulative counters and proposals carry whole states, so every message may be
 //! lost, repeated or late without harm: the next one heals it.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub struct Propose {
     /// voter takes no part, or a new leader does not know yet which there are.
     pub hot: Option<Vec<HotKey>>,
     /// For a voter: what the register becomes.
-    pub register: Option<RegisterUpdate>,
+    pub register: Option<Arc<RegisterUpdate>>,
 }
 
 /// One limit in a [`Propose`].

@@ -2,6 +2,7 @@
 //!
 //! To the wire always succeeds (`From`); from the wire is checked (`TryFrom`).
 
+mod envelopes;
 mod from_wire;
 mod keys;
 pub mod stream;

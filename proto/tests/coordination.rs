@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -141,9 +142,17 @@ fn propose() -> impl Strategy<Value = Propose> {
                 lease: Duration::from_nanos(lease),
                 rows: numbered(rows, |row| &mut row.limit),
                 hot,
-                register,
+                register: register.map(Arc::new),
             },
         )
+}
+
+/// Above 2^59 a register has words for even amounts only, and rounds up.
+fn even(amount: Amount) -> Amount {
+    Amount {
+        burst: Units(amount.burst.0 & !1),
+        ..amount
+    }
 }
 
 fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
@@ -156,12 +165,13 @@ fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
         .prop_map(|(limit, fraction_bits, amount, floor)| LimitEnvelope {
             limit: LimitId(limit),
             scale: Scale { fraction_bits },
-            amount,
-            floor,
+            amount: even(amount),
+            floor: even(floor),
         });
-    let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| NodeEnvelope {
-        node,
-        limits: numbered(rows, |row| &mut row.limit),
+    let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| {
+        let mut limits = numbered(rows, |row| &mut row.limit);
+        limits.sort_unstable_by_key(|row| row.limit);
+        NodeEnvelope { node, limits }
     });
     vec(envelope, 0..6)
 }

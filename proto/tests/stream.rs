@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
@@ -150,10 +150,12 @@ proptest! {
                     row.amount = amount(*number, number / 2);
                 }
             }
-            propose.register = (numbers[2] % 2 == 0).then(|| RegisterUpdate {
-                base: Some(Generation(numbers[3])),
-                lease: Duration::from_secs(2),
-                nodes: Vec::new(),
+            propose.register = (numbers[2] % 2 == 0).then(|| {
+                Arc::new(RegisterUpdate {
+                    base: Some(Generation(numbers[3])),
+                    lease: Duration::from_secs(2),
+                    nodes: Vec::new(),
+                })
             });
             match step {
                 Step::Turn(0) => propose.position.term = Term(numbers[2]),

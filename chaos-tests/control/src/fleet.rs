@@ -19,6 +19,7 @@ use weir_model::{
     message::{FromNode, ToNode},
     policy::FleetSettings,
 };
+use weir_proto::coordination::stream::EncodedRegisters;
 use weir_sim::limits::{SCALE, amount, limit};
 
 use crate::{load::Load, wire::Wire};
@@ -78,10 +79,11 @@ impl Fleet {
             };
             Follower::new(birth, VERSION, [], Rules::ALL)
         };
+        let registers = EncodedRegisters::default();
         Self {
             leader: Leader::new(mandate, Timing::DEFAULT, backend, now),
             followers: ids.iter().map(follower).collect(),
-            wires: ids.iter().map(|_| Wire::default()).collect(),
+            wires: ids.iter().map(|_| Wire::new(registers.clone())).collect(),
             index_of: ids.into_iter().zip(0..).collect(),
             voters,
             load: Load::new(&policy, nodes, changing),

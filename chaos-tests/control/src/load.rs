@@ -19,8 +19,10 @@ pub(crate) struct Load {
     /// By how many nodes the hot ones have moved on.
     moved: usize,
     counters: Vec<Vec<LimitReport>>,
-    /// Pairs of node and limit whose demand is another one each tick, in percent.
+    /// Pairs of node and limit whose demand becomes another one in a tick, in percent.
     changing: u32,
+    /// What each node wants of each limit, in percent of what it would if nothing ever changed.
+    percents: Vec<Vec<u8>>,
 }
 
 impl Load {
@@ -38,6 +40,7 @@ impl Load {
             moved: 0,
             counters: vec![blank; nodes],
             changing,
+            percents: vec![vec![100; policy.limits.len()]; nodes],
         }
     }
 
@@ -70,9 +73,11 @@ impl Load {
             if node == self.hot(limit) {
                 wanted += rate * HOT_PERCENT / 100;
             }
+            let percent = &mut self.percents[node][limit];
             if self.dice.roll(100) < u64::from(self.changing) {
-                wanted = wanted * (75 + self.dice.roll(51)) / 100;
+                *percent = 75 + self.dice.roll(51) as u8;
             }
+            wanted = wanted * u64::from(*percent) / 100;
             let counter = &mut self.counters[node][limit];
             let admitted = wanted.min(granted(counter.limit));
             counter.offered += wanted;

@@ -5,7 +5,7 @@ use prost::Message as _;
 use weir_coord_core::news::Omission;
 use weir_model::message::{FromNode, ToNode};
 use weir_proto::coordination::{
-    stream::{ProposeDecoder, ProposeEncoder, ReportDecoder, ReportEncoder},
+    stream::{EncodedRegisters, ProposeDecoder, ProposeEncoder, ReportDecoder, ReportEncoder},
     v1,
 };
 
@@ -22,6 +22,14 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    /// One of a leader's.
+    pub(crate) fn new(registers: EncodedRegisters) -> Self {
+        Self {
+            proposals: ProposeEncoder::sharing(registers),
+            ..Self::default()
+        }
+    }
+
     /// A node speaks.
     pub(crate) fn up(&mut self, message: FromNode) -> Vec<u8> {
         let message = match message {

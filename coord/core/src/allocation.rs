@@ -137,7 +137,7 @@ fn round(limit: &Limit, budget: Amount, rates: &mut [u64]) {
 /// others move: the next step gives the others no more than there is.
 fn keep_what_is_close(participants: &[Participant], targets: &mut [Amount]) {
     let is_close =
-        |one: u64, other: u64| one.abs_diff(other) <= one.max(other) >> SIGNIFICANT_BITS - 1;
+        |one: u64, other: u64| one.abs_diff(other) <= one.max(other) >> (SIGNIFICANT_BITS - 1);
     for (participant, target) in participants.iter().zip(targets) {
         let held = participant.holding.latest.amount;
         if is_close(held.rate.0, target.rate.0) && is_close(held.burst.0, target.burst.0) {

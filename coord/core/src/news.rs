@@ -19,7 +19,7 @@ use weir_model::{
 use crate::demand::Meter;
 
 /// The longest time for which a row is left out.
-const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
+const LONGEST_SILENCE: Duration = Duration::from_millis(800);
 /// A grant that has changed by less than this part is no news.
 const HELD_DIVISOR: u64 = 16;
 /// The units of rates here: they only have to be fine enough to count tokens.
@@ -43,6 +43,9 @@ struct Told {
     row: LimitReport,
     /// What the report before counted, whether it said so or not.
     dropped: u64,
+    /// Whether the report before had this row, because something had changed: it is said once more,
+    /// for two readings one after the other tell rates whatever was missed before.
+    says_again: bool,
 }
 
 impl Omission {
@@ -90,13 +93,18 @@ impl Omission {
         let was_dropping = told.meter.rates().dropped.0 > 0;
         let is_expected =
             is_dropping == was_dropping && told.meter.expects(at, at - before, row, SCALE);
-        if is_expected && !holds_news {
+        let says_again = core::mem::take(&mut told.says_again);
+        if is_expected && !holds_news && !says_again {
             return false;
         }
+        let is_change = !is_expected;
         if !holds_news {
             row.held = told.row.held;
         }
         self.tell(*row, Some(before), at);
+        if let Some(told) = self.rows.get_mut(&row.limit) {
+            told.says_again = is_change && !says_again;
+        }
         true
     }
 
@@ -105,6 +113,7 @@ impl Omission {
             meter: Meter::default(),
             row,
             dropped: row.dropped,
+            says_again: true,
         });
         told.meter.observe_after(quiet, at, &row, SCALE);
         told.row = row;
@@ -195,7 +204,7 @@ mod tests {
     fn what_goes_on_is_said_from_time_to_time() {
         let mut stream = Stream::new();
         stream.ticks(3, 1_000, 0);
-        assert_eq!(stream.ticks(160, 1_000, 0), 10, "once in sixteen ticks");
+        assert_eq!(stream.ticks(160, 1_000, 0), 20, "once in eight ticks");
         assert_eq!(stream.offered(), 10_000);
     }
 
@@ -209,7 +218,7 @@ mod tests {
             50_000,
             "and not the average since the last row"
         );
-        assert_eq!(stream.ticks(5, 5_000, 0), 0);
+        assert_eq!(stream.ticks(5, 5_000, 0), 1, "once more");
         assert!(stream.tick(0, 0));
         assert_eq!(stream.offered(), 0);
     }
@@ -219,7 +228,7 @@ mod tests {
         let mut stream = Stream::new();
         stream.ticks(10, 1_000, 0);
         let said = stream.ticks(12, 1_004, 0);
-        assert!((1..=3).contains(&said), "{said}");
+        assert!((1..=6).contains(&said), "{said}");
         assert!(
             stream.offered().abs_diff(10_040) <= 40,
             "{}",
@@ -232,7 +241,7 @@ mod tests {
         let mut stream = Stream::new();
         stream.ticks(10, 1_000, 0);
         assert!(stream.tick(1_000, 1));
-        assert_eq!(stream.ticks(3, 1_000, 1), 0);
+        assert_eq!(stream.ticks(3, 1_000, 1), 1, "once more");
         assert!(stream.tick(1_000, 0));
     }
 

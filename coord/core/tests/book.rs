@@ -67,7 +67,7 @@ fn record(amount: Amount, floor: Amount) -> EnvelopeRecord {
 
 fn propose(book: &mut Book, generation: u64, entry: Entry) {
     let (node, limit) = (book.account(NODE), book.limit_slot(ID).unwrap());
-    book.propose(node, Generation(generation), &[Change { limit, entry }]);
+    book.propose(node, Generation(generation), vec![Change { limit, entry }]);
 }
 
 fn acknowledge(book: &mut Book, generation: u64) {

@@ -17,7 +17,7 @@ use weir_model::{
 };
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
-    stream::{ProposeEncoder, ReportDecoder},
+    stream::{EncodedRegisters, ProposeEncoder, ReportDecoder},
     v1::{
         self,
         coordination_server::{Coordination, CoordinationServer},
@@ -62,6 +62,7 @@ type Outbox = mpsc::Sender<Result<ToNode, Status>>;
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     open: Arc<Mutex<Option<BTreeMap<NodeId, Outbox>>>>,
+    registers: EncodedRegisters,
     suspicion: Suspicion,
 }
 
@@ -147,7 +148,7 @@ impl Coordination for AttachService {
         };
         tokio::spawn(listener.run(request.into_inner()));
         // Encoded as they leave: what found no room never was part of the stream.
-        let mut encoder = ProposeEncoder::default();
+        let mut encoder = ProposeEncoder::sharing(self.streams.registers.clone());
         let encoded = ReceiverStream::new(messages)
             .map(move |message| message.map(|message| encoder.encode(message)));
         Ok(Response::new(Box::pin(encoded)))

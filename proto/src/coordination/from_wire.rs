@@ -1,19 +1,20 @@
 //! From the wire to the domain, or an error that names the field.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use prost::Message as _;
 use weir_model::{
-    Amount, Generation, Incarnation, LimitId, Nanos, PolicyVersion, Scale, Term, Units,
-    UnitsPerSecond, message, register,
+    Amount, Generation, Incarnation, LimitId, Nanos, PolicyVersion, Term, Units, UnitsPerSecond,
+    message, register,
 };
 
 use super::{
+    envelopes::from_columns,
     keys::{heavy_keys, hot_keys},
     v1,
 };
 use crate::{
     MAX_ROWS,
-    coordination::MAX_NODES,
     error::{WireError, at_most, node_id, required},
 };
 
@@ -119,7 +120,11 @@ impl TryFrom<v1::Propose> for message::Propose {
             anchor: token(required("propose.anchor", wire.anchor)?),
             lease: Duration::from_nanos(wire.lease_ns),
             rows: wire.rows.into_iter().map(row).collect::<Result<_, _>>()?,
-            register: wire.register.map(TryInto::try_into).transpose()?,
+            register: wire
+                .register
+                .map(|register| decoded_register(&register))
+                .transpose()?
+                .map(Arc::new),
             hot: wire.hot.map(hot_keys).transpose()?,
         })
     }
@@ -160,7 +165,7 @@ impl TryFrom<v1::Register> for register::EnvelopeRecord {
             generation: position.generation,
             lease: Duration::from_nanos(wire.lease_ns),
             policy: PolicyVersion(wire.policy),
-            nodes: envelopes("register.nodes", wire.nodes)?,
+            nodes: from_columns(required("register.envelopes", wire.envelopes)?)?,
         })
     }
 }
@@ -172,65 +177,16 @@ impl TryFrom<v1::RegisterUpdate> for register::RegisterUpdate {
         Ok(Self {
             base: wire.base.map(Generation),
             lease: Duration::from_nanos(wire.lease_ns),
-            nodes: envelopes("propose.register.nodes", wire.nodes)?,
+            nodes: from_columns(required("propose.register.envelopes", wire.envelopes)?)?,
         })
     }
 }
 
-fn envelopes(
-    field: &'static str,
-    nodes: Vec<v1::NodeEnvelope>,
-) -> Result<Vec<register::NodeEnvelope>, WireError> {
-    let found = nodes.len();
-    if found > MAX_NODES {
-        return Err(WireError::TooMany {
-            field,
-            found,
-            most: MAX_NODES,
-        });
-    }
-    nodes.into_iter().map(node_envelope).collect()
-}
-
-fn node_envelope(wire: v1::NodeEnvelope) -> Result<register::NodeEnvelope, WireError> {
-    check_rows(
-        "node_envelope.limits",
-        wire.limits.iter().map(|row| row.limit),
-    )?;
-    Ok(register::NodeEnvelope {
-        node: node_id("node_envelope.node", &wire.node)?,
-        limits: wire
-            .limits
-            .into_iter()
-            .map(limit_envelope)
-            .collect::<Result<_, _>>()?,
-    })
-}
-
-fn limit_envelope(wire: v1::LimitEnvelope) -> Result<register::LimitEnvelope, WireError> {
-    let most = u64::from(Scale::MAX_FRACTION_BITS);
-    let field = "node_envelope.limits.fraction_bits";
-    let fraction_bits = at_most(field, u64::from(wire.fraction_bits), most)?;
-    Ok(register::LimitEnvelope {
-        limit: LimitId(wire.limit),
-        scale: Scale {
-            fraction_bits: u8::try_from(fraction_bits).expect("at most 46"),
-        },
-        amount: amount(
-            [
-                "node_envelope.limits.amount.rate",
-                "node_envelope.limits.amount.burst",
-            ],
-            required("node_envelope.limits.amount", wire.amount)?,
-        )?,
-        floor: amount(
-            [
-                "node_envelope.limits.floor.rate",
-                "node_envelope.limits.floor.burst",
-            ],
-            required("node_envelope.limits.floor", wire.floor)?,
-        )?,
-    })
+/// A register that travels with a proposal, from its bytes.
+pub(super) fn decoded_register(wire: &[u8]) -> Result<register::RegisterUpdate, WireError> {
+    let field = "propose.register";
+    let wire = v1::RegisterUpdate::decode(wire).map_err(|_| WireError::Misfit { field })?;
+    wire.try_into()
 }
 
 impl TryFrom<v1::Commit> for message::Commit {

@@ -1,8 +1,9 @@
 //! From the domain to the wire.
 
+use prost::Message as _;
 use weir_model::{Amount, NodeId, message, register, time::nanos_of};
 
-use super::v1;
+use super::{envelopes::to_columns, v1};
 
 fn identity(node: NodeId) -> Vec<u8> {
     node.0.into_bytes().to_vec()
@@ -109,37 +110,17 @@ impl From<register::EnvelopeRecord> for v1::Register {
             position: Some(position.into()),
             lease_ns: nanos_of(record.lease),
             policy: record.policy.0,
-            nodes: record.nodes.into_iter().map(Into::into).collect(),
+            envelopes: Some(to_columns(&record.nodes)),
         }
     }
 }
 
-impl From<register::RegisterUpdate> for v1::RegisterUpdate {
-    fn from(update: register::RegisterUpdate) -> Self {
+impl From<&register::RegisterUpdate> for v1::RegisterUpdate {
+    fn from(update: &register::RegisterUpdate) -> Self {
         Self {
             base: update.base.map(|base| base.0),
             lease_ns: nanos_of(update.lease),
-            nodes: update.nodes.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<register::NodeEnvelope> for v1::NodeEnvelope {
-    fn from(node: register::NodeEnvelope) -> Self {
-        Self {
-            node: identity(node.node),
-            limits: node.limits.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<register::LimitEnvelope> for v1::LimitEnvelope {
-    fn from(limit: register::LimitEnvelope) -> Self {
-        Self {
-            limit: limit.limit.0,
-            fraction_bits: u32::from(limit.scale.fraction_bits),
-            amount: Some(limit.amount.into()),
-            floor: Some(limit.floor.into()),
+            envelopes: Some(to_columns(&update.nodes)),
         }
     }
 }
@@ -164,12 +145,17 @@ impl From<message::Propose> for v1::Propose {
             anchor: Some(propose.anchor.into()),
             lease_ns: nanos_of(propose.lease),
             rows: propose.rows.into_iter().map(Into::into).collect(),
-            register: propose.register.map(Into::into),
+            register: propose.register.as_deref().map(encoded_register),
             hot: propose.hot.map(|hot| v1::HotKeys {
                 keys: hot.into_iter().map(Into::into).collect(),
             }),
         }
     }
+}
+
+/// The bytes of a register that travels with a proposal.
+pub(super) fn encoded_register(update: &register::RegisterUpdate) -> Vec<u8> {
+    v1::RegisterUpdate::from(update).encode_to_vec()
 }
 
 impl From<message::Row> for v1::Row {

@@ -316,22 +316,37 @@ impl Book {
 
     /// Writes down what is proposed to a node: `changes`, in the order of their limits' slots, and
     /// of every other limit what was proposed before.
-    pub fn propose(&mut self, node: NodeSlot, generation: Generation, changes: &[Change]) {
-        for change in changes {
-            let limit = change.limit;
-            let floor = self.pages[limit.index()].holding(node).latest.floor;
-            if floor != change.entry.floor {
-                note(&mut self.notes.0.floors, node.index());
-            }
-            self.change(limit, node, |backing, latest| {
-                // What is between is what was the latest; the account has it.
-                backing.unanswered += 1;
-                *latest = change.entry;
-            });
+    pub fn propose(&mut self, node: NodeSlot, generation: Generation, changes: Vec<Change>) {
+        for change in &changes {
+            self.begin_proposal(node, change.limit, change.entry);
         }
+        self.end_proposal(node, generation, changes);
+    }
+
+    /// The first half of [`Book::propose`], one limit of one node. In the order of limits this is
+    /// many times faster than in the order of nodes.
+    pub(crate) fn begin_proposal(&mut self, node: NodeSlot, limit: LimitSlot, entry: Entry) {
+        let floor = self.pages[limit.index()].holding(node).latest.floor;
+        if floor != entry.floor {
+            note(&mut self.notes.0.floors, node.index());
+        }
+        self.change(limit, node, |backing, latest| {
+            // What is between is what was the latest; the account has it.
+            backing.unanswered += 1;
+            *latest = entry;
+        });
+    }
+
+    /// The second half, of one node: `changes` is what has begun, and all of it.
+    pub(crate) fn end_proposal(
+        &mut self,
+        node: NodeSlot,
+        generation: Generation,
+        changes: Vec<Change>,
+    ) {
         let batch = Batch {
             generation,
-            changes: changes.to_vec(),
+            changes,
         };
         for limit in self.accounts[node.index()].push(batch) {
             let last = self.accounts[node.index()].entries(limit).last();
@@ -408,6 +423,11 @@ impl Book {
     #[must_use]
     pub fn holding(&self, node: NodeSlot, limit: LimitSlot) -> Holding {
         self.pages[limit.index()].holding(node)
+    }
+
+    /// What nodes may hold of a limit, by their slots: nothing, for those beyond the end.
+    pub(crate) fn holdings(&self, limit: LimitSlot) -> &[Holding] {
+        self.pages[limit.index()].holdings()
     }
 
     fn find(&self, node: NodeId, limit: LimitId) -> Holding {

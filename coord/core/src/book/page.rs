@@ -140,6 +140,10 @@ impl Page {
         self.holdings.get(node.index()).copied().unwrap_or_default()
     }
 
+    pub(super) fn holdings(&self) -> &[Holding] {
+        &self.holdings
+    }
+
     pub(super) fn backing(&self, node: NodeSlot) -> Backing {
         self.backings.get(node.index()).copied().unwrap_or_default()
     }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use weir_model::{Nanos, UnitsPerSecond, message::Report};
 
-use super::{Leader, PLANS_PER_TICK};
+use super::{Leader, MOST_FOLLOWED_AT_ONCE, PLANS_PER_TICK};
 use crate::{
     allocation::tolerance,
     book::{LimitSlot, NodeSlot},
@@ -24,6 +24,18 @@ pub(super) struct Demands {
     has_moved: Vec<bool>,
 }
 
+/// One limit of [`Demands`].
+#[derive(Clone, Copy)]
+pub(super) struct DemandsOf<'d>(&'d [u64]);
+
+impl DemandsOf<'_> {
+    /// `None` if it is not known.
+    pub(super) fn of(self, node: NodeSlot) -> Option<UnitsPerSecond> {
+        let demand = *self.0.get(node.index())?;
+        (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
+    }
+}
+
 impl Demands {
     pub(super) fn set(&mut self, limit: LimitSlot, node: NodeSlot, demand: UnitsPerSecond) {
         let (limit, node) = (limit.index(), node.index());
@@ -40,10 +52,9 @@ impl Demands {
         row[node] = demand;
     }
 
-    /// `None` if it is not known.
-    pub(super) fn of(&self, limit: LimitSlot, node: NodeSlot) -> Option<UnitsPerSecond> {
-        let demand = *self.table.get(limit.index())?.get(node.index())?;
-        (demand != UNKNOWN).then_some(UnitsPerSecond(demand))
+    /// What all nodes could use of one limit.
+    pub(super) fn of_limit(&self, limit: LimitSlot) -> DemandsOf<'_> {
+        DemandsOf(self.table.get(limit.index()).map_or(&[], Vec::as_slice))
     }
 
     /// A slot is another limit's.
@@ -95,7 +106,8 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         // Waiting for the tick would let demand that has moved wait for another one.
-        if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
+        let is_small = self.members.len() <= MOST_FOLLOWED_AT_ONCE;
+        if has_moved && is_small && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
             self.advance(now);
         }
     }

@@ -61,6 +61,8 @@ use takeover::{Reform, Succession};
 /// Demand that moves is followed at once, but not more often than this in a tick: a proposal goes to
 /// every node.
 const PLANS_PER_TICK: u32 = 5;
+/// In a fleet of more nodes it waits for the tick, and so for what the others report in it.
+const MOST_FOLLOWED_AT_ONCE: usize = 250;
 
 /// What the shell tells a leader.
 #[derive(Clone, Debug)]

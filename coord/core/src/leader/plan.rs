@@ -96,18 +96,26 @@ impl Round {
 pub(super) struct Plan {
     /// Those that take part, in the order of their identities.
     pub(super) parts: Vec<Part>,
+    /// In the order of limits' slots.
+    pub(super) changes: Vec<PlannedChange>,
+    /// Whether any amount or floor grows.
+    pub(super) grows: bool,
 }
 
 pub(super) struct Part {
     pub(super) node: NodeId,
     pub(super) slot: NodeSlot,
-    /// In the order of their limits' slots.
-    pub(super) changes: Vec<Change>,
+}
+
+pub(super) struct PlannedChange {
+    /// For which of [`Plan::parts`].
+    pub(super) part: usize,
+    pub(super) change: Change,
 }
 
 impl Plan {
     pub(super) fn has_changes(&self) -> bool {
-        self.parts.iter().any(|part| !part.changes.is_empty())
+        !self.changes.is_empty()
     }
 
     pub(super) fn has(&self, node: NodeId) -> bool {
@@ -182,10 +190,11 @@ impl<B: CommitBackend> Leader<B> {
         let part = |seat: &Seat| Part {
             node: seat.node,
             slot: seat.slot,
-            changes: Vec::new(),
         };
         let mut plan = Plan {
             parts: seats.iter().map(part).collect(),
+            changes: Vec::new(),
+            grows: false,
         };
         let mut participants = Vec::with_capacity(seats.len());
         for index in 0..self.places.0.len() {
@@ -245,17 +254,18 @@ impl<B: CommitBackend> Leader<B> {
         let is_hot = matches!(place.kind, Kind::Hot);
         let shares = |seat: &&Seat| seat.role == Role::Shares;
         participants.clear();
+        let holdings = self.book.holdings(place.slot);
+        let demands = self.demands.0.of_limit(place.slot);
         participants.extend(seats.iter().filter(shares).map(|seat| {
+            let holding = holdings.get(seat.slot.index());
             Participant {
                 weight: seat.weight,
-                demand: self
-                    .demands
-                    .0
-                    .of(place.slot, seat.slot)
+                demand: demands
+                    .of(seat.slot)
                     .or_else(|| self.hot.wanted(seat.node, place.id))
                     .unwrap_or(limit.floor.rate),
                 reserved: self.reserved_for(seat, limit, is_hot),
-                holding: self.book.holding(seat.slot, place.slot),
+                holding: holding.copied().unwrap_or_default(),
             }
         }));
         let mut pool = self.book.pool(place.slot);
@@ -273,7 +283,7 @@ impl<B: CommitBackend> Leader<B> {
         let mut entries = participants
             .iter()
             .zip(step(limit, participants, &targets, pool));
-        for (seat, part) in seats.iter().zip(&mut plan.parts) {
+        for (part, seat) in seats.iter().enumerate() {
             let (latest, entry) = if seat.role == Role::Shares {
                 let (participant, entry) = entries.next().expect("one for each that shares");
                 (participant.holding.latest, entry)
@@ -287,19 +297,22 @@ impl<B: CommitBackend> Leader<B> {
             };
             if entry != latest {
                 let limit = place.slot;
-                part.changes.push(Change { limit, entry });
+                let change = Change { limit, entry };
+                plan.grows |= !entry.amount.fits(latest.amount) || !entry.floor.fits(latest.floor);
+                plan.changes.push(PlannedChange { part, change });
             }
         }
     }
 
     /// Adds that nobody is to hold anything of what was a hot key.
     fn plan_nothing(&self, place: Place, seats: &[Seat], plan: &mut Plan) {
-        for (seat, part) in seats.iter().zip(&mut plan.parts) {
+        for (part, seat) in seats.iter().enumerate() {
             if self.book.holding(seat.slot, place.slot).latest != Entry::default() {
-                part.changes.push(Change {
+                let change = Change {
                     limit: place.slot,
                     entry: Entry::default(),
-                });
+                };
+                plan.changes.push(PlannedChange { part, change });
             }
         }
     }
@@ -307,12 +320,13 @@ impl<B: CommitBackend> Leader<B> {
     /// The floor that the roster reserves, as far as the policy asks for it. No roster reserves that
     /// of a hot key: its budget has room for those of all members.
     fn reserved_for(&self, seat: &Seat, limit: &Limit, is_hot: bool) -> Amount {
-        match self.members.get(&seat.node) {
-            Some(member) if !seat.has_floors && !is_hot => {
-                self.reserved_floor(seat.node, member, limit)
-            }
-            _ => limit.floor,
+        if seat.has_floors || is_hot {
+            return limit.floor;
         }
+        let member = self.members.get(&seat.node);
+        member.map_or(limit.floor, |member| {
+            self.reserved_floor(seat.node, member, limit)
+        })
     }
 
     /// The budget, less what is held back, and less the room that those need who wait for floors.

@@ -1,6 +1,6 @@
 //! Making a proposal and getting it through: rule 3, *book*, as far as messages go.
 
-use alloc::vec::Vec;
+use alloc::{sync::Arc, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
@@ -9,34 +9,37 @@ use weir_model::{
     register::RegisterUpdate,
 };
 
-use super::{Command, Leader, plan::Plan};
+use super::{
+    Command, Leader,
+    plan::{Plan, PlannedChange},
+};
 use crate::{
+    book::Change,
     commit::CommitBackend,
     record::{EnvelopeRecord, LimitEnvelope, NodeEnvelope},
     rules::Mutation,
 };
 
+/// What voters are told at one time, by what they know already.
+type Registers = Vec<Arc<RegisterUpdate>>;
+
 impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
     pub(super) fn propose(&mut self, plan: &Plan, renewal_due: bool, now: Nanos) {
-        let grows = plan.parts.iter().any(|part| {
-            part.changes.iter().any(|change| {
-                let latest = self.book.holding(part.slot, change.limit).latest;
-                !change.entry.amount.fits(latest.amount) || !change.entry.floor.fits(latest.floor)
-            })
-        });
         self.generation = self.generation.next();
         self.last_proposal = now;
         self.hot.announce(now);
-        for part in &plan.parts {
-            self.book.propose(part.slot, self.generation, &part.changes);
-            if self.rules.breaks(Mutation::GrowBeforeShrink) {
-                self.book.acknowledge(part.slot, self.generation);
-            }
+        let mut changes: Vec<Vec<Change>> = plan.parts.iter().map(|_| Vec::new()).collect();
+        for PlannedChange { part, change } in &plan.changes {
+            let node = plan.parts[*part].slot;
+            self.book.begin_proposal(node, change.limit, change.entry);
+            changes[*part].push(*change);
+        }
+        for (part, changes) in plan.parts.iter().zip(changes) {
             if let Some(member) = self.members.get_mut(&part.node) {
                 member.unanswered_since.get_or_insert(now);
                 if let Some(rows) = &mut member.rows.0 {
-                    for change in &part.changes {
+                    for change in &changes {
                         let place = self.round.0.place(change.limit);
                         let place = place.expect("a plan is about limits that are shared");
                         if let Some(row) = self.places.0[place].row {
@@ -46,19 +49,24 @@ impl<B: CommitBackend> Leader<B> {
                     }
                 }
             }
+            self.book.end_proposal(part.slot, self.generation, changes);
+            if self.rules.breaks(Mutation::GrowBeforeShrink) {
+                self.book.acknowledge(part.slot, self.generation);
+            }
         }
         // Rule 4, *quorum*: what voters are told covers all of this proposal.
+        let mut registers = Registers::new();
         for part in &plan.parts {
             let rows = self.rows(part.node);
-            self.send_proposal(part.node, rows, self.hot.announced());
+            self.send_proposal(part.node, rows, self.hot.announced(), &mut registers);
         }
         for voter in self.electorate.others(|voter| plan.has(voter)) {
-            self.send_proposal(voter, Vec::new(), None);
+            self.send_proposal(voter, Vec::new(), None, &mut registers);
         }
         self.book.close(self.generation);
         self.joining_proposed();
         // Fencing growth alone would let a deposed leader renew a node for ever.
-        if self.backend.is_voted() || grows || renewal_due {
+        if self.backend.is_voted() || plan.grows || renewal_due {
             self.renewal_forced = false;
             let (generation, lease) = (self.generation, self.longest_lease(now));
             let (term, policy, book) = (self.term, self.policy_version, &self.book);
@@ -104,13 +112,19 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
-    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>, hot: Option<Vec<HotKey>>) {
+    fn send_proposal(
+        &mut self,
+        node: NodeId,
+        rows: Vec<Row>,
+        hot: Option<Vec<HotKey>>,
+        registers: &mut Registers,
+    ) {
         let member = self.members.get(&node).and_then(|member| member.heard);
         let member = member.map(|heard| (heard.token, heard.at));
         let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
             return;
         };
-        let register = self.register_for(node);
+        let register = self.register_for(node, registers);
         let wait = if self.rules.breaks(Mutation::ReuseBeforeWait) {
             self.timing.stale()
         } else {
@@ -129,7 +143,7 @@ impl<B: CommitBackend> Leader<B> {
         anchor: Token,
         rows: Vec<Row>,
         hot: Option<Vec<HotKey>>,
-        register: Option<RegisterUpdate>,
+        register: Option<Arc<RegisterUpdate>>,
     ) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
@@ -148,20 +162,25 @@ impl<B: CommitBackend> Leader<B> {
 
     /// What has changed since the register that the voter is known to have; nothing for a node that
     /// is no voter.
-    fn register_for(&self, node: NodeId) -> Option<RegisterUpdate> {
+    fn register_for(&self, node: NodeId, registers: &mut Registers) -> Option<Arc<RegisterUpdate>> {
         if !self.backend.is_voted() {
             return None;
         }
         let base = self.electorate.base(node)?;
+        if let Some(known) = registers.iter().find(|register| register.base == base) {
+            return Some(known.clone());
+        }
         let mut nodes = self.book.envelopes_since(base);
         if self.rules.breaks(Mutation::FloorsUnrecorded) {
             nodes.iter_mut().for_each(without_floors);
         }
-        Some(RegisterUpdate {
+        let register = Arc::new(RegisterUpdate {
             base,
             lease: self.longest_lease(self.last_proposal),
             nodes,
-        })
+        });
+        registers.push(register.clone());
+        Some(register)
     }
 
     /// What is lost on the way is sent again in every tick, until it is answered. Voters that have
@@ -182,6 +201,7 @@ impl<B: CommitBackend> Leader<B> {
             })
             .map(|(node, _)| node)
             .collect();
+        let mut registers = Registers::new();
         // What the book says was proposed has to be what is sent: since then other keys may be hot.
         let is_same = !self.hot.has_news(now);
         for node in &unanswered {
@@ -192,7 +212,7 @@ impl<B: CommitBackend> Leader<B> {
                 continue;
             }
             let rows = self.rows(*node);
-            self.send_proposal(*node, rows, self.hot.announced());
+            self.send_proposal(*node, rows, self.hot.announced(), &mut registers);
         }
         for voter in self.electorate.voters() {
             if unanswered.contains(&voter) {
@@ -201,7 +221,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new(), None);
+                self.send_proposal(voter, Vec::new(), None, &mut registers);
             } else {
                 self.send_commit(voter);
             }

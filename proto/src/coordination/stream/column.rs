@@ -11,7 +11,7 @@ const NOTHING: u64 = (1 << ZERO_BITS) - 1;
 
 /// Amounts end in many zeros, since shares are rounded: a short number. `None` if there is no room
 /// for it, which takes an odd amount above 2^59.
-pub(super) fn pack(amount: u64) -> Option<u64> {
+pub(crate) fn pack(amount: u64) -> Option<u64> {
     if amount == 0 {
         return Some(NOTHING);
     }
@@ -24,7 +24,7 @@ pub(super) fn pack(amount: u64) -> Option<u64> {
 }
 
 /// What [`pack`] was given; `None` if it was nothing.
-pub(super) fn unpack(packed: u64) -> Option<u64> {
+pub(crate) fn unpack(packed: u64) -> Option<u64> {
     let zeros = packed & NOTHING;
     if zeros == NOTHING {
         return (packed == NOTHING).then_some(0);
@@ -34,13 +34,21 @@ pub(super) fn unpack(packed: u64) -> Option<u64> {
     (amount >> zeros == odd && amount != 0).then_some(amount)
 }
 
+/// As [`pack`], rounded up to an amount that there is room for; no bound is above 2^60.
+pub(crate) fn pack_bound(amount: u64) -> u64 {
+    let even = |amount: u64| amount.min((1 << 60) - 1).next_multiple_of(2);
+    pack(amount)
+        .or_else(|| pack(even(amount)))
+        .expect("an even number up to 2^60 has room")
+}
+
 /// An amount in two columns.
-pub(super) fn pack_amount(amount: Amount) -> Option<(u64, u64)> {
+pub(crate) fn pack_amount(amount: Amount) -> Option<(u64, u64)> {
     Some((pack(amount.rate.0)?, pack(amount.burst.0)?))
 }
 
 /// And back, within the bounds of the types.
-pub(super) fn unpack_amount(
+pub(crate) fn unpack_amount(
     rate: u64,
     burst: u64,
     field: &'static str,
@@ -55,18 +63,24 @@ pub(super) fn unpack_amount(
 }
 
 /// Row numbers, in ascending order, as gaps: those of 0 at the end are left out.
-pub(super) fn gaps(rows: impl IntoIterator<Item = usize>) -> Vec<u32> {
+pub(crate) fn gaps(rows: impl IntoIterator<Item = usize>) -> Vec<u32> {
+    let mut column = Vec::new();
+    gaps_by(&mut column, rows);
+    without_end(column)
+}
+
+/// As [`gaps`], added to a column, each of them.
+pub(crate) fn gaps_by(column: &mut Vec<u32>, rows: impl IntoIterator<Item = usize>) {
     let mut next = 0;
-    let gap = |row: usize| {
+    column.extend(rows.into_iter().map(|row| {
         let gap = row - next;
         next = row + 1;
         u32::try_from(gap).expect("no message has so many rows")
-    };
-    without_end(rows.into_iter().map(gap).collect())
+    }));
 }
 
 /// The row numbers that gaps stand for, so many, and all below `end`.
-pub(super) fn rows(
+pub(crate) fn rows(
     gaps: &[u32],
     count: usize,
     end: usize,
@@ -87,7 +101,7 @@ pub(super) fn rows(
 }
 
 /// A column less what is 0 at its end.
-pub(super) fn without_end<T: Default + PartialEq>(mut column: Vec<T>) -> Vec<T> {
+pub(crate) fn without_end<T: Default + PartialEq>(mut column: Vec<T>) -> Vec<T> {
     let zero = T::default();
     let last = column.iter().rposition(|value| *value != zero);
     column.truncate(last.map_or(0, |last| last + 1));
@@ -95,12 +109,12 @@ pub(super) fn without_end<T: Default + PartialEq>(mut column: Vec<T>) -> Vec<T> 
 }
 
 /// What a column says of a row: 0 if it has been left out.
-pub(super) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
 }
 
 /// Fails unless each column has as many rows.
-pub(super) fn check_lengths(
+pub(crate) fn check_lengths(
     length: usize,
     columns: &[usize],
     field: &'static str,

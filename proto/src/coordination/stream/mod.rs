@@ -8,9 +8,9 @@
 //! The domain's messages are whole states, and the latest one wins *before* an encoder: whatever
 //! is encoded has to be sent. What found no room in a queue has to be dropped in front of it.
 
-mod column;
+pub(super) mod column;
 mod propose;
 mod report;
 
-pub use propose::{ProposeDecoder, ProposeEncoder};
+pub use propose::{EncodedRegisters, ProposeDecoder, ProposeEncoder};
 pub use report::{ReportDecoder, ReportEncoder};

@@ -1,21 +1,52 @@
 //! Proposals, by what has changed.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use weir_model::{
     Nanos,
     message::{Propose, ToNode},
+    register::RegisterUpdate,
 };
 
 use super::{
-    super::v1,
+    super::{from_wire::decoded_register, to_wire::encoded_register, v1},
     column::{check_lengths, gaps, pack_amount, rows, unpack_amount},
 };
 use crate::error::WireError;
 
 const FIELD: &str = "to_node.propose_change";
 
+/// Registers that are kept encoded: voters that are told at the same time are told the same, but for
+/// those that are behind.
+const REGISTERS_KEPT: usize = 3;
+
+/// The registers of one leader, encoded once for all the streams that share this.
+#[derive(Clone, Debug, Default)]
+pub struct EncodedRegisters {
+    latest: Arc<Mutex<Vec<(Arc<RegisterUpdate>, Vec<u8>)>>>,
+}
+
+impl EncodedRegisters {
+    fn encode(&self, register: &Arc<RegisterUpdate>) -> Vec<u8> {
+        // A panic in between leaves the list as it was, or with one more.
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |(known, _): &&(Arc<RegisterUpdate>, _)| Arc::ptr_eq(known, register);
+        if let Some((_, encoded)) = latest.iter().find(is_same) {
+            return encoded.clone();
+        }
+        let encoded = encoded_register(register);
+        if latest.len() >= REGISTERS_KEPT {
+            latest.remove(0);
+        }
+        latest.push((register.clone(), encoded.clone()));
+        encoded
+    }
+}
+
 /// The leader's end.
 #[derive(Clone, Debug, Default)]
 pub struct ProposeEncoder {
+    registers: EncodedRegisters,
     /// The last one, without what is for voters.
     last: Option<Propose>,
 }
@@ -27,22 +58,34 @@ pub struct ProposeDecoder {
 }
 
 impl ProposeEncoder {
+    /// One of several that share what they encode.
+    #[must_use]
+    pub fn sharing(registers: EncodedRegisters) -> Self {
+        Self {
+            registers,
+            last: None,
+        }
+    }
+
     /// What to send.
     pub fn encode(&mut self, message: ToNode) -> v1::ToNode {
         let ToNode::Propose(mut propose) = message else {
             return message.into();
         };
+        let register = propose.register.take();
+        let register = register.map(|register| self.registers.encode(&register));
         let change = self.last.as_ref().and_then(|last| change(last, &propose));
-        let wire = match change {
-            Some(mut change) => {
-                change.register = propose.register.take().map(Into::into);
-                v1::ToNode {
-                    message: Some(v1::to_node::Message::ProposeChange(change)),
-                }
-            }
-            None => ToNode::Propose(propose.clone()).into(),
+        let message = if let Some(change) = change {
+            v1::to_node::Message::ProposeChange(v1::ProposeChange { register, ..change })
+        } else {
+            v1::to_node::Message::Propose(v1::Propose {
+                register,
+                ..propose.clone().into()
+            })
         };
-        propose.register = None;
+        let wire = v1::ToNode {
+            message: Some(message),
+        };
         self.last = Some(propose);
         wire
     }
@@ -112,7 +155,8 @@ fn apply(last: &Propose, change: v1::ProposeChange) -> Result<Propose, WireError
     propose.position.generation.0 = change.generation;
     let at = propose.anchor.at.0.checked_add(change.elapsed_ns);
     propose.anchor.at = Nanos(at.ok_or(WireError::Misfit { field: FIELD })?);
-    propose.register = change.register.map(TryInto::try_into).transpose()?;
+    let register = change.register.as_deref().map(decoded_register);
+    propose.register = register.transpose()?.map(Arc::new);
     let amounts = change.rates.iter().zip(&change.bursts);
     let count = change.rates.len();
     for (index, (rate, burst)) in rows(&change.rows, count, last.rows.len(), FIELD)?
