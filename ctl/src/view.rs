@@ -201,6 +201,8 @@ pub(crate) struct HeavySource {
     pub(crate) dropped: f64,
     /// By how much the former may be too large, and the latter too small.
     pub(crate) error: f64,
+    /// What the node is leased for a hot key.
+    pub(crate) leased: Option<f64>,
 }
 
 impl From<v1::HeavySource> for HeavySource {
@@ -210,6 +212,7 @@ impl From<v1::HeavySource> for HeavySource {
             offered: source.offered,
             dropped: source.dropped,
             error: source.error,
+            leased: source.leased,
         }
     }
 }
@@ -282,6 +285,8 @@ pub(crate) struct ExplainedLimit {
     pub(crate) dropped: Option<f64>,
     pub(crate) error: Option<f64>,
     pub(crate) seconds: f64,
+    /// Whether the source's key has a budget of its own in the fleet.
+    pub(crate) hot: bool,
 }
 
 /// A packet that was dropped and looked at.
@@ -344,6 +349,7 @@ impl From<v1::ExplainedLimit> for ExplainedLimit {
             unspent: limit.unspent,
             lease_left_ms: limit.lease_left_ms,
             seconds: limit.traffic_seconds,
+            hot: limit.hot,
         }
     }
 }

@@ -20,6 +20,9 @@ const KEYED: &str = "version = 1\n[fleet]\nmax_members = 16\nunparsed = \"pass\"
                      rate = \"500 packets/s\"\npromise = \"strict\"\n\
                      [[limit]]\nname = \"syn\"\nproto = \"tcp\"\nrate = \"1k connections/s\"\n\
                      on_expiry = \"closed\"\n";
+const ELASTIC: &str = "version = 1\n[[limit]]\nname = \"web\"\nrate = \"10k packets/s\"\n\
+                       burst = \"500 packets\"\npromise = \"elastic\"\nexcess = \"20%\"\n\
+                       [[limit]]\nname = \"dns\"\nrate = \"10k packets/s\"\n";
 const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n";
 
 fn weir() -> Command {
@@ -43,6 +46,7 @@ impl Files {
             ("good", GOOD),
             ("bad", BAD),
             ("keyed", KEYED),
+            ("elastic", ELASTIC),
             ("doubtful", DOUBTFUL),
         ] {
             fs::write(directory.path().join(name), content).expect("a written file");
@@ -86,8 +90,9 @@ fn keyed_limits_are_summed_up_by_key() {
     assert_eq!(
         text(&output.stdout),
         format!(
-            "{}:7:7: note: until keys are merged over the fleet, \"strict\" gives a key 1/32 of \
-             the limit on each host: 15.625 packets/s, and a burst of 1.562 packets\n\
+            "{}:7:7: note: \"strict\" gives a key 1/32 of the limit on each host: 15.625 packets/s, and a \
+             burst of 1.562 packets; one that wants more gets up to half of the limit besides, where it \
+             wants it\n\
              LIMIT    PER          PROMISE  MODE        RATE  BURST  UNIT         FLOOR  RESERVED\n\
              clients  v4/24 v6/64  strict   enforce    500/s     50  packets          -         -\n\
              syn      -            strict   enforce  1.00k/s    100  connections      -         -\n\
@@ -112,6 +117,25 @@ fn keyed_limits_are_summed_up_by_key() {
     assert!(clients["on_expiry"].is_null() && syn["key"].is_null());
     assert_eq!(syn["on_expiry"], "closed");
     assert!(syn["floor_rate"].is_null());
+}
+
+/// The bound of an elastic limit is printed, and is no part of the burst that its author wrote.
+#[test]
+fn the_bound_of_an_elastic_limit_is_said() {
+    let files = Files::new();
+    let output = files.check("elastic", &["--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let [web, dns] = [&report["limits"][0], &report["limits"][1]];
+    assert_eq!(
+        (&web["burst"], &web["excess"]),
+        (&500.0.into(), &0.2.into())
+    );
+    assert_eq!(web["excess_tokens"], 2_000.0);
+    assert_eq!(web["on_expiry"], "floor");
+    assert!(dns["excess_tokens"].is_null(), "strict");
+    let message = report["problems"][0]["message"].as_str().expect("a text");
+    assert!(message.contains("at most 2000 packets above"), "{message}");
 }
 
 #[test]

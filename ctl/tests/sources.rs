@@ -24,6 +24,7 @@ fn source(source: &str, offered: f64, dropped: f64, error: f64) -> v1::HeavySour
         offered,
         dropped,
         error,
+        leased: None,
     }
 }
 
@@ -58,6 +59,15 @@ fn with_sources() -> Daemon {
             v1::LimitRow {
                 name: "rare".to_owned(),
                 top_left_out: true,
+                ..flood.clone()
+            },
+            v1::LimitRow {
+                name: "users".to_owned(),
+                per: KEYS,
+                top: vec![v1::HeavySource {
+                    leased: Some(120.0),
+                    ..source("198.18.0.9/32", 900.0, 300.0, 0.0)
+                }],
                 ..flood
             },
         ];
@@ -74,14 +84,16 @@ fn the_heaviest_sources_are_below_their_limit() {
 limits over the fleet; below each its heaviest sources, as host1 alone sees them
 (~ is estimated from sampled packets of the last seconds)
 
-LIMIT             PROMISE  MODE     PER             RATE    OFFERED  ADMITTED    DROPPED  UNIT         BURST  NODES
-flood             strict   enforce                 30.0k      90.0k     29.7k      60.3k  packets/s    3.00k      3
-  198.18.0.7/32                                              ~60.0k               ~40.0k
-  2001:db8::/64                                           ~300..900            ~100..700
-clients           elastic  enforce  v4/32 v6/64  500/key      90.0k     29.7k      60.3k  packets/s  100/key      3
+LIMIT             PROMISE   MODE     PER               RATE    OFFERED  ADMITTED    DROPPED  UNIT           BURST  NODES
+flood             strict    enforce                   30.0k      90.0k     29.7k      60.3k  packets/s      3.00k      3
+  198.18.0.7/32                                                 ~60.0k               ~40.0k
+  2001:db8::/64                                              ~300..900            ~100..700
+clients           elastic   enforce  v4/32 v6/64    500/key      90.0k     29.7k      60.3k  packets/s    100/key      3
   (none seen)
-rare              strict   enforce                 30.0k      90.0k     29.7k      60.3k  packets/s    3.00k      3
+rare              strict    enforce                   30.0k      90.0k     29.7k      60.3k  packets/s      3.00k      3
   (not followed)
+users             strict    enforce  v4/32 v6/64  30.0k/key      90.0k     29.7k      60.3k  packets/s  3.00k/key      3
+  198.18.0.9/32   hot here                              120       ~900                 ~300
 "
     );
     assert_eq!(daemon.look(|replies| replies.asked_top), 5);
@@ -96,8 +108,8 @@ fn as_json_each_limit_has_its_sources() {
     assert_eq!(
         limits["limits"][0]["top"],
         json!([
-            {"source": "198.18.0.7/32", "offered": 60_000.0, "dropped": 40_000.0, "error": 0.0},
-            {"source": "2001:db8::/64", "offered": 900.0, "dropped": 100.0, "error": 600.0},
+            {"source": "198.18.0.7/32", "offered": 60_000.0, "dropped": 40_000.0, "error": 0.0, "leased": null},
+            {"source": "2001:db8::/64", "offered": 900.0, "dropped": 100.0, "error": 600.0, "leased": null},
         ])
     );
     assert_eq!(limits["limits"][0]["top_seconds"], 12.5);
@@ -106,6 +118,7 @@ fn as_json_each_limit_has_its_sources() {
         json!({"source_v4": 32, "source_v6": 64})
     );
     assert_eq!(limits["limits"][1]["top"], json!([]));
+    assert_eq!(limits["limits"][3]["top"][0]["leased"], 120.0);
     assert_eq!(limits["limits"][2]["top_left_out"], true);
     let without = json_of(&daemon, &["limits"]);
     assert_eq!(daemon.look(|replies| replies.asked_top), 0);
@@ -314,7 +327,7 @@ fn explained_as_json() {
             "per": {"source_v4": 32, "source_v6": 64}, "applies": true, "exempt": null,
             "source": "198.18.0.7/32", "rate": 500.0, "burst": 100.0, "unspent": null,
             "lease_left_ms": null, "expired": null, "offered": 5_000.0, "dropped": 4_500.0,
-            "error": 0.0, "seconds": 12.5,
+            "error": 0.0, "seconds": 12.5, "hot": false,
         })
     );
     assert_eq!(said["limits"][2]["applies"], false);

@@ -82,7 +82,7 @@ impl Limit {
 impl Policy {
     /// The limit that a hot key is to whoever divides, books and grants: aggregate, of the units of
     /// the keyed limit, matching nothing. `None` for a key of a limit that the policy has not, has
-    /// with other units, or does not merge, and for one whose identity a named limit has.
+    /// with other units, or does not merge.
     ///
     /// Its budget is all that may ever be granted. With an elastic limit that is more than what there
     /// is to divide, the budget of the keyed limit, by the floors of all members.
@@ -91,7 +91,7 @@ impl Policy {
         let members = self.fleet.max_members;
         let limit = self.limit(hot.limit)?;
         let is_known = limit.merges_keys(members) && HotKey::new(limit, hot.key) == *hot;
-        if !is_known || self.limit(hot.id).is_some() {
+        if !is_known {
             return None;
         }
         let (budget, floor) = match limit.promise {

@@ -97,8 +97,12 @@ impl LimitId {
         Self(fnv1a(name.as_bytes()))
     }
 
-    /// The identity of a hot key's budget. Its highest bit is set. A named limit may by chance have
-    /// the same one; that key is not made hot.
+    /// The identities from here on are those of hot keys. A name whose hash is among them, one in
+    /// 65,536, is refused.
+    const FIRST_KEY: u64 = 0xffff << 48;
+
+    /// The identity of a hot key's budget. Two keys may have the same one, by chance or by malice; only
+    /// one of them can be hot.
     #[must_use]
     pub fn of_key(limit: Self, revision: Revision, key: Prefix) -> Self {
         let (family, address) = match key.address() {
@@ -110,7 +114,13 @@ impl LimitId {
         bytes[8..12].copy_from_slice(&revision.0.to_be_bytes());
         bytes[12..28].copy_from_slice(&address);
         bytes[28..].copy_from_slice(&[key.length(), family]);
-        Self(fnv1a(&bytes) | 1 << 63)
+        Self(fnv1a(&bytes) | Self::FIRST_KEY)
+    }
+
+    /// Whether this is a hot key's, and no limit's in a policy.
+    #[must_use]
+    pub const fn is_key(self) -> bool {
+        self.0 >= Self::FIRST_KEY
     }
 }
 

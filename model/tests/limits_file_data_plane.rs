@@ -80,6 +80,26 @@ fn keys_have_defaults() {
     assert_eq!(limit("500 packets/s", "").key_amount(), None);
 }
 
+/// What may be lent is in the burst, and so in the sum that hosts' bursts keep to.
+#[test]
+fn an_elastic_limit_has_its_excess_in_its_burst() {
+    let strict = limit("10k packets/s", "burst = \"640 packets\"");
+    assert_eq!(strict.lent_burst(), Units(0));
+    for (excess, lent) in [
+        ("", 1_000),
+        ("excess = \"0.5%\"", 50),
+        ("excess = \"100%\"", 10_000),
+    ] {
+        let lines = format!("burst = \"640 packets\"\npromise = \"elastic\"\n{excess}");
+        let elastic = limit("10k packets/s", &lines);
+        assert!(elastic.is_leased() && elastic.is_divisible);
+        assert_eq!(elastic.scale.units(lent), Some(elastic.lent_burst()));
+        assert_eq!(elastic.budget, amount(&elastic, 10_000, 640 + lent));
+    }
+    let keyed = limit("500 packets/s", "per = {}\npromise = \"elastic\"");
+    assert_eq!(keyed.lent_burst(), Units(0));
+}
+
 /// Hosts share one half of a strict key's limit, unless there is one host.
 #[test]
 fn a_host_gives_a_key_what_its_promise_allows() {
@@ -239,9 +259,10 @@ fn revisions_follow_what_a_bucket_means() {
 /// Doubtful or easily missed, not wrong: the policy stands, and each remark has its place.
 #[test]
 fn consequences_are_said() {
-    let unmerged = "5:7: warning: keys are not merged over the fleet yet: a source that reaches N \
-                    hosts, at most 64, may get N times the rate, whatever the excess; `promise = \
-                    \"strict\"` keeps to the rate over all hosts";
+    let unmerged = "5:7: note: \"elastic\": until the leader has merged a key, some ticks after it is \
+                    first seen above the rate, each host gives it the whole rate; from then on it \
+                    gets the rate and 10 %, and a packet for each of 64 members, over all hosts; \
+                    `promise = \"strict\"` never gives a key more than the rate over all hosts";
     for (rate, lines, expected) in [
         ("500 packets/s", "per = {}", unmerged.to_owned()),
         (
@@ -252,8 +273,30 @@ fn consequences_are_said() {
         (
             "500 packets/s",
             "per = {}\npromise = \"strict\"\nburst = \"200 packets\"",
-            "5:7: note: until keys are merged over the fleet, \"strict\" gives a key 1/128 of the \
-             limit on each host: 3.906 packets/s, and a burst of 1.562 packets"
+            "5:7: note: \"strict\" gives a key 1/128 of the limit on each host: 3.906 packets/s, and a \
+             burst of 1.562 packets; one that wants more gets up to half of the limit besides, where \
+             it wants it"
+                .to_owned(),
+        ),
+        (
+            "10k packets/s",
+            "promise = \"elastic\"",
+            "5:11: note: \"elastic\": at most 1000 packets above rate and burst over any time, 10 % of \
+             one second's rate, whatever dies; while there is a leader it is paid back within 1 s"
+                .to_owned(),
+        ),
+        (
+            "10k packets/s",
+            "promise = \"elastic\"\nexcess = \"50%\"",
+            "5:11: note: \"elastic\": at most 5000 packets above rate and burst over any time, 50 % of \
+             one second's rate, whatever dies; while there is a leader it is paid back within 2 s"
+                .to_owned(),
+        ),
+        (
+            "540 packets/min",
+            "burst = \"640 packets\"\npromise = \"elastic\"",
+            "6:11: warning: the excess of one second's rate is less than a packet: \"elastic\" lends \
+             nothing of use; write \"strict\", or a larger `excess`"
                 .to_owned(),
         ),
         (

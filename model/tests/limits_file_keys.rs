@@ -162,14 +162,6 @@ fn promises_have_their_errors() {
         "10k packets/s",
         &[
             (
-                "promise = \"elastic\"",
-                "5:11: error: the promise \"elastic\" is not supported yet for a limit without `per`; write \"strict\" or \"local\", or add `per = {}`",
-            ),
-            (
-                "promise = \"elastic\"\nexcess = \"10%\"",
-                "5:11: error: the promise \"elastic\" is not supported yet for a limit without `per`; write \"strict\" or \"local\", or add `per = {}`",
-            ),
-            (
                 "promise = \"elastik\"",
                 "5:11: error: `promise` is \"elastik\", expected \"strict\", \"local\" or \"elastic\"; did you mean \"elastic\"?",
             ),

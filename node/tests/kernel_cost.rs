@@ -6,9 +6,10 @@ mod kernel_support;
 
 use kernel_support::{TestHost, amount, frames, limit, policy, udp_limit};
 use weir_model::{
-    Limit, PolicyVersion,
+    Amount, HotKey, Limit, LimitId, Nanos, PolicyVersion,
     policy::{Key, Mode, Promise},
 };
+use weir_node::dataplane::{Dataplane, GrantRequest};
 
 /// The least of so many measurements: what the machine does besides only adds.
 const ROUNDS: usize = 60;
@@ -25,6 +26,31 @@ fn keyed(name: &str, burst: u64) -> Limit {
     let mut limit = aggregate(name, burst);
     limit.per = Some(Key::default());
     limit.floor = limit.budget;
+    limit
+}
+
+/// Of the one limit whose name says so: whose frames are measured, or another's.
+fn heat(dataplane: &mut Dataplane, name: &str, limits: &[Limit]) {
+    let source = match name {
+        _ if name.starts_with("hot key") => "198.18.0.1/32",
+        _ if name.starts_with("key beside a hot one") => "198.18.9.9/32",
+        _ => return dataplane.set_hot_keys(&[]).unwrap(),
+    };
+    let hot = HotKey::new(&limits[0], source.parse().unwrap());
+    dataplane.set_hot_keys(&[hot]).unwrap();
+    let plenty = if name.contains("passed") { 1 << 30 } else { 0 };
+    let grant = GrantRequest {
+        limit: hot.id,
+        amount: amount(plenty, plenty),
+        floor: Amount::ZERO,
+        expires: Nanos::NEVER,
+    };
+    dataplane.install(&[grant]).unwrap();
+    assert!(dataplane.count(LimitId::of("k")).unwrap().is_some());
+}
+
+fn elastic(mut limit: Limit) -> Limit {
+    limit.promise = Promise::Elastic;
     limit
 }
 
@@ -45,6 +71,10 @@ fn cost_of_a_packet() {
         ("aggregate, passed", vec![aggregate("a", 1_000_000_000)]),
         ("keyed, dropped", vec![keyed("k", 1)]),
         ("keyed, passed", vec![keyed("k", PLENTY)]),
+        ("key beside a hot one, dropped", vec![keyed("k", 1)]),
+        ("key beside a hot one, passed", vec![keyed("k", PLENTY)]),
+        ("hot key, passed", vec![elastic(keyed("k", 1))]),
+        ("hot key, dropped", vec![elastic(keyed("k", 1))]),
         (
             "keyed and aggregate, dropped",
             vec![keyed("k", 1), aggregate("a", PLENTY)],
@@ -75,8 +105,9 @@ fn cost_of_a_packet() {
         );
         for (version, (name, limits)) in (1..).zip(rows) {
             dataplane
-                .activate(&policy(limits), PolicyVersion(version))
+                .activate(&policy(limits.clone()), PolicyVersion(version))
                 .unwrap();
+            heat(&mut dataplane, name, &limits);
             for one_in in [0, 64] {
                 dataplane.set_sampling(one_in).unwrap();
                 let least = (0..ROUNDS)

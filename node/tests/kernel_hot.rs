@@ -7,7 +7,11 @@ mod kernel_support;
 
 use std::net::IpAddr;
 
-use kernel_support::{TestHost, Wire, amount, frames, limit, policy, wait_for};
+use kernel_support::{
+    TestHost, Wire, amount, frames, limit, policy,
+    upgrade::{Build, Loaded},
+    wait_for,
+};
 use weir_model::{
     Amount, HotKey, Limit, LimitId, Nanos, PolicyVersion, Revision, Units,
     hot::MAX_HOT_KEYS,
@@ -322,4 +326,76 @@ fn a_key_that_is_hot_no_more_is_one_like_any_other() {
         dataplane.set_hot_keys(&[]).unwrap();
         assert_eq!(wires.arrived(&dataplane, 2, 100), COLD);
     });
+}
+
+/// As it is in a data plane of either layout.
+fn hot_keys(loaded: &Loaded) -> Vec<HotKey> {
+    match loaded {
+        Loaded::Own(dataplane) => dataplane.hot_keys().collect(),
+        Loaded::Other(dataplane) => dataplane.hot_keys().collect(),
+    }
+}
+
+/// What a key was offered and given since it is hot.
+fn counted(loaded: &Loaded, id: LimitId) -> (u64, u64) {
+    match loaded {
+        Loaded::Own(dataplane) => {
+            let count = dataplane.count(id).unwrap().unwrap();
+            (count.offered_tokens(), count.admitted_tokens())
+        }
+        Loaded::Other(dataplane) => {
+            let count = dataplane.count(id).unwrap().unwrap();
+            (count.offered_tokens(), count.admitted_tokens())
+        }
+    }
+}
+
+fn passes(loaded: &Loaded, number: u8, packets: usize) -> usize {
+    let frame = by(number);
+    (0..packets).filter(|_| loaded.passes(&frame)).count()
+}
+
+/// With the same table, and with one of another size, of which keyed limits are closed meanwhile.
+#[test]
+fn another_layout_goes_on_with_hot_keys() {
+    let first = Build::own(128, 1 << 14);
+    for next in [Build::other(128, 1 << 14), Build::own(256, 1 << 16)] {
+        TestHost::run(|host| {
+            host.wire("near", "far");
+            let limit = by_source(Promise::Elastic);
+            let the_policy = policy([limit.clone()]);
+            let mut loaded = first.load(&first.options(host, None)).unwrap();
+            loaded.activate(&the_policy);
+            let keys = [1, 2, 3].map(|number| key(&limit, number));
+            let Loaded::Own(dataplane) = &mut loaded else {
+                panic!("{loaded:?}")
+            };
+            dataplane.set_hot_keys(&keys).unwrap();
+            for key in &keys[..2] {
+                fill_in_time(dataplane, key.id, 50, Amount::ZERO, Nanos::NEVER);
+            }
+            // One whose slot is still its former key's.
+            dataplane.set_hot_keys(&keys[..2]).unwrap();
+            let kept = hot_keys(&loaded);
+            assert_eq!(passes(&loaded, 1, 8), 8);
+            assert_eq!(passes(&loaded, 2, 100), 50);
+            drop(loaded);
+
+            let loaded = next.load(&next.options(host, Some(the_policy))).unwrap();
+            assert_eq!(hot_keys(&loaded), kept, "{next:?}");
+            assert_eq!(passes(&loaded, 1, 100), 42, "{next:?}");
+            assert_eq!(passes(&loaded, 2, 100), 0, "{next:?}");
+            assert_eq!(passes(&loaded, 3, 100), COLD, "{next:?}");
+            assert_eq!(counted(&loaded, keys[0].id), (108, 50));
+            drop(loaded);
+
+            // And back, with a policy to which the keys are none any more.
+            let mut other = limit;
+            other.revision = Revision(9);
+            let other = first.options(host, Some(policy([other])));
+            let loaded = first.load(&other).unwrap();
+            assert!(hot_keys(&loaded).is_empty());
+            assert_eq!(passes(&loaded, 1, 100), COLD);
+        });
+    }
 }

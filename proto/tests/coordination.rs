@@ -61,7 +61,7 @@ fn prefix() -> impl Strategy<Value = Prefix> {
     ];
     (address, 0_u8..=128).prop_map(|(address, length)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
-        Prefix::containing(address, length.min(most)).unwrap()
+        Prefix::containing(address, length.min(most)).expect("it is not too long")
     })
 }
 
@@ -466,7 +466,7 @@ const WIDEST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
 fn widest_heavy(number: u64) -> HeavyKey {
     HeavyKey {
         limit: LimitId(number),
-        key: Prefix::containing(WIDEST, 128).unwrap(),
+        key: Prefix::containing(WIDEST, 128).expect("an IPv6 address"),
         offered: UnitsPerSecond(u64::MAX),
     }
 }
@@ -475,7 +475,7 @@ fn widest_hot(number: u64) -> HotKey {
     HotKey {
         id: LimitId(number),
         limit: LimitId(u64::MAX),
-        key: Prefix::containing(WIDEST, 128).unwrap(),
+        key: Prefix::containing(WIDEST, 128).expect("an IPv6 address"),
     }
 }
 

@@ -65,7 +65,11 @@ fn heavy(number: u64) -> Vec<HeavyKey> {
         key: key(),
         offered: UnitsPerSecond(number),
     };
-    (number % 3 == 0).then_some(heavy).into_iter().collect()
+    number
+        .is_multiple_of(3)
+        .then_some(heavy)
+        .into_iter()
+        .collect()
 }
 
 fn hot(number: u64) -> Option<Vec<HotKey>> {

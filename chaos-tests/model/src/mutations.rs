@@ -42,9 +42,12 @@ impl fmt::Display for Found {
     }
 }
 
-/// Breaks a rule, and looks for what notices.
+/// Breaks a rule, and looks for what notices. Scopes have one strict limit, and no keys.
 #[must_use]
 pub fn hunt(mutation: Mutation) -> Option<Found> {
+    if mutation.is_about_keys() {
+        return None;
+    }
     let rules = Rules::without(mutation);
     STEPS.into_iter().find_map(|steps| {
         AT_RANDOM.into_iter().find_map(|scope| {

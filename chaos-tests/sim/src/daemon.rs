@@ -294,7 +294,10 @@ impl World {
 
     pub(super) fn tick(&mut self, host: usize) {
         let local = self.local(host);
-        if let Some(FromNode::Report(report)) = self.hosts[host].report(&self.policies, local) {
+        if let Some(mut report) = self.hosts[host].report(&self.policies, local) {
+            let tick = self.judge.steps / 10;
+            let members = self.hosts.len() as u64;
+            self.hosts[host].report_keys(&mut report, &self.sources, tick, members);
             let daemon = self.daemon(host).expect("it has reported");
             // Another leader has another stream.
             let term = daemon.term.as_ref().map_or(Term(0), |record| record.term);
@@ -438,6 +441,7 @@ impl World {
                 let held: Vec<Grant> = place.kernel.grants().collect();
                 let mut follower = Follower::new(birth, place.policy, held, rules);
                 follower.prepare_policy(place.prepared);
+                follower.set_hot(place.keys.hot.values().copied());
                 daemon.follower = Some(follower);
             }
         }

@@ -1,6 +1,10 @@
 //! Runs written down for broken rules that random faults seldom meet: each needs several things to
 //! go wrong in a certain order. The same run without the broken rule keeps every promise.
 
+mod keys;
+
+pub use keys::lent;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use weir_coord_core::rules::Mutation;
@@ -23,6 +27,10 @@ pub fn scenario(broken: Broken) -> Option<Scenario> {
         Broken::Rule(Mutation::FloorBeforeRoster) => Some(registers_lost),
         Broken::Rule(Mutation::FloorGivenAwayEarly) => Some(roster_behind),
         Broken::Rule(Mutation::PolicyForgotten) => Some(policy_unwritten),
+        Broken::Rule(Mutation::HotPoolWhole) => Some(keys::many_hosts_one_key),
+        Broken::Rule(Mutation::HotPageForgotten) => Some(keys::hot_again),
+        Broken::Rule(Mutation::HotKeysUnlearned) => Some(keys::leader_dies),
+        Broken::Rule(Mutation::DebtUnpaid | Mutation::LentTwice) => Some(keys::ten_times_as_much),
         _ => None,
     }
 }

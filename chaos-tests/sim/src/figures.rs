@@ -134,8 +134,14 @@ impl World {
                 Some(effective.rescaled_up(limit.scale, FINEST).rate.0)
             })
             .sum();
+        // Operators may want nobody to have a share.
+        let has_takers = self
+            .zookeeper
+            .roster
+            .iter()
+            .any(|member| !member.is_drained);
         let figures = &mut self.judge.figures;
-        figures.poor_ticks = if held < budget / 4 * 3 {
+        figures.poor_ticks = if has_takers && held < budget / 4 * 3 {
             figures.poor_ticks + 1
         } else {
             0

@@ -70,7 +70,10 @@ impl World {
                 Command::Send(message) => {
                     self.send(host, reply_to, &Message::Up(Box::new(message)));
                 }
-                Command::Heat(_) => {}
+                Command::Heat(hot) => {
+                    let local = self.local(host);
+                    self.hosts[host].heat(&hot, local);
+                }
                 Command::Enforce(version) => {
                     self.switch(host, version);
                     let local = self.local(host);
@@ -105,8 +108,13 @@ impl World {
             return;
         };
         let mut installed = Vec::with_capacity(grants.len());
-        let limits = &self.policies.of(place.policy).limits;
+        let limits = self.policies.leased(place.policy);
         for grant in grants {
+            let is_known = place.kernel.grant(grant.limit).is_some();
+            // A key that is not hot here has no bucket.
+            if !is_known && !limits.iter().any(|limit| limit.id == grant.limit) {
+                continue;
+            }
             let before = place.kernel.grant(grant.limit);
             if place.kernel.install(*grant, local) {
                 let number = limits.iter().position(|limit| limit.id == grant.limit);

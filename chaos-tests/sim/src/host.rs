@@ -15,11 +15,12 @@ use weir_coord_core::{
 };
 use weir_model::{
     Amount, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
-    message::{FromNode, LimitReport, Position},
+    message::{LimitReport, Position, Report},
 };
 
 use crate::{
     kernel::{Clock, Kernel},
+    keys::HostKeys,
     limits::Policies,
 };
 
@@ -46,6 +47,8 @@ pub struct Host {
     pub is_condemned: bool,
     /// What is sent to it, and what it admits, in tokens since it was made, by limit.
     pub counters: Vec<Counters>,
+    /// What it has of keys.
+    pub keys: HostKeys,
     /// Its daemon, while it runs.
     pub daemon: Option<Daemon>,
     /// Whether the host has power.
@@ -134,6 +137,7 @@ impl Host {
             prepared: PolicyVersion(1),
             is_condemned: false,
             counters: vec![Counters::default(); limits],
+            keys: HostKeys::default(),
             daemon: None,
             is_powered: true,
             epoch: 0,
@@ -147,6 +151,7 @@ impl Host {
     /// Loses what is not on disk.
     pub fn lose_power(&mut self, policies: &Policies, now: Nanos) {
         self.kernel = Kernel::new(self.kernel.fault);
+        self.lose_keys();
         // Somebody who knew it to be off may have removed it meanwhile: no floor before the roster
         // has been read again.
         self.is_member = false;
@@ -160,7 +165,7 @@ impl Host {
 
     /// Makes the buckets that are not there yet.
     pub fn prepare_kernel(&mut self, policies: &Policies, local: Nanos) {
-        for limit in &policies.of(self.policy).limits {
+        for limit in policies.leased(self.policy) {
             if self.kernel.grant(limit.id).is_none() {
                 self.kernel
                     .install(Grant::floor(limit.id, Amount::ZERO), local);
@@ -175,6 +180,7 @@ impl Host {
     pub fn remember_floors(&mut self) {
         if self.is_member {
             let grants = self.kernel.grants();
+            let grants = grants.filter(|grant| !self.keys.hot.contains_key(&grant.limit));
             self.floors = grants.map(|grant| (grant.limit, grant.floor)).collect();
         }
     }
@@ -182,7 +188,7 @@ impl Host {
     /// Gives a limit that holds nothing the floor that it had. A floor that is new, or larger,
     /// comes with a commit.
     pub fn ensure_floors(&mut self, policies: &Policies, local: Nanos) {
-        for limit in &policies.of(self.policy).limits {
+        for limit in policies.leased(self.policy) {
             let holds_nothing = self
                 .kernel
                 .grant(limit.id)
@@ -211,7 +217,7 @@ impl Host {
         record: &MemberRecord,
         local: Nanos,
     ) {
-        for limit in &policies.of(self.policy).limits {
+        for limit in policies.leased(self.policy) {
             let reserved = record.floor(limit);
             if let Some(floor) = self.floors.get_mut(&limit.id) {
                 *floor = floor.min(reserved);
@@ -224,6 +230,7 @@ impl Host {
     pub fn leave(&mut self, local: Nanos) {
         self.is_member = false;
         self.floors.clear();
+        self.heat(&[], local);
         let limits: Vec<LimitId> = self.kernel.grants().map(|grant| grant.limit).collect();
         for limit in limits {
             self.kernel
@@ -245,12 +252,7 @@ impl Host {
         }
         let former = std::mem::replace(&mut self.policy, version);
         self.prepared = former;
-        for (before, after) in policies
-            .of(former)
-            .limits
-            .iter()
-            .zip(&policies.of(version).limits)
-        {
+        for (before, after) in policies.leased(former).iter().zip(policies.leased(version)) {
             if before.revision != after.revision {
                 self.kernel.renew(after.id, local);
                 self.floors.remove(&after.id);
@@ -262,9 +264,9 @@ impl Host {
 
     /// The report of this tick.
     #[must_use]
-    pub fn report(&self, policies: &Policies, local: Nanos) -> Option<FromNode> {
+    pub fn report(&self, policies: &Policies, local: Nanos) -> Option<Report> {
         let follower = self.daemon.as_ref()?.follower.as_ref()?;
-        let counted = policies.of(self.policy).limits.iter().zip(&self.counters);
+        let counted = policies.leased(self.policy).iter().zip(&self.counters);
         let counted: Vec<LimitReport> = counted
             .map(|(limit, counters)| LimitReport {
                 limit: limit.id,
@@ -274,6 +276,6 @@ impl Host {
                 ..LimitReport::default()
             })
             .collect();
-        Some(FromNode::Report(follower.report(local, &counted)))
+        Some(follower.report(local, &counted))
     }
 }

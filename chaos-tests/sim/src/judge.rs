@@ -191,6 +191,7 @@ impl World {
                 self.judge.blame("promise 1", details);
             }
         }
+        self.judge_keys();
         self.judge_leaders();
         self.judge_effective();
         self.judge_figures();
@@ -249,7 +250,7 @@ impl World {
         let mut promised = Vec::new();
         let term = leader.term();
         let version = leader.policy_version();
-        let limits = &self.policies.of(version).limits;
+        let limits = self.policies.leased(version);
         let begun = self.judge.begun.get(&term).copied();
         let booked = |node: NodeId, number: usize| {
             let limit = &limits[number];
@@ -284,7 +285,7 @@ impl World {
         }
         for host in &self.hosts {
             let local = host.clock.at(self.now);
-            for (number, limit) in self.policies.of(host.policy).limits.iter().enumerate() {
+            for (number, limit) in self.policies.leased(host.policy).iter().enumerate() {
                 let Some(grant) = host.kernel.grant(limit.id) else {
                     continue;
                 };
@@ -303,6 +304,26 @@ impl World {
                 if is_leased && lease_term < term && outlives {
                     let details = format!("{} on {}: a lease of {lease_term}", limit.name, host.id);
                     found = Some(("I6", details));
+                }
+            }
+        }
+        for host in &self.hosts {
+            let local = host.clock.at(self.now);
+            for key in host.keys.hot.values() {
+                let effective = host
+                    .kernel
+                    .grant(key.id)
+                    .map(|grant| grant.effective(local));
+                // Voters forget floors, and leaders reckon with them.
+                let known = self.policies.of(host.policy).hot_limit(key);
+                let floor = known.map_or(Amount::ZERO, |limit| limit.floor);
+                let booked = leader.envelope(host.id, key.id).max(floor);
+                if let Some(effective) = effective.filter(|effective| !effective.fits(booked)) {
+                    let details = format!(
+                        "{} on {}: {effective:?}, and the book of {term} has {booked:?}",
+                        key.key, host.id
+                    );
+                    found = Some(("I3", details));
                 }
             }
         }

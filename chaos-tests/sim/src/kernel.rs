@@ -153,6 +153,11 @@ impl Kernel {
         self.install(Grant::floor(limit, Amount::ZERO), now);
     }
 
+    /// Has no bucket for a limit any more.
+    pub fn remove(&mut self, limit: LimitId) {
+        self.buckets.remove(&limit);
+    }
+
     /// Installs a grant, or refuses one that has expired.
     pub fn install(&mut self, grant: Grant, now: Nanos) -> bool {
         let fault = self.fault;

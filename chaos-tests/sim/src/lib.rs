@@ -24,6 +24,7 @@ mod follow;
 pub mod host;
 pub mod judge;
 pub mod kernel;
+pub mod keys;
 mod lead;
 pub mod limits;
 pub mod load;

@@ -2,8 +2,10 @@
 
 use weir_model::{
     Amount, Cost, Limit, LimitId, Policy, PolicyVersion, Revision, Scale, Units, UnitsPerSecond,
-    policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
+    policy::{FleetSettings, Match, Mode, OnExpiry, PartsPerMillion, Promise},
 };
+
+use crate::keys::with_keys;
 
 /// Of every limit.
 pub const SCALE: Scale = Scale { fraction_bits: 10 };
@@ -77,16 +79,28 @@ const fn chapter(budget: u64, floors: u64, scale: Scale) -> Chapter {
 }
 
 impl Policies {
-    /// For so many hosts.
+    /// For so many hosts; with an elastic limit, and with limits that have keys, if there are any.
     #[must_use]
-    pub fn new(hosts: usize, slow: bool) -> Self {
+    pub fn new(hosts: usize, slow: bool, keys: bool) -> Self {
         let narrow = if slow { (1, 2) } else { (50, 20) };
-        Self(
-            CHAPTERS
-                .iter()
-                .map(|chapter| policy(hosts, narrow, chapter))
-                .collect(),
-        )
+        let chapters = CHAPTERS.iter();
+        let policies = chapters.map(|chapter| policy(hosts, narrow, chapter, keys));
+        let with_keys = |policy: Policy| {
+            if keys {
+                with_keys(policy, hosts)
+            } else {
+                policy
+            }
+        };
+        Self(policies.map(with_keys).collect())
+    }
+
+    /// The limits of one of them that are leased: they come first.
+    #[must_use]
+    pub fn leased(&self, version: PolicyVersion) -> &[Limit] {
+        let limits = &self.of(version).limits;
+        let count = limits.iter().filter(|limit| limit.is_leased()).count();
+        &limits[..count]
     }
 
     /// One of them.
@@ -110,7 +124,7 @@ impl Policies {
 }
 
 /// One limit with floors, one without that closes, and one that moves whole.
-fn policy(hosts: usize, narrow: (u64, u64), chapter: &Chapter) -> Policy {
+fn policy(hosts: usize, narrow: (u64, u64), chapter: &Chapter, keys: bool) -> Policy {
     let members = (hosts as u64 + 8).next_power_of_two();
     let wide = 1_000 * hosts as u64;
     let floor = Amount {
@@ -125,12 +139,15 @@ fn policy(hosts: usize, narrow: (u64, u64), chapter: &Chapter) -> Policy {
         on_expiry: OnExpiry::Closed,
         ..limit("shut", 300 * hosts as u64, 4 * members, Amount::ZERO, true)
     };
-    let limits = [
+    let mut limits = vec![
         limit("wide", wide, 20 * members, floor, true),
         closed,
         limit("narrow", narrow.0, narrow.1, Amount::ZERO, false),
     ];
-    let limits = limits.map(|limit| {
+    if keys {
+        limits.push(elastic(hosts as u64, 4 * members, floor));
+    }
+    let limits = limits.into_iter().map(|limit| {
         let to = chapter.scale;
         let part = |amount: Amount| Amount {
             rate: UnitsPerSecond(amount.rate.0 * chapter.budget / 1_000),
@@ -158,6 +175,16 @@ fn policy(hosts: usize, narrow: (u64, u64), chapter: &Chapter) -> Policy {
             max_members: u32::try_from(members).unwrap_or(u32::MAX),
             ..FleetSettings::default()
         },
-        limits: limits.to_vec().into(),
+        limits: limits.collect(),
+    }
+}
+
+/// 1,000 tokens a second for each host, and a tenth of that once more.
+fn elastic(hosts: u64, burst: u64, floor: Amount) -> Limit {
+    let strict = limit("lent", 1_000 * hosts, burst + 100 * hosts, floor, true);
+    Limit {
+        promise: Promise::Elastic,
+        excess: Some(PartsPerMillion(100_000)),
+        ..strict
     }
 }

@@ -44,6 +44,9 @@ struct Sim {
     /// Commit by conditional writes to ZooKeeper, and not by a majority of voters
     #[arg(long)]
     by_zookeeper: bool,
+    /// With an elastic limit, and limits with keys
+    #[arg(long)]
+    keys: bool,
     /// Policies stay as they are, whatever else goes wrong
     #[arg(long)]
     one_policy: bool,
@@ -116,6 +119,7 @@ impl Sim {
             faults: self.faults == FaultChoice::All,
             policies: self.faults == FaultChoice::All && !self.one_policy,
             by_zookeeper: self.by_zookeeper,
+            keys: self.keys,
             broken,
             logs: self.log,
             pattern: self.pattern,
@@ -148,6 +152,9 @@ impl Sim {
         );
         if self.by_zookeeper {
             command.push_str(" --by-zookeeper");
+        }
+        if self.keys {
+            command.push_str(" --keys");
         }
         if self.one_policy {
             command.push_str(" --one-policy");

@@ -18,6 +18,7 @@ use crate::{
     host::Host,
     judge::Judge,
     kernel::Clock,
+    keys::{Source, sources},
     limits::Policies,
     load::{Load, Pattern},
     mutation::Broken,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub by_zookeeper: bool,
     /// The limit that moves whole admits one token a second, and two at once.
     pub slow: bool,
+    /// Whether there are an elastic limit, and limits with keys.
+    pub keys: bool,
     /// Keep the last lines of an event log.
     pub logs: bool,
 }
@@ -76,6 +79,7 @@ impl Settings {
             broken: None,
             by_zookeeper: false,
             slow: false,
+            keys: false,
             logs: false,
         }
     }
@@ -213,7 +217,7 @@ pub struct World {
     pub network: Network,
     /// What goes wrong, when.
     pub faults: Faults,
-    /// The limits, as they are at first.
+    /// The leased limits, as they are at first.
     pub policy: Policy,
     /// Members that the operator wants to be gone, and whether they are off.
     pub removals: BTreeMap<usize, bool>,
@@ -223,6 +227,8 @@ pub struct World {
     pub policies: Policies,
     /// The traffic, by limit.
     pub loads: Vec<Load>,
+    /// The traffic of single keys.
+    pub sources: Vec<Source>,
     /// The oracle.
     pub judge: Judge,
     /// The last lines of the log.
@@ -238,8 +244,10 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut dice = Dice::new(settings.seed);
-        let policies = Policies::new(settings.nodes, settings.slow);
-        let policy = policies.of(PolicyVersion(1)).clone();
+        let policies = Policies::new(settings.nodes, settings.slow, settings.keys);
+        let sources = sources(&policies.of(PolicyVersion(1)).limits);
+        let mut policy = policies.of(PolicyVersion(1)).clone();
+        policy.limits = policies.leased(PolicyVersion(1)).to_vec().into();
         let now = BEGINNING;
         let kernel_fault = Broken::kernel(settings.broken);
         let hosts: Vec<Host> = (0..settings.nodes)
@@ -286,6 +294,7 @@ impl World {
             removals: BTreeMap::new(),
             is_sudden,
             policies,
+            sources,
             loads,
             hosts,
             log: VecDeque::new(),
@@ -482,6 +491,10 @@ impl World {
                 };
                 load.advance(tick, dropped, &mut self.dice);
             }
+            let hosts = self.hosts.len();
+            for source in &mut self.sources {
+                source.advance(tick, hosts, &mut self.dice);
+            }
             for host in &mut self.hosts {
                 for counters in &mut host.counters {
                     counters.before = (counters.offered, counters.admitted);
@@ -500,6 +513,7 @@ impl World {
             }
         }
         self.offer();
+        self.offer_keys(step / steps_per_tick);
         self.judge_step();
     }
 
@@ -511,7 +525,7 @@ impl World {
                 continue;
             }
             let local = host.clock.at(now);
-            for (number, limit) in self.policies.of(host.policy).limits.iter().enumerate() {
+            for (number, limit) in self.policies.leased(host.policy).iter().enumerate() {
                 let counters = &mut host.counters[number];
                 counters.owed += self.loads[number].demand(index) * STEP.as_secs_f64();
                 let offered = counters.owed as u64;

@@ -123,6 +123,7 @@ fn a_leader_that_dies_costs_next_to_nothing() {
         let admitted = (world.admitted(0) - before) as f64;
         worst = worst.min(admitted / (10_000.0 * 10.0));
     }
+    println!("utilisation {worst:.4} at worst");
     assert!(worst >= 0.97, "utilisation {worst}");
 }
 

@@ -153,6 +153,19 @@ impl Meter {
         self.last.map(|last| last.at)
     }
 
+    /// What was offered and admitted up to `at`, in tokens, as far as that is known: beyond the last
+    /// counters by the last known rates. `None` if nothing is known.
+    #[must_use]
+    pub fn counted_until(&self, at: Nanos, scale: Scale) -> Option<(u64, u64)> {
+        let last = self.last?;
+        let known = if last.at < at {
+            self.expected(last, at, scale)
+        } else {
+            last
+        };
+        Some((known.offered, known.admitted))
+    }
+
     /// The counters that the last known rates lead to.
     fn expected(&self, last: Reading, at: Nanos, scale: Scale) -> Reading {
         let elapsed = at - last.at;

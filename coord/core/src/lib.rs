@@ -14,6 +14,7 @@ pub mod campaign;
 pub mod commit;
 pub mod demand;
 pub mod follower;
+pub mod heavy;
 pub mod leader;
 pub mod news;
 pub mod record;

@@ -8,7 +8,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
-    LimitId, NodeId, PolicyVersion,
+    Amount, LimitId, NodeId, PolicyVersion,
     message::Position,
     register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
 };
@@ -58,7 +58,13 @@ impl Register {
         held.policy = policy;
         for node in &update.nodes {
             let limits = held.nodes.entry(node.node).or_default();
-            limits.extend(node.limits.iter().map(|limit| (limit.limit, *limit)));
+            for limit in &node.limits {
+                if is_spent_key(limit) {
+                    limits.remove(&limit.limit);
+                } else {
+                    limits.insert(limit.limit, *limit);
+                }
+            }
         }
         true
     }
@@ -87,11 +93,16 @@ impl Register {
     }
 }
 
+/// Hot keys come and go; of those of which nothing may be held there would be more and more.
+fn is_spent_key(limit: &LimitEnvelope) -> bool {
+    limit.limit.is_key() && limit.amount == Amount::ZERO && limit.floor == Amount::ZERO
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec;
-    use weir_model::{Amount, Generation, Scale, Term, UnitsPerSecond};
+    use weir_model::{Generation, Scale, Term, UnitsPerSecond};
 
     fn update(base: Option<u64>, rows: &[(u128, u64)]) -> RegisterUpdate {
         let nodes = rows.iter().map(|(node, rate)| NodeEnvelope {

@@ -62,11 +62,21 @@ pub enum Mutation {
     PolicyUnchecked,
     /// Rule 12: a new leader does not look which policy the register was made under.
     PolicyForgotten,
+    /// Hot keys: the page of a strict key has the whole budget, and not what cold buckets leave.
+    HotPoolWhole,
+    /// Hot keys: the page of a key that is hot no more is forgotten before its holders have answered.
+    HotPageForgotten,
+    /// Hot keys: a new leader says at once that there are none.
+    HotKeysUnlearned,
+    /// Elastic: what is lent is not paid back.
+    DebtUnpaid,
+    /// Elastic: the excess is lent a second time.
+    LentTwice,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -94,7 +104,27 @@ impl Mutation {
         Self::CutUnacknowledged,
         Self::PolicyUnchecked,
         Self::PolicyForgotten,
+        Self::HotPoolWhole,
+        Self::HotPageForgotten,
+        Self::HotKeysUnlearned,
+        Self::DebtUnpaid,
+        Self::LentTwice,
     ];
+}
+
+impl Mutation {
+    /// Whether it is about limits with keys, or elastic ones: a world of one strict limit has none.
+    #[must_use]
+    pub const fn is_about_keys(self) -> bool {
+        matches!(
+            self,
+            Self::HotPoolWhole
+                | Self::HotPageForgotten
+                | Self::HotKeysUnlearned
+                | Self::DebtUnpaid
+                | Self::LentTwice
+        )
+    }
 }
 
 /// Which rules hold: all of them, but for at most one.

@@ -178,6 +178,8 @@ struct Row {
     on_expiry: Option<&'static str>,
     /// How far an elastic limit may go above its rate.
     excess: Option<f64>,
+    /// For an elastic aggregate limit: the most that it ever admits above its rate and burst.
+    excess_tokens: Option<f64>,
     /// Bytes that a frame counts beyond its length.
     overhead: u32,
     quic: bool,
@@ -211,6 +213,7 @@ impl Row {
         let has_floors = limit.is_divisible && limit.on_expiry != OnExpiry::Closed;
         let floor_rate = limit.scale.tokens_per_second(limit.floor.rate);
         let KeyRow { rate, burst } = tokens(limit.budget);
+        let lent = limit.scale.tokens(limit.lent_burst());
         Self {
             name: limit.name.clone(),
             per: limit.per.map(|key: Key| Lengths {
@@ -232,7 +235,8 @@ impl Row {
                 Cost::Connections => "connections",
             },
             rate,
-            burst,
+            burst: burst - lent,
+            excess_tokens: (limit.is_leased() && limit.excess.is_some()).then_some(lent),
             key: limit.key_amount().map(tokens),
             floor_rate: has_floors.then_some(floor_rate),
             reserved: has_floors.then(|| floor_rate * f64::from(max_members) / rate),

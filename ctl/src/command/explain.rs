@@ -124,7 +124,9 @@ fn limits(limits: &[ExplainedLimit], has_colour: bool) -> Table {
         table.row([
             limit.name.clone().into(),
             limit.mode.into(),
-            if is_keyed {
+            if limit.hot {
+                format!("{} (hot)", limit.source).into()
+            } else if is_keyed {
                 limit.source.clone().into()
             } else {
                 Cell::new("all together", Tone::Quiet)

@@ -98,15 +98,17 @@ fn sources(top: &Top, has_keys: bool) -> Vec<Vec<Cell>> {
             offered,
             dropped,
             error,
+            leased,
             ..
         } = source;
         let numbers = [
-            String::new(),
+            leased.map(short).unwrap_or_default(),
             about(offered - error, *offered),
             String::new(),
             about(*dropped, (dropped + error).min(*offered)),
         ];
-        let names = [format!("  {}", source.source), String::new(), String::new()];
+        let hot = leased.map(|_| "hot here".to_owned()).unwrap_or_default();
+        let names = [format!("  {}", source.source), hot, String::new()];
         let cells = names.into_iter().chain(has_keys.then(String::new));
         cells.chain(numbers).map(Cell::from).collect()
     };

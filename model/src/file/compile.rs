@@ -56,11 +56,20 @@ pub(super) struct Terms {
 
 impl Terms {
     fn is_leased(&self) -> bool {
-        self.promise == Promise::Strict && self.per.is_none()
+        self.promise != Promise::Local && self.per.is_none()
     }
 
     fn is_closed(&self) -> bool {
         self.on_expiry == Some(OnExpiry::Closed)
+    }
+
+    /// What an elastic aggregate limit's burst has more than its author wrote, in tokens.
+    fn lent_tokens(&self) -> u64 {
+        let per_second = u128::from(self.rate.tokens) * Duration::from_secs(1).as_nanos();
+        let per_second = per_second / self.rate.period.as_nanos().max(1);
+        let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
+        let excess = excess(self).filter(|_| self.per.is_none());
+        excess.map_or(0, |excess| excess.of(per_second))
     }
 
     /// The tokens of the smallest burst.
@@ -105,6 +114,7 @@ pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Object
             cost,
         });
     }
+    let burst_tokens = burst_tokens.saturating_add(terms.lent_tokens());
     let mut is_explained = terms.rate.tokens == 0;
     if terms.per.is_some() {
         let keyed = keyed::objections(terms, burst_tokens, least);
@@ -198,7 +208,6 @@ fn excess(terms: &Terms) -> Option<PartsPerMillion> {
 fn promise_objection(terms: &Terms) -> Option<Objection> {
     let is_keyed = terms.per.is_some();
     match (terms.promise, terms.excess) {
-        (Promise::Elastic, _) if !is_keyed => Some(Objection::ElasticWithoutKeys),
         (Promise::Elastic, Some(excess)) if excess.of(1_000_000) == 0 => {
             Some(Objection::ExcessZero)
         }
@@ -264,10 +273,12 @@ fn floor(terms: &Terms, budget: Amount, smallest_burst: Units) -> Amount {
 fn doubts(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Vec<Doubt> {
     let mut doubts = Vec::new();
     if terms.per.is_some() {
-        doubts.extend(keyed::doubt(terms, amounts.scale, amounts.floor));
+        let excess = amounts.excess.map_or(0.0, percent);
+        doubts.extend(keyed::doubt(terms, amounts.scale, amounts.floor, excess));
     }
     if terms.is_leased() {
         doubts.extend(lease_doubt(terms, amounts, burst_tokens));
+        doubts.extend(excess_doubt(terms));
     }
     if terms.on_expiry == Some(OnExpiry::Open) {
         doubts.push(Doubt::Open);
@@ -294,6 +305,34 @@ fn lease_doubt(terms: &Terms, amounts: &Amounts, burst_tokens: u64) -> Option<Do
         members,
         percent: percent_of_all(share, members),
     })
+}
+
+/// What "elastic" comes to.
+fn excess_doubt(terms: &Terms) -> Option<Doubt> {
+    let excess = excess(terms)?;
+    let tokens = terms.lent_tokens();
+    let cost = terms.rate.cost;
+    Some(if tokens < terms.least() {
+        Doubt::LendsNothing { cost }
+    } else {
+        Doubt::Lends {
+            tokens,
+            percent: percent(excess),
+            repaid_within_s: repaid_within_s(excess),
+            cost,
+        }
+    })
+}
+
+fn percent(part: PartsPerMillion) -> f64 {
+    f64::from(part.0) / 1e4
+}
+
+/// Each second the leader takes back twice the excess, and at most half of the rate; it may need three
+/// ticks to notice.
+fn repaid_within_s(excess: PartsPerMillion) -> u32 {
+    let repaying = (2 * excess.0).max(500_000);
+    (repaying + 300_000).div_ceil(1_000_000)
 }
 
 /// Whether jumbo frames can pass while everything is well; a host on its floor may have room for
@@ -419,13 +458,13 @@ mod tests {
             prop_assert_eq!(amounts.is_divisible, terms.is_leased() && splits);
             if terms.per.is_some() {
                 prop_assert!(floor != Amount::ZERO);
-            } else if terms.promise == Promise::Strict {
+            } else if terms.promise != Promise::Local {
                 prop_assert_eq!(
                     floor == Amount::ZERO,
                     !amounts.is_divisible || amounts.on_expiry == OnExpiry::Closed
                 );
             }
-            if terms.promise == Promise::Strict {
+            if terms.promise == Promise::Strict || terms.is_leased() {
                 prop_assert!(u128::from(floor.rate.0) * members <= u128::from(budget.rate.0));
                 prop_assert!(u128::from(floor.burst.0) * members <= u128::from(budget.burst.0));
             }

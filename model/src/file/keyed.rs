@@ -78,10 +78,10 @@ fn parts(terms: &Terms) -> u64 {
 }
 
 /// What is easily missed about keys of `amount` each.
-pub(super) fn doubt(terms: &Terms, scale: Scale, amount: Amount) -> Option<Doubt> {
+pub(super) fn doubt(terms: &Terms, scale: Scale, amount: Amount, percent: f64) -> Option<Doubt> {
     let members = terms.max_members;
     match terms.promise {
-        Promise::Elastic if members > 1 => Some(Doubt::Unmerged { members }),
+        Promise::Elastic if members > 1 => Some(Doubt::Unmerged { percent, members }),
         Promise::Strict if members > 1 => Some(Doubt::KeyShare {
             members,
             rate: scale.tokens_per_second(amount.rate),

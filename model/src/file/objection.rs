@@ -69,8 +69,6 @@ pub(super) enum Objection {
     ExpiryOfLocal,
     #[error("a keyed limit has no lease that could expire")]
     ExpiryOfKeyed,
-    #[error("the promise \"elastic\" is not supported yet for a limit without `per`")]
-    ElasticWithoutKeys,
     #[error("`excess` belongs to the promise \"elastic\"")]
     ExcessWithoutElastic { is_keyed: bool },
     #[error("an excess of less than a millionth")]
@@ -110,7 +108,6 @@ impl Objection {
             | Self::FloorOfKeyed
             | Self::FloorOfClosed => Place::Floor,
             Self::ExpiryOfLocal | Self::ExpiryOfKeyed => Place::OnExpiry,
-            Self::ElasticWithoutKeys => Place::Promise,
             Self::ExcessWithoutElastic { .. } | Self::ExcessZero => Place::Excess,
         }
     }
@@ -140,9 +137,6 @@ impl Objection {
             ),
             Self::FloorOfClosed => {
                 String::from("remove the floor, or write `on_expiry = \"floor\"`")
-            }
-            Self::ElasticWithoutKeys => {
-                String::from("write \"strict\" or \"local\", or add `per = {}`")
             }
             Self::ExcessWithoutElastic { is_keyed: true } => {
                 String::from("remove it, or write `promise = \"elastic\"`")
@@ -197,13 +191,27 @@ pub(super) enum Doubt {
     )]
     Open,
     #[error(
-        "keys are not merged over the fleet yet: a source that reaches N hosts, at most {members}, \
-         may get N times the rate, whatever the excess"
+        "\"elastic\": at most {} above rate and burst over any time, {percent} % of one second's \
+         rate, whatever dies; while there is a leader it is paid back within {repaid_within_s} s",
+        counted(*tokens, *cost)
     )]
-    Unmerged { members: u32 },
+    Lends {
+        tokens: u64,
+        percent: f64,
+        repaid_within_s: u32,
+        cost: Cost,
+    },
+    #[error("the excess of one second's rate is less than {}: \"elastic\" lends nothing of use", largest_of(*cost))]
+    LendsNothing { cost: Cost },
     #[error(
-        "until keys are merged over the fleet, \"strict\" gives a key 1/{} of the limit on each \
-         host: {} {unit}/s, and a burst of {} {unit}",
+        "\"elastic\": until the leader has merged a key, some ticks after it is first seen above the \
+         rate, each host gives it the whole rate; from then on it gets the rate and {percent} %, and \
+         a packet for each of {members} members, over all hosts"
+    )]
+    Unmerged { percent: f64, members: u32 },
+    #[error(
+        "\"strict\" gives a key 1/{} of the limit on each host: {} {unit}/s, and a burst of {} {unit}; \
+         one that wants more gets up to half of the limit besides, where it wants it",
         2 * u64::from(*members),
         decimal(*rate),
         decimal(*burst),
@@ -225,7 +233,9 @@ impl Doubt {
             Self::MovesWhole { .. } => Place::Rate,
             Self::Stranded { .. } => Place::Floor,
             Self::Open => Place::OnExpiry,
-            Self::Unmerged { .. } => Place::Promise,
+            Self::Lends { .. } | Self::LendsNothing { .. } | Self::Unmerged { .. } => {
+                Place::Promise
+            }
             Self::KeyShare { .. } => Place::Per,
             Self::NoJumboFrames { .. } => Place::Burst,
         }
@@ -236,22 +246,37 @@ impl Doubt {
             Self::MovesWhole { .. }
             | Self::Stranded { .. }
             | Self::Open
-            | Self::Unmerged { .. } => Severity::Warning,
-            Self::KeyShare { .. } | Self::NoJumboFrames { .. } => Severity::Note,
+            | Self::LendsNothing { .. } => Severity::Warning,
+            Self::Lends { .. }
+            | Self::Unmerged { .. }
+            | Self::KeyShare { .. }
+            | Self::NoJumboFrames { .. } => Severity::Note,
         }
     }
 
     pub(super) fn suggestion(&self) -> Option<String> {
         match self {
             Self::Unmerged { .. } => Some(String::from(
-                "`promise = \"strict\"` keeps to the rate over all hosts",
+                "`promise = \"strict\"` never gives a key more than the rate over all hosts",
             )),
+            Self::LendsNothing { .. } => {
+                Some(String::from("write \"strict\", or a larger `excess`"))
+            }
             Self::NoJumboFrames { enough, .. } => Some(format!(
                 "for jumbo frames write `burst = \"{}\"` or more",
                 counted(*enough, Cost::Bits)
             )),
             _ => None,
         }
+    }
+}
+
+/// What every burst has to hold.
+const fn largest_of(cost: Cost) -> &'static str {
+    match cost {
+        Cost::Packets => "a packet",
+        Cost::Bits => "the largest packet",
+        Cost::Connections => "a connection",
     }
 }
 

@@ -118,11 +118,19 @@ fn check_totals(texts: &[LimitText<'_>]) -> Option<()> {
     Some(())
 }
 
-/// Names, and the identities made from them, are unique.
+/// Names, and the identities made from them, are unique, and none is a hot key's.
 fn check_names(texts: &[LimitText<'_>]) {
     let mut first: BTreeMap<LimitId, &LimitText<'_>> = BTreeMap::new();
     for text in texts {
         let name = &text.name.meaning;
+        if LimitId::of(name).is_key() {
+            text.name.value.error(
+                Complaint::new(format!(
+                    "the hash of \"{name}\" is one of those that are kept for single keys"
+                ))
+                .suggest("choose another name; one in 65,536 is like this"),
+            );
+        }
         let Some(other) = first.insert(LimitId::of(name), text) else {
             continue;
         };

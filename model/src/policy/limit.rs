@@ -35,7 +35,8 @@ pub struct Limit {
     /// The units of all amounts below.
     pub scale: Scale,
     /// What the whole fleet may admit; for [`Promise::Local`], what each host may. For a keyed
-    /// limit, the same for each key.
+    /// limit, the same for each key. The burst of an elastic aggregate limit includes its
+    /// [excess](Limit::lent_burst).
     pub budget: Amount,
     /// What each member may always spend, with no grant at all.
     ///
@@ -66,11 +67,22 @@ impl Limit {
     /// Most bytes that a frame may count beyond its length.
     pub const MOST_OVERHEAD_BYTES: u32 = 256;
 
-    /// Whether the leader leases it to hosts: a strict aggregate limit. The protocol between nodes
-    /// knows no other.
+    /// Whether the leader leases it to hosts: an aggregate limit, strict or elastic. The protocol
+    /// between nodes knows no others but [hot keys](crate::hot).
     #[must_use]
     pub fn is_leased(&self) -> bool {
-        self.promise == Promise::Strict && self.per.is_none()
+        self.promise != Promise::Local && self.per.is_none()
+    }
+
+    /// The part of an elastic aggregate limit's burst that is above what its author allowed: the
+    /// excess of one second's rate, in whole tokens. Nothing of other limits.
+    #[must_use]
+    pub fn lent_burst(&self) -> Units {
+        let Some(excess) = self.excess.filter(|_| self.per.is_none()) else {
+            return Units(0);
+        };
+        let tokens = excess.of(self.budget.rate.0 >> self.scale.fraction_bits);
+        self.scale.units(tokens).unwrap_or(Units::MAX)
     }
 
     /// What one key may spend on one host, for a keyed limit: all of the budget with
@@ -146,8 +158,9 @@ pub enum Promise {
     /// Never above the budget.
     #[default]
     Strict,
-    /// Above the budget by a declared excess at most. Only for keyed limits; until keys are merged
-    /// over the fleet each host enforces the whole rate alone.
+    /// Above the budget by a declared excess at most. Of an aggregate limit that is a part of one
+    /// second's rate, over any window, which is paid back. Of a key it is a part of the rate, and
+    /// each host has the whole rate for it until its keys are merged over the fleet.
     Elastic,
     /// Each host alone, without coordination.
     Local,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use weir_model::{
-    Amount, Limit, Nanos,
+    Amount, HotKey, Limit, Nanos, Units, UnitsPerSecond,
     policy::{OnExpiry, Promise},
     prefix::Prefix,
 };
@@ -59,10 +59,11 @@ impl View<'_> {
         let seen = self.enforcement.observation();
         let traffic = seen.of(limit, source, now).filter(|_| exempt.is_empty());
         // Of what can't apply, what the kernel holds is of no interest, and takes time to read.
-        let standing = if exempt.is_empty() {
-            self.standing(limit, now)
-        } else {
-            Standing::of_policy(limit)
+        let hot = self.hot_limit(limit, prefix_of(limit, source));
+        let standing = match &hot {
+            _ if !exempt.is_empty() => Standing::of_policy(limit),
+            None => self.standing(limit, now),
+            Some(hot) => self.standing(hot, now).with_share(limit),
         };
         v1::ExplainedLimit {
             name: limit.name.clone(),
@@ -78,8 +79,17 @@ impl View<'_> {
             expired: standing.expired.into(),
             traffic: traffic.map(Into::into),
             traffic_seconds: seen.span(limit.id, now).as_secs_f64(),
+            hot: hot.is_some(),
             exempt,
         }
+    }
+
+    /// A key of a limit, as the limit that it is if it is hot here.
+    pub(super) fn hot_limit(&self, limit: &Limit, key: Prefix) -> Option<Limit> {
+        limit.per?;
+        let hot = HotKey::new(limit, key);
+        let is_hot = self.enforcement.dataplane().is_hot(hot.id);
+        is_hot.then(|| self.policy().hot_limit(&hot))?
     }
 
     fn standing(&self, limit: &Limit, now: Nanos) -> Standing {
@@ -115,7 +125,13 @@ impl View<'_> {
     fn told(&self, dropped: &DroppedPacket, now: Nanos) -> v1::SampledDrop {
         let limit = self.policy().limit(dropped.limit);
         let limit = limit.filter(|limit| limit.revision == dropped.revision);
-        let rate = limit.map(|limit| self.standing(limit, now).amount.rate.0);
+        let rate = limit.map(|limit| {
+            let hot = self.hot_limit(limit, prefix_of(limit, dropped.source));
+            self.standing(hot.as_ref().unwrap_or(limit), now)
+                .amount
+                .rate
+                .0
+        });
         v1::SampledDrop {
             ago_ms: millis(now - dropped.at),
             limit: limit.map(|limit| limit.name.clone()).unwrap_or_default(),
@@ -154,6 +170,21 @@ impl Standing {
             expired: v1::Expiry::Unspecified,
         }
     }
+
+    /// With what a key of the limit may send besides its lease.
+    fn with_share(self, limit: &Limit) -> Self {
+        let share = match (limit.promise, limit.key_amount()) {
+            (Promise::Strict, Some(share)) => share,
+            _ => Amount::ZERO,
+        };
+        Self {
+            amount: Amount {
+                rate: UnitsPerSecond(self.amount.rate.0 + share.rate.0),
+                burst: Units(self.amount.burst.0 + share.burst.0),
+            },
+            ..self
+        }
+    }
 }
 
 /// Why a limit can't apply to any packet of a source; `None` if it can.
@@ -180,6 +211,7 @@ impl From<observation::Rates> for v1::HeavySource {
             offered: rates.offered,
             dropped: rates.dropped,
             error: rates.error,
+            leased: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use weir_coord_core::{
 use weir_model::{
     Limit, LimitId, Nanos, NodeId, Policy, Term,
     policy::{Mode, OnExpiry},
+    prefix::Prefix,
 };
 use weir_proto::admin::v1;
 
@@ -387,9 +388,22 @@ impl View<'_> {
         v1::LimitRow {
             top_seconds: seen.span(limit.id, now).as_secs_f64(),
             top_left_out: seen.is_left_out(limit.id),
-            top: top.into_iter().map(Into::into).collect(),
+            top: top
+                .into_iter()
+                .map(|source| v1::HeavySource {
+                    leased: self.leased(limit, source.source, now),
+                    ..source.into()
+                })
+                .collect(),
             ..row
         }
+    }
+
+    /// What this node may send of a key by its lease, tokens per second; `None` if it is not hot.
+    fn leased(&self, limit: &Limit, key: Prefix, now: Nanos) -> Option<f64> {
+        let hot = self.hot_limit(limit, key)?;
+        let rate = self.enforcement.held_of(&hot).effective(now).rate;
+        Some(limit.scale.tokens_per_second(rate))
     }
 
     /// Every limit on every node; on this node alone unless it leads.

@@ -156,6 +156,12 @@ impl Dataplane {
         self.hot.keys.values().map(|known| known.key)
     }
 
+    /// Whether this is the number of a key that has a leased bucket.
+    #[must_use]
+    pub fn is_hot(&self, id: LimitId) -> bool {
+        self.hot.keys.contains_key(&id)
+    }
+
     /// Gives these keys leased buckets, and no others. Who has one keeps it; a new one is empty, and
     /// has neither grant nor floor. What is no key of a limit of the policy in force is left out.
     ///

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use weir_model::{Amount, Limit, LimitId, Scale};
+use weir_model::{Amount, Generation, Limit, LimitId, Scale};
 
-use super::{Book, LimitSlot, note, page::Page};
+use super::{Book, Holding, LimitSlot, note, page::Page};
 
 /// Limits that are not in force and whose pages are kept. Beyond it the one of the smallest
 /// identity is forgotten; by then its leases have most likely ended. No fewer than a policy that a
@@ -79,6 +79,44 @@ impl Book {
         }
     }
 
+    /// The hot keys of which the book says anything, in force or not.
+    pub fn keys(&self) -> impl Iterator<Item = LimitId> {
+        let limits = self.limits.iter().map(|(limit, _)| limit);
+        limits.filter(|limit| limit.is_key())
+    }
+
+    /// The units of a limit that is in the book.
+    #[must_use]
+    pub fn scale(&self, limit: LimitId) -> Option<Scale> {
+        let slot = self.limit_slot(limit)?;
+        Some(self.pages[slot.index()].scale)
+    }
+
+    /// Whether nobody may hold anything of a limit, and every register says so whose next difference is
+    /// to `base` or later; without a base the next one is whole.
+    #[must_use]
+    pub fn is_spent(&self, limit: LimitId, base: Option<Generation>) -> bool {
+        let Some(slot) = self.limit_slot(limit) else {
+            return true;
+        };
+        let mut known = self.pages[slot.index()].known();
+        known.all(|(_, holding, backing)| {
+            let holds_nothing = *holding == Holding::default();
+            holds_nothing && base.is_none_or(|base| backing.changed <= base)
+        })
+    }
+
+    /// A limit has no page any more, whatever it said.
+    pub fn forget_limit(&mut self, limit: LimitId) {
+        if let Some(slot) = self.limit_slot(limit) {
+            for account in &mut self.accounts {
+                account.forget(slot);
+            }
+            self.pages[slot.index()] = Page::default();
+            self.limits.remove(limit);
+        }
+    }
+
     fn forget_dormant(&mut self) {
         let dormant = self.limits.end() - self.in_force().count();
         if dormant <= MAX_DORMANT {
@@ -86,18 +124,15 @@ impl Book {
         }
         let is_dormant = |(_, slot): &(LimitId, u32)| !self.pages[*slot as usize].is_in_force;
         let all = self.limits.iter().filter(is_dormant).count();
-        let oldest: Vec<(LimitId, u32)> = self
+        let oldest: Vec<LimitId> = self
             .limits
             .iter()
             .filter(is_dormant)
             .take(all.saturating_sub(MAX_DORMANT))
+            .map(|(limit, _)| limit)
             .collect();
-        for (limit, slot) in oldest {
-            for account in &mut self.accounts {
-                account.forget(LimitSlot(slot));
-            }
-            self.pages[slot as usize] = Page::default();
-            self.limits.remove(limit);
+        for limit in oldest {
+            self.forget_limit(limit);
         }
     }
 

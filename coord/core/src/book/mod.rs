@@ -265,14 +265,17 @@ impl Book {
         }
     }
 
-    /// Whether a node's kernel may have no floor of any limit that is in force.
+    /// Whether a node's kernel may have no floor of any limit that is in force, nor of a hot key.
     #[must_use]
     pub fn has_given_up(&self, node: NodeId) -> bool {
         let Some(node) = self.node_slot(node) else {
             return true;
         };
-        let mut in_force = (0..).zip(&self.pages).filter(|(_, page)| page.is_in_force);
-        in_force.all(|(slot, _)| self.spendable_floor(node, LimitSlot(slot)) == Amount::ZERO)
+        let counts = |(limit, slot): &(LimitId, u32)| {
+            self.pages[*slot as usize].is_in_force || limit.is_key()
+        };
+        let mut limits = self.limits.iter().filter(counts);
+        limits.all(|(_, slot)| self.spendable_floor(node, LimitSlot(slot)) == Amount::ZERO)
     }
 
     /// The roster has a node no more: it has no floors. What was leased to it counts until its
@@ -472,6 +475,13 @@ impl Book {
     pub fn is_over_budget(&self, limit: LimitId) -> bool {
         self.limit_slot(limit)
             .is_some_and(|slot| self.pages[slot.index()].is_over_budget())
+    }
+
+    /// A limit is to be planned anew.
+    pub(crate) fn note_limit(&mut self, limit: LimitId) {
+        if let Some(slot) = self.limit_slot(limit) {
+            note(&mut self.notes.0.limits, slot.index());
+        }
     }
 
     /// Whether envelopes, what was last proposed, or the budget of a limit are others since this was

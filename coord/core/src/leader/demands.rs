@@ -2,9 +2,15 @@
 
 use alloc::vec::Vec;
 
-use weir_model::UnitsPerSecond;
+use weir_model::{Nanos, UnitsPerSecond, message::Report};
 
-use crate::book::{LimitSlot, NodeSlot};
+use super::{Leader, PLANS_PER_TICK};
+use crate::{
+    allocation::tolerance,
+    book::{LimitSlot, NodeSlot},
+    commit::CommitBackend,
+    demand::Meter,
+};
 
 /// Stands for a demand that is not known. No meter measures as much.
 const UNKNOWN: u64 = u64::MAX;
@@ -52,5 +58,45 @@ impl Demands {
     pub(super) fn take_moved(&mut self, limit: LimitSlot) -> bool {
         let has_moved = self.has_moved.get_mut(limit.index());
         has_moved.is_some_and(core::mem::take)
+    }
+}
+
+impl<B: CommitBackend> Leader<B> {
+    /// What a member counts under the policy in force.
+    /// `quiet` is when the report before was made, if it may have left rows out.
+    pub(super) fn count(&mut self, quiet: Option<Nanos>, report: &Report, now: Nanos) {
+        self.hear_heavy(report, now);
+        let Some(member) = self.members.get_mut(&report.node) else {
+            return;
+        };
+        let mut has_moved = false;
+        let mut after = 0;
+        for counted in &report.limits {
+            let slot = self.book.limit_slot_after(counted.limit, &mut after);
+            let place = slot.and_then(|slot| self.round.0.place(slot));
+            if let Some(place) = place {
+                let place = self.places.0[place];
+                let Some(limit) = place.limit(&self.policy, &self.hot) else {
+                    continue;
+                };
+                let slot = place.slot;
+                let count = member.count_mut(slot);
+                if quiet.is_none() {
+                    count.meter = Meter::default();
+                }
+                let before = count.meter.rates().demand;
+                count.observe(quiet, report, counted, limit);
+                let demand = count.meter.rates().demand;
+                has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
+                self.demands.0.set(slot, member.slot, demand);
+            } else if let Some(limit) = self.policy.limit(counted.limit) {
+                let count = member.other_counts.entry(limit.id).or_default();
+                count.observe(None, report, counted, limit);
+            }
+        }
+        // Waiting for the tick would let demand that has moved wait for another one.
+        if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
+            self.advance(now);
+        }
     }
 }

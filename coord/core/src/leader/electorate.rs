@@ -82,6 +82,11 @@ impl Electorate {
         Some(self.voters.get(&node)?.base)
     }
 
+    /// The oldest register that any voter has whose next one is based on it.
+    pub(super) fn oldest_base(&self) -> Option<Generation> {
+        self.voters.values().filter_map(|voter| voter.base).min()
+    }
+
     pub(super) fn has_voted(&self, node: NodeId, generation: Generation) -> bool {
         self.voters
             .get(&node)

@@ -12,9 +12,11 @@
 //!   commit for L/2. Losing ZooKeeper is no reason: ticks do not touch it. It is a courtesy that
 //!   lets a better placed node lead; safety rests on the fence and the quorum.
 
+mod debt;
 mod demands;
 mod departure;
 mod electorate;
+mod hot;
 mod member;
 mod plan;
 mod policy;
@@ -35,21 +37,21 @@ use weir_model::{
 };
 
 use crate::{
-    allocation::tolerance,
     book::Book,
     commit::{CommitBackend, StoreOutcome},
-    demand::Meter,
     record::{EnvelopeRecord, MemberRecord, TermRecord},
-    rules::Rules,
+    rules::{Mutation, Rules},
     slots::Derived,
     timing::Timing,
 };
 
 pub use view::{HeldView, MemberView, ShareView};
 
+use debt::Debts;
 use demands::Demands;
 use departure::{Departed, Leaving};
 use electorate::Electorate;
+use hot::HotKeys;
 use member::{Heard, Member};
 use plan::{Place, Round};
 use policy::{Activation, Prepared};
@@ -189,6 +191,8 @@ pub struct Leader<B> {
     /// Who has left in this term: an old listing of the roster does not bring them back.
     departed: BTreeMap<NodeId, Departed>,
     electorate: Electorate,
+    hot: HotKeys,
+    debts: Debts,
     /// Until a majority of each voter set has promised this term.
     succession: Option<Succession>,
     /// The policy of the register that was adopted.
@@ -230,7 +234,10 @@ impl<B: CommitBackend> Leader<B> {
         rules: Rules,
         now: Nanos,
     ) -> Self {
-        let (policy_version, policy) = mandate.policy;
+        let (policy_version, mut policy) = mandate.policy;
+        if rules.breaks(Mutation::LentTwice) {
+            policy = debt::lend_twice(policy);
+        }
         let record = mandate.record;
         let is_fenced_by_votes = record.is_voted || backend.is_voted();
         let voters = record.voters.clone();
@@ -251,6 +258,8 @@ impl<B: CommitBackend> Leader<B> {
             leaving: BTreeMap::new(),
             departed: BTreeMap::new(),
             electorate: Electorate::new(voters),
+            hot: HotKeys::default(),
+            debts: Debts::default(),
             succession: None,
             adopted_policy: PolicyVersion(0),
             policy_since: Generation(1),
@@ -268,6 +277,9 @@ impl<B: CommitBackend> Leader<B> {
             commands: VecDeque::new(),
         };
         leader.book.set_limits(coordinated(&leader.policy));
+        let leased = coordinated(&leader.policy);
+        leader.debts.assume_the_worst(leased, now);
+        leader.begin_hot(now);
         leader.arrange();
         leader.book.close(Generation(0));
         if is_fenced_by_votes {
@@ -343,32 +355,7 @@ impl<B: CommitBackend> Leader<B> {
         if report.policy != self.policy_version {
             return;
         }
-        let mut has_moved = false;
-        let mut after = 0;
-        for counted in &report.limits {
-            let slot = self.book.limit_slot_after(counted.limit, &mut after);
-            let place = slot.and_then(|slot| self.round.0.place(slot));
-            if let Some(place) = place {
-                let limit = &self.policy.limits[self.places.0[place].limit];
-                let slot = self.places.0[place].slot;
-                let count = member.count_mut(slot);
-                if quiet.is_none() {
-                    count.meter = Meter::default();
-                }
-                let before = count.meter.rates().demand;
-                count.observe(quiet, report, counted, limit);
-                let demand = count.meter.rates().demand;
-                has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
-                self.demands.0.set(slot, member.slot, demand);
-            } else if let Some(limit) = self.policy.limit(counted.limit) {
-                let count = member.other_counts.entry(limit.id).or_default();
-                count.observe(None, report, counted, limit);
-            }
-        }
-        // Waiting for the tick would let demand that has moved wait for another one.
-        if has_moved && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
-            self.advance(now);
-        }
+        self.count(quiet, report, now);
     }
 
     fn acknowledge(&mut self, ack: &Ack, now: Nanos) {
@@ -476,6 +463,8 @@ impl<B: CommitBackend> Leader<B> {
             return self.step_down(StepDown::Idle);
         }
         self.activate(now);
+        self.settle_debts(now);
+        self.heat(now);
         self.advance(now);
         self.remind(now);
         self.watch_voters(now);
@@ -527,7 +516,8 @@ impl<B: CommitBackend> Leader<B> {
             .iter()
             .filter_map(|part| self.members.get(&part.node))
             .any(|member| member.acknowledged.is_none());
-        if plan.has_changes() || renewal_due || unanswered || self.has_reserved() {
+        let has_news = self.hot.has_news(now) || self.has_reserved();
+        if plan.has_changes() || renewal_due || unanswered || has_news {
             self.propose(&plan, renewal_due || self.has_reserved(), now);
         }
     }

@@ -6,9 +6,9 @@
 
 use alloc::vec::Vec;
 
-use weir_model::{Amount, Limit, LimitId, Nanos, NodeId};
+use weir_model::{Amount, Limit, LimitId, Nanos, NodeId, Policy};
 
-use super::{Leader, coordinated, roster::Stage};
+use super::{Leader, coordinated, hot::HotKeys, roster::Stage};
 use crate::{
     allocation::{Participant, step, targets},
     book::{Change, Entry, LimitSlot, NodeSlot},
@@ -21,10 +21,38 @@ use crate::{
 pub(super) struct Place {
     pub(super) slot: LimitSlot,
     pub(super) id: LimitId,
-    /// Its number among the limits of the policy.
-    pub(super) limit: usize,
-    /// Its number among the rows of a proposal.
-    pub(super) row: usize,
+    kind: Kind,
+    /// Its number among the rows of a proposal; `None` for one that is proposed by its absence.
+    pub(super) row: Option<usize>,
+}
+
+/// What kind of limit it is.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// One of the policy, and its number there.
+    Named(usize),
+    /// A hot key.
+    Hot,
+    /// One that is hot no more: nobody is to hold anything of it.
+    Retired,
+}
+
+impl Place {
+    /// The limit of the policy, if it is one.
+    pub(super) fn named<'a>(&self, policy: &'a Policy) -> Option<&'a Limit> {
+        match self.kind {
+            Kind::Named(number) => Some(&policy.limits[number]),
+            Kind::Hot | Kind::Retired => None,
+        }
+    }
+
+    /// What there is to divide; `None` for what is hot no more.
+    pub(super) fn limit<'a>(&self, policy: &'a Policy, hot: &'a HotKeys) -> Option<&'a Limit> {
+        match self.kind {
+            Kind::Hot => hot.limit(self.id),
+            Kind::Named(_) | Kind::Retired => self.named(policy),
+        }
+    }
 }
 
 /// A member that takes part.
@@ -91,15 +119,35 @@ impl Plan {
 impl<B: CommitBackend> Leader<B> {
     /// The policy is another one: finds its limits in the book.
     pub(super) fn arrange(&mut self) {
+        self.arrange_places();
+        self.round.0.is_other = true;
+        for member in self.members.values_mut() {
+            let policy = &self.policy;
+            member
+                .other_counts
+                .retain(|limit, _| policy.limit(*limit).is_some());
+            member.has_floors.0 = None;
+            member.needs_review.0 = true;
+        }
+    }
+
+    /// Limits or hot keys are others: finds them in the book.
+    pub(super) fn arrange_places(&mut self) {
         let before = core::mem::take(&mut self.places.0);
-        let shared = self.policy.limits.iter().enumerate();
-        let shared = shared.filter(|(_, limit)| limit.is_leased()).zip(0..);
-        let mut places: Vec<Place> = shared
-            .filter_map(|((number, limit), row)| {
+        let named = self.policy.limits.iter().enumerate();
+        let named = named.filter(|(_, limit)| limit.is_leased());
+        let named = named.map(|(number, limit)| (limit.id, Kind::Named(number)));
+        let hot = self.hot.ids().map(|id| (id, Kind::Hot));
+        let with_rows = named.chain(hot).zip((0..).map(Some));
+        let retired = self.hot.retired().map(|id| ((id, Kind::Retired), None));
+        let mut places: Vec<Place> = with_rows
+            .chain(retired)
+            .filter_map(|((id, kind), row)| {
+                let slot = self.book.limit_slot(id)?;
                 Some(Place {
-                    slot: self.book.limit_slot(limit.id)?,
-                    id: limit.id,
-                    limit: number,
+                    slot,
+                    id,
+                    kind,
                     row,
                 })
             })
@@ -107,7 +155,6 @@ impl<B: CommitBackend> Leader<B> {
         places.sort_unstable_by_key(|place| place.slot);
         let end = places.last().map_or(0, |place| place.slot.index() + 1);
         let round = &mut self.round.0;
-        round.is_other = true;
         round.place_of = alloc::vec![None; end];
         for (index, place) in places.iter().enumerate() {
             round.place_of[place.slot.index()] = Some(index);
@@ -123,13 +170,7 @@ impl<B: CommitBackend> Leader<B> {
         }
         self.places.0 = places;
         for member in self.members.values_mut() {
-            let policy = &self.policy;
-            member
-                .other_counts
-                .retain(|limit, _| policy.limit(*limit).is_some());
             member.rows.0 = None;
-            member.has_floors.0 = None;
-            member.needs_review.0 = true;
         }
     }
 
@@ -151,7 +192,13 @@ impl<B: CommitBackend> Leader<B> {
             let place = self.places.0[index];
             let is_noted = self.book.take_limit_note(place.slot);
             if self.demands.0.take_moved(place.slot) || is_noted || is_other {
-                self.plan_limit(place, &seats, &mut participants, &mut plan);
+                match place.limit(&self.policy, &self.hot) {
+                    Some(limit) => {
+                        self.plan_limit(place, limit, &seats, &mut participants, &mut plan);
+                    }
+                    None if self.hot.knows(now) => self.plan_nothing(place, &seats, &mut plan),
+                    None => {}
+                }
             }
         }
         self.round.0.seats = seats;
@@ -190,11 +237,12 @@ impl<B: CommitBackend> Leader<B> {
     fn plan_limit(
         &self,
         place: Place,
+        limit: &Limit,
         seats: &[Seat],
         participants: &mut Vec<Participant>,
         plan: &mut Plan,
     ) {
-        let limit = &self.policy.limits[place.limit];
+        let is_hot = matches!(place.kind, Kind::Hot);
         let shares = |seat: &&Seat| seat.role == Role::Shares;
         participants.clear();
         participants.extend(seats.iter().filter(shares).map(|seat| {
@@ -204,13 +252,24 @@ impl<B: CommitBackend> Leader<B> {
                     .demands
                     .0
                     .of(place.slot, seat.slot)
+                    .or_else(|| self.hot.wanted(seat.node, place.id))
                     .unwrap_or(limit.floor.rate),
-                reserved: self.reserved_for(seat, limit),
+                reserved: self.reserved_for(seat, limit, is_hot),
                 holding: self.book.holding(seat.slot, place.slot),
             }
         }));
-        let pool = self.book.pool(place.slot);
-        let targets = targets(limit, self.open_budget(limit), participants, pool);
+        let mut pool = self.book.pool(place.slot);
+        let budget = if is_hot {
+            pool = self.with_floors(place.slot, limit, pool);
+            for participant in &mut *participants {
+                let envelope = &mut participant.holding.envelope;
+                *envelope = envelope.max(limit.floor);
+            }
+            self.hot.open_budget(limit, participants)
+        } else {
+            self.open_budget(limit)
+        };
+        let targets = targets(limit, budget, participants, pool);
         let mut entries = participants
             .iter()
             .zip(step(limit, participants, &targets, pool));
@@ -222,7 +281,7 @@ impl<B: CommitBackend> Leader<B> {
                 let entry = if seat.role == Role::Leaves {
                     Entry::default()
                 } else {
-                    Entry::floor(limit.floor.min(self.reserved_for(seat, limit)))
+                    Entry::floor(limit.floor.min(self.reserved_for(seat, limit, is_hot)))
                 };
                 (self.book.holding(seat.slot, place.slot).latest, entry)
             };
@@ -233,21 +292,41 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    /// The floor that the roster reserves, as far as the policy asks for it.
-    fn reserved_for(&self, seat: &Seat, limit: &Limit) -> Amount {
+    /// Adds that nobody is to hold anything of what was a hot key.
+    fn plan_nothing(&self, place: Place, seats: &[Seat], plan: &mut Plan) {
+        for (seat, part) in seats.iter().zip(&mut plan.parts) {
+            if self.book.holding(seat.slot, place.slot).latest != Entry::default() {
+                part.changes.push(Change {
+                    limit: place.slot,
+                    entry: Entry::default(),
+                });
+            }
+        }
+    }
+
+    /// The floor that the roster reserves, as far as the policy asks for it. No roster reserves that
+    /// of a hot key: its budget has room for those of all members.
+    fn reserved_for(&self, seat: &Seat, limit: &Limit, is_hot: bool) -> Amount {
         match self.members.get(&seat.node) {
-            Some(member) if !seat.has_floors => self.reserved_floor(seat.node, member, limit),
+            Some(member) if !seat.has_floors && !is_hot => {
+                self.reserved_floor(seat.node, member, limit)
+            }
             _ => limit.floor,
         }
     }
 
-    /// The budget, less the room that those need who wait for floors.
+    /// The budget, less what is held back, and less the room that those need who wait for floors.
     fn open_budget(&self, limit: &Limit) -> Amount {
+        let held_back = self.debts.held_back(limit.id);
+        let budget = limit.budget.saturating_sub(Amount {
+            rate: held_back,
+            ..Amount::ZERO
+        });
         let waiting = self
             .joining
             .iter()
             .filter(|(_, joining)| joining.stage == Stage::Waiting);
-        waiting.fold(limit.budget, |budget, (node, joining)| {
+        waiting.fold(budget, |budget, (node, joining)| {
             let held = self.book.envelope(*node, limit.id);
             budget.saturating_sub(joining.record.floor(limit).saturating_sub(held))
         })

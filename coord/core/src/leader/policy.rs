@@ -18,7 +18,7 @@
 
 use weir_model::{Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion};
 
-use super::{Command, Leader, coordinated};
+use super::{Command, Leader, coordinated, debt::lend_twice};
 use crate::{commit::CommitBackend, rules::Mutation};
 
 /// A document that is to come into force.
@@ -136,7 +136,11 @@ impl<B: CommitBackend> Leader<B> {
 
     pub(super) fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
         self.policy_version = version;
-        self.policy = policy;
+        self.policy = if self.rules.breaks(Mutation::LentTwice) {
+            lend_twice(policy)
+        } else {
+            policy
+        };
         self.policy_since = self.generation.next();
         if self
             .prepared
@@ -148,6 +152,8 @@ impl<B: CommitBackend> Leader<B> {
         // Nodes begin a limit whose units have changed with an empty bucket and no grant.
         self.renewal_forced = true;
         self.book.set_limits(coordinated(&self.policy));
+        self.reheat();
+        self.debts.follow(coordinated(&self.policy));
         if self.rules.breaks(Mutation::CutUnacknowledged) {
             self.book.lower_floors(coordinated(&self.policy));
         }

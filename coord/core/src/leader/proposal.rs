@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use weir_model::{
-    Nanos, NodeId,
+    HotKey, Nanos, NodeId,
     message::{Position, Propose, Row, ToNode, Token},
     register::RegisterUpdate,
 };
@@ -27,6 +27,7 @@ impl<B: CommitBackend> Leader<B> {
         });
         self.generation = self.generation.next();
         self.last_proposal = now;
+        self.hot.announce(now);
         for part in &plan.parts {
             self.book.propose(part.slot, self.generation, &part.changes);
             if self.rules.breaks(Mutation::GrowBeforeShrink) {
@@ -38,9 +39,10 @@ impl<B: CommitBackend> Leader<B> {
                     for change in &part.changes {
                         let place = self.round.0.place(change.limit);
                         let place = place.expect("a plan is about limits that are shared");
-                        let row = &mut rows[self.places.0[place].row];
-                        row.amount = change.entry.amount;
-                        row.floor = change.entry.floor;
+                        if let Some(row) = self.places.0[place].row {
+                            rows[row].amount = change.entry.amount;
+                            rows[row].floor = change.entry.floor;
+                        }
                     }
                 }
             }
@@ -48,10 +50,10 @@ impl<B: CommitBackend> Leader<B> {
         // Rule 4, *quorum*: what voters are told covers all of this proposal.
         for part in &plan.parts {
             let rows = self.rows(part.node);
-            self.send_proposal(part.node, rows);
+            self.send_proposal(part.node, rows, self.hot.announced());
         }
         for voter in self.electorate.others(|voter| plan.has(voter)) {
-            self.send_proposal(voter, Vec::new());
+            self.send_proposal(voter, Vec::new(), None);
         }
         self.book.close(self.generation);
         self.joining_proposed();
@@ -74,7 +76,7 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    /// All that was last proposed to a member, in the order of the policy.
+    /// All that was last proposed to a member: in the order of the policy, and hot keys behind.
     fn rows(&mut self, node: NodeId) -> Vec<Row> {
         let Some(member) = self.members.get_mut(&node) else {
             return Vec::new();
@@ -84,10 +86,12 @@ impl<B: CommitBackend> Leader<B> {
         }
         let rows = member.rows.0.get_or_insert_with(|| {
             let blank = Row::default();
-            let mut rows = alloc::vec![blank; self.places.0.len()];
-            for place in &self.places.0 {
+            let places = self.places.0.iter();
+            let of_rows = places.filter_map(|place| Some((place.row?, place)));
+            let mut rows = alloc::vec![blank; of_rows.clone().count()];
+            for (row, place) in of_rows {
                 let latest = self.book.holding(member.slot, place.slot).latest;
-                rows[place.row] = Row {
+                rows[row] = Row {
                     limit: place.id,
                     amount: latest.amount,
                     floor: latest.floor,
@@ -100,7 +104,7 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
     /// made, and the book counts the lease from when that was heard.
-    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>) {
+    fn send_proposal(&mut self, node: NodeId, rows: Vec<Row>, hot: Option<Vec<HotKey>>) {
         let member = self.members.get(&node).and_then(|member| member.heard);
         let member = member.map(|heard| (heard.token, heard.at));
         let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
@@ -116,11 +120,17 @@ impl<B: CommitBackend> Leader<B> {
             let account = self.book.account(node);
             self.book.extend_lease(account, heard_at + wait);
         }
-        let message = self.proposal(anchor, rows, register);
+        let message = self.proposal(anchor, rows, hot, register);
         self.commands.push_back(Command::Send { to: node, message });
     }
 
-    fn proposal(&self, anchor: Token, rows: Vec<Row>, register: Option<RegisterUpdate>) -> ToNode {
+    fn proposal(
+        &self,
+        anchor: Token,
+        rows: Vec<Row>,
+        hot: Option<Vec<HotKey>>,
+        register: Option<RegisterUpdate>,
+    ) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
                 term: self.term,
@@ -131,7 +141,7 @@ impl<B: CommitBackend> Leader<B> {
             anchor,
             lease: self.timing.lease,
             rows,
-            hot: None,
+            hot,
             register,
         })
     }
@@ -172,9 +182,17 @@ impl<B: CommitBackend> Leader<B> {
             })
             .map(|(node, _)| node)
             .collect();
+        // What the book says was proposed has to be what is sent: since then other keys may be hot.
+        let is_same = !self.hot.has_news(now);
         for node in &unanswered {
+            if !is_same {
+                if self.electorate.contains(*node) {
+                    self.send_commit(*node);
+                }
+                continue;
+            }
             let rows = self.rows(*node);
-            self.send_proposal(*node, rows);
+            self.send_proposal(*node, rows, self.hot.announced());
         }
         for voter in self.electorate.voters() {
             if unanswered.contains(&voter) {
@@ -183,7 +201,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new());
+                self.send_proposal(voter, Vec::new(), None);
             } else {
                 self.send_commit(voter);
             }

@@ -160,15 +160,16 @@ impl<B: CommitBackend> Leader<B> {
         let places = &self.places.0;
         let is_larger = places.iter().any(|place| {
             let (reserved, _) = self.book.floors(slot, place.slot);
-            !self.policy.limits[place.limit].floor.fits(reserved)
+            let named = place.named(&self.policy);
+            named.is_some_and(|limit| !limit.floor.fits(reserved))
         });
         if is_larger {
             return Some((merged(self.book.reserved(node), wanted), Stage::Waiting));
         }
         let is_smaller = places.iter().any(|place| {
             let (reserved, spendable) = self.book.floors(slot, place.slot);
-            let floor = self.policy.limits[place.limit].floor;
-            reserved != floor && spendable.fits(floor)
+            let floor = place.named(&self.policy).map(|limit| limit.floor);
+            floor.is_some_and(|floor| reserved != floor && spendable.fits(floor))
         });
         is_smaller.then(|| {
             let least = self.book.reserved(node).map(|(limit, scale, reserved)| {

@@ -24,7 +24,7 @@ use weir_model::{
     message::{Position, Prepare, Promise, ToNode},
 };
 
-use super::{Command, Leader, StepDown};
+use super::{Command, Leader, StepDown, coordinated};
 use crate::{
     commit::CommitBackend,
     record::{EnvelopeRecord, TermRecord},
@@ -207,6 +207,8 @@ impl<B: CommitBackend> Leader<B> {
             self.adopt(&record, from);
         }
         self.productive = now;
+        self.begin_hot(now);
+        self.debts.assume_the_worst(coordinated(&self.policy), now);
         self.activate(now);
         self.advance(now);
     }

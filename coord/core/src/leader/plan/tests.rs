@@ -4,10 +4,11 @@ use alloc::{format, vec, vec::Vec};
 
 use proptest::prelude::*;
 use weir_model::{
-    Amount, Cost, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Revision,
-    Scale, Term, Units, UnitsPerSecond,
+    Amount, Cost, HeavyKey, HotKey, Incarnation, Limit, LimitId, Nanos, NodeId, Policy,
+    PolicyVersion, Revision, Scale, Term, Units, UnitsPerSecond,
     message::{FromNode, LimitReport},
-    policy::{FleetSettings, Match, Mode, OnExpiry, Promise},
+    policy::{FleetSettings, Key, Match, Mode, OnExpiry, PartsPerMillion, Promise},
+    prefix::Prefix,
 };
 
 use crate::{
@@ -29,6 +30,8 @@ enum Event {
     Tick(u64),
     /// A node has counted so many tokens more of each limit.
     Report(usize, [u64; 3]),
+    /// As many tokens a second of each of three keys.
+    Heavy(usize, [u64; 3]),
     /// The leader hears nothing of a node's answers for a while, or hears them again.
     Deafen(usize),
     Drain(usize, bool),
@@ -45,6 +48,8 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (1_u64..250).prop_map(Event::Tick),
         12 => (node.clone(), prop::array::uniform3(0_u64..3_000))
             .prop_map(|(node, counts)| Event::Report(node, counts)),
+        4 => (node.clone(), prop::array::uniform3(0_u64..3_000))
+            .prop_map(|(node, offered)| Event::Heavy(node, offered)),
         1 => node.clone().prop_map(Event::Deafen),
         1 => (node.clone(), any::<bool>()).prop_map(|(node, is)| Event::Drain(node, is)),
         1 => node.clone().prop_map(Event::Remove),
@@ -73,7 +78,7 @@ fn limit(number: usize, rate: u64) -> Limit {
         overhead_bytes: 0,
         quic: false,
         scale,
-        budget: amount(rate, rate / 10 + 10),
+        budget: amount(rate, rate / 5 + 10),
         floor: if is_divisible {
             amount(rate / 100, 1)
         } else {
@@ -81,11 +86,42 @@ fn limit(number: usize, rate: u64) -> Limit {
         },
         smallest_burst: amount(0, 1).burst,
         is_divisible,
-        promise: Promise::Strict,
-        excess: None,
+        promise: if number == 1 {
+            Promise::Elastic
+        } else {
+            Promise::Strict
+        },
+        excess: (number == 1).then_some(PartsPerMillion(100_000)),
         on_expiry: OnExpiry::Floor,
         mode: Mode::Enforce,
     }
+}
+
+/// A strict limit with keys, or an elastic one.
+fn keyed(promise: Promise, rate: u64) -> Limit {
+    let limit = limit(if promise == Promise::Strict { 3 } else { 4 }, rate);
+    let part = |amount: Amount, parts: u64| Amount {
+        rate: UnitsPerSecond(amount.rate.0 / parts),
+        burst: Units(amount.burst.0 / parts),
+    };
+    let parts = if promise == Promise::Strict { 10 } else { 1 };
+    Limit {
+        per: Some(Key::default()),
+        floor: part(limit.budget, parts),
+        is_divisible: false,
+        promise,
+        excess: (promise == Promise::Elastic).then_some(PartsPerMillion(100_000)),
+        ..limit
+    }
+}
+
+fn keys() -> [HotKey; 3] {
+    let key = |limit: &Limit, last: u8| {
+        let key = Prefix::containing([198, 18, 0, last].into(), 32).unwrap();
+        HotKey::new(limit, key)
+    };
+    let (strict, elastic) = (keyed(Promise::Strict, 900), keyed(Promise::Elastic, 900));
+    [key(&strict, 1), key(&strict, 2), key(&elastic, 1)]
 }
 
 fn policy(budgets: [u64; 3]) -> Policy {
@@ -95,7 +131,10 @@ fn policy(budgets: [u64; 3]) -> Policy {
             max_members: 5,
             ..FleetSettings::default()
         },
-        limits: limits.map(|(number, rate)| limit(number, rate)).collect(),
+        limits: limits
+            .map(|(number, rate)| limit(number, rate))
+            .chain([keyed(Promise::Strict, 900), keyed(Promise::Elastic, 900)])
+            .collect(),
     }
 }
 
@@ -173,8 +212,27 @@ impl Pair {
                     dropped: *count - *count / 2,
                     ..LimitReport::default()
                 };
-                let counts: Vec<_> = (0..).zip(&self.counts[node]).map(count).collect();
+                let mut counts: Vec<_> = (0..).zip(&self.counts[node]).map(count).collect();
+                for hot in self.followers[node].hot() {
+                    counts.push(LimitReport {
+                        limit: hot.id,
+                        ..counts[0]
+                    });
+                }
                 let report = self.followers[node].report(self.now, &counts);
+                self.tell(Input::FromNode(FromNode::Report(report)));
+            }
+            Event::Heavy(node, offered) => {
+                let mut report = self.followers[node].report(self.now, &[]);
+                let heavy = keys()
+                    .into_iter()
+                    .zip(offered)
+                    .map(|(hot, offered)| HeavyKey {
+                        limit: hot.limit,
+                        key: hot.key,
+                        offered: UnitsPerSecond(offered << 10),
+                    });
+                report.heavy = heavy.filter(|heavy| heavy.offered.0 > 0).collect();
                 self.tell(Input::FromNode(FromNode::Report(report)));
             }
             Event::Deafen(node) => self.is_deaf[node] ^= true,

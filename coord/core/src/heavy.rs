@@ -1,0 +1,122 @@
+//! What nodes say of single keys, merged over the fleet.
+//!
+//! Each node sees its own traffic only. A source that sprays all of them stays below what each gives a
+//! key; only the sum over the nodes shows it.
+//!
+//! Without the sum, an elastic key gets its rate once on every host. Without forgetting, a node that
+//! has gone would keep keys hot for ever.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
+
+use weir_model::{HeavyKey, LimitId, Nanos, NodeId, UnitsPerSecond, prefix::Prefix};
+
+/// What a node has said counts for so long: four times the period in which nodes repeat it.
+const LASTS: Duration = Duration::from_secs(2);
+
+/// A key of a keyed limit.
+pub type Key = (LimitId, Prefix);
+
+/// The latest word of each node.
+#[derive(Clone, Debug, Default, Hash)]
+pub struct Heavy {
+    said: BTreeMap<NodeId, Said>,
+}
+
+#[derive(Clone, Debug, Hash)]
+struct Said {
+    at: Nanos,
+    keys: Vec<HeavyKey>,
+}
+
+/// What the fleet offers of one key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offered {
+    /// All nodes together.
+    pub sum: UnitsPerSecond,
+    /// The node that sees most of it.
+    pub most: UnitsPerSecond,
+}
+
+impl Offered {
+    /// With what one more node sees.
+    #[must_use]
+    pub fn and(self, offered: UnitsPerSecond) -> Self {
+        Self {
+            sum: UnitsPerSecond(self.sum.0.saturating_add(offered.0)),
+            most: self.most.max(offered),
+        }
+    }
+}
+
+impl Heavy {
+    /// A node has said which keys are heavy there: the others are not.
+    pub fn hear(&mut self, node: NodeId, keys: &[HeavyKey], now: Nanos) {
+        let keys = keys.to_vec();
+        self.said.insert(node, Said { at: now, keys });
+    }
+
+    /// Forgets what is too old to count; `true` if there was any.
+    pub fn forget(&mut self, now: Nanos) -> bool {
+        let known = self.said.len();
+        self.said.retain(|_, said| now - said.at <= LASTS);
+        self.said.len() < known
+    }
+
+    /// What a node has said of a key; zero if it has not named it.
+    #[must_use]
+    pub fn offered(&self, node: NodeId, key: Key) -> UnitsPerSecond {
+        let said = self.said.get(&node);
+        let mut named = said.iter().flat_map(|said| &said.keys);
+        let found = named.find(|heavy| (heavy.limit, heavy.key) == key);
+        found.map_or(UnitsPerSecond(0), |heavy| heavy.offered)
+    }
+
+    /// Every key that is named, with what the fleet offers of it.
+    #[must_use]
+    pub fn merged(&self) -> BTreeMap<Key, Offered> {
+        let mut merged: BTreeMap<Key, Offered> = BTreeMap::new();
+        for heavy in self.said.values().flat_map(|said| &said.keys) {
+            let offered = merged.entry((heavy.limit, heavy.key)).or_default();
+            *offered = offered.and(heavy.offered);
+        }
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Nanos = Nanos(10_000_000_000);
+
+    fn heavy(last: u8, offered: u64) -> HeavyKey {
+        HeavyKey {
+            limit: LimitId(1),
+            key: Prefix::containing([198, 18, 0, last].into(), 32).unwrap(),
+            offered: UnitsPerSecond(offered),
+        }
+    }
+
+    #[test]
+    fn keys_are_added_up_over_nodes_and_forgotten_with_them() {
+        let [a, b] = [1, 2].map(NodeId::from_u128);
+        let key = |last| (LimitId(1), heavy(last, 0).key);
+        let mut all = Heavy::default();
+        all.hear(a, &[heavy(1, 40), heavy(2, 9)], NOW);
+        all.hear(b, &[heavy(1, 70)], NOW + Duration::from_secs(1));
+        let sum = |all: &Heavy, last| {
+            let merged = all.merged().get(&key(last)).copied().unwrap_or_default();
+            (merged.sum.0, merged.most.0)
+        };
+        assert_eq!((sum(&all, 1), sum(&all, 2)), ((110, 70), (9, 9)));
+        assert_eq!(all.offered(a, key(1)).0, 40);
+        // What a node does not name any more is heavy there no more.
+        all.hear(a, &[heavy(2, 5)], NOW + Duration::from_secs(1));
+        assert_eq!((sum(&all, 1), sum(&all, 2)), ((70, 70), (5, 5)));
+        all.forget(NOW + Duration::from_secs(3));
+        assert_eq!(sum(&all, 1), (70, 70));
+        all.forget(NOW + Duration::from_millis(3_001));
+        assert_eq!(all.merged().len(), 0);
+    }
+}
