@@ -129,8 +129,6 @@ fn require_root() -> Result<()> {
 fn connect(plan: &Plan) -> Result<()> {
     for namespace in plan.namespaces() {
         namespace.create()?;
-        // A host whose link returns would wait for up to a second, and for nobody but ARP.
-        namespace.configure("net/ipv4/neigh/default/retrans_time_ms", "100")?;
     }
     plan.router.configure("net/ipv4/ip_forward", "1")?;
     plan.router.configure("net/ipv6/conf/all/forwarding", "1")?;
@@ -140,6 +138,15 @@ fn connect(plan: &Plan) -> Result<()> {
     for site in plan.sites() {
         plan.router.ip(&router_side(site))?;
         site.namespace.ip(&site_side(site))?;
+        // A host whose link returns would wait for up to a second, and for nobody but ARP.
+        let ends = [
+            (&plan.router, site.router_interface.as_str()),
+            (&site.namespace, INTERFACE),
+        ];
+        for (namespace, interface) in ends {
+            let setting = format!("net/ipv4/neigh/{interface}/retrans_time_ms");
+            namespace.configure(&setting, "100")?;
+        }
     }
     Ok(())
 }
