@@ -50,11 +50,13 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
         // What was not charged because it is in shadow mode, or fails open, is left alone.
         if !is_second_round || one.answer == Answer::Admits {
             let last_try = more >= MAX_MORE;
-            one.by_lease = !one.keyed || one.is_hot && !one.refused_by_lease;
-            if one.by_lease {
-                ask_lease(environment, now, commit, one);
-            } else {
+            if one.is_hot {
+                one.by_lease = !one.refused_by_lease;
+            }
+            if one.keyed && !one.by_lease {
                 ask_key(environment, now, commit, one);
+            } else {
+                ask_lease(environment, now, commit, one);
             }
             let turns = one.turns_to_share();
             if !last_try && (turns || commit && one.answer == Answer::Contended) {
@@ -65,7 +67,9 @@ pub(crate) fn charge_all<E: Environment>(environment: &E, work: &mut Work) -> Re
                 work.progress.set(Progress { step, more });
                 continue;
             }
-            one.refused_by_lease = false;
+            if one.is_hot {
+                one.refused_by_lease = false;
+            }
             one.charged = commit && one.answer == Answer::Admits;
             match one.blocking() {
                 Answer::Admits | Answer::FailsOpen => {}
