@@ -35,13 +35,17 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::with(LIMITS)
+    }
+
+    fn with(document: &str) -> Self {
         let host = Host::new();
         let http = format!("[http]\nlisten = \"{}:9100\"\n", host.address());
         let config = host.node_file(&format!("[coordinator]\nkind = \"embedded\"\n{http}"));
         let daemon = host.start(&config);
         daemon.wait_for_log("enforcing");
         let stage = Self { host, daemon };
-        let document = LIMITS.to_owned();
+        let document = document.to_owned();
         stage.ask(async |mut client| {
             let request = ApplyRequest {
                 document,
@@ -326,4 +330,41 @@ fn a_limit_that_fails_open_is_a_broken_promise_while_it_does() {
     host.wait_until("the promise is kept again", || status().promise_kept);
     daemon.signal(libc::SIGTERM);
     daemon.ended().expect(0, &["stopped"]);
+}
+
+/// Where each member gives a key an eighth, and half of the limit is for keys that want more.
+const MERGED: &str = "version = 1\n\
+    [fleet]\nmax_members = 4\n\
+    [[limit]]\nname = \"merged\"\nper = { source_v4 = 32, source_v6 = 64 }\nproto = \"udp\"\n\
+    ports = [9999]\npromise = \"strict\"\nrate = \"400 packets/s\"\nburst = \"80 packets\"\n";
+
+/// From sampled packets to the leader, which is this host's own, and back into the kernel.
+#[test]
+fn a_source_that_wants_more_than_its_share_becomes_hot_and_cools_down() {
+    let stage = Stage::with(MERGED);
+    let source = stage.source(7);
+    let sender = stage.sender(7);
+    let begin = std::time::Instant::now();
+    let leased = || {
+        let top = stage.heaviest().top;
+        let own = top.into_iter().find(|one| one.source.starts_with(&source));
+        own.and_then(|own| own.leased)
+    };
+    stage.wait_until("a lease of its own", || {
+        for _ in 0..200 {
+            let _ = sender.send(&[0; 32]);
+        }
+        leased().is_some_and(|leased| leased >= 150.0)
+    });
+    let explained = stage.explain(&source).limits.swap_remove(0);
+    assert!(explained.hot);
+    assert!(explained.rate >= 200.0, "lease and share: {explained:?}");
+    assert!(explained.unspent.is_some() && explained.lease_left_ms.is_some());
+    // Whatever it was given by, the limit holds.
+    let metrics = stage.metrics();
+    let passed = metrics.sum("weir_packets_total{limit=\"merged\",reason=\"admitted\"");
+    let allowed = 400.0 * begin.elapsed().as_secs_f64() + 80.0;
+    assert!(passed <= allowed, "{passed} of {allowed}");
+    stage.wait_until("it is one like any other", || leased().is_none());
+    assert!(!stage.explain(&source).limits.swap_remove(0).hot);
 }

@@ -117,7 +117,7 @@ pub(super) fn to_columns(nodes: &[NodeEnvelope]) -> v1::Envelopes {
         }
     }
     wire.rows = without_end(wire.rows);
-    gaps_by(&mut wire.other_floors, others.into_iter());
+    gaps_by(&mut wire.other_floors, others);
     wire.other_floors = without_end(wire.other_floors);
     wire
 }
@@ -225,12 +225,11 @@ fn set_other_floors(nodes: &mut [NodeEnvelope], wire: &v1::Envelopes) -> Result<
     let others = rows(&wire.other_floors, count, wire.rates.len(), FIELD)?;
     let floors = wire.other_floor_rates.iter().zip(&wire.other_floor_bursts);
     let mut others = others.into_iter().zip(floors).peekable();
-    let mut index = 0;
-    for row in nodes.iter_mut().flat_map(|node| &mut node.limits) {
+    let limits = nodes.iter_mut().flat_map(|node| &mut node.limits);
+    for (index, row) in limits.enumerate() {
         if let Some((_, (rate, burst))) = others.next_if(|(other, _)| *other == index) {
             row.floor = unpack_amount(*rate, *burst, FIELD)?;
         }
-        index += 1;
     }
     Ok(())
 }

@@ -23,14 +23,17 @@ const REGISTERS_KEPT: usize = 3;
 /// The registers of one leader, encoded once for all the streams that share this.
 #[derive(Clone, Debug, Default)]
 pub struct EncodedRegisters {
-    latest: Arc<Mutex<Vec<(Arc<RegisterUpdate>, Vec<u8>)>>>,
+    latest: Arc<Mutex<Vec<Encoded>>>,
 }
+
+/// A register, and what it is on the wire.
+type Encoded = (Arc<RegisterUpdate>, Vec<u8>);
 
 impl EncodedRegisters {
     fn encode(&self, register: &Arc<RegisterUpdate>) -> Vec<u8> {
         // A panic in between leaves the list as it was, or with one more.
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |(known, _): &&(Arc<RegisterUpdate>, _)| Arc::ptr_eq(known, register);
+        let is_same = |(known, _): &&Encoded| Arc::ptr_eq(known, register);
         if let Some((_, encoded)) = latest.iter().find(is_same) {
             return encoded.clone();
         }
