@@ -113,7 +113,7 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Bench(passed_on) => match passed_on.arguments.split_first() {
             // It is about the protocol alone, and needs no privilege.
             Some((what, rest)) if what == "control" => {
-                programs::become_pure("weir-control-bench", rest)
+                programs::become_measured("weir-control-bench", rest)
             }
             _ => programs::become_lab("bench", &passed_on.arguments),
         },

@@ -1,7 +1,11 @@
 //! Building the workspace's programs, and becoming one.
 
 use std::{
-    env, ffi::OsString, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
+    env,
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -64,6 +68,19 @@ pub(crate) fn build_broken() -> Result<()> {
     std::fs::copy(&daemon, &broken).with_context(|| broken.display().to_string())?;
     // From here on the ordinary one is the ordinary one again.
     build()
+}
+
+/// As [`become_pure`], for a program that measures itself: optimised, and without the assertions of a
+/// development build.
+pub(crate) fn become_measured(package: &str, arguments: &[OsString]) -> Result<bool> {
+    shell::run(shell::cargo(&["build", "--quiet", "--release", "--package"]).arg(package))?;
+    let beside = lab()?;
+    let profiles = beside.parent().and_then(Path::parent);
+    let profiles = profiles.context("this program is in no target directory")?;
+    Err(Command::new(profiles.join("release").join(package))
+        .args(arguments)
+        .exec())
+    .with_context(|| format!("cannot run {package}"))
 }
 
 /// Builds the programs that a fleet needs, beside this one.

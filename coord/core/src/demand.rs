@@ -107,7 +107,14 @@ impl Meter {
         let steady = if significant {
             offered
         } else {
-            self.averaged(offered)
+            // A rate over several reports that said nothing has their weight: what was known before
+            // this meter missed something does not stay in it.
+            let since = quiet.filter(|quiet| last.at < *quiet && *quiet < now.at);
+            let reports = since.map_or(1, |quiet| {
+                let reports = elapsed.as_nanos() / (now.at - quiet).as_nanos();
+                u64::try_from(reports).unwrap_or(AVERAGED_TICKS)
+            });
+            self.averaged(offered, reports.clamp(1, AVERAGED_TICKS))
         };
         self.rates = Rates {
             offered: steady,
@@ -195,9 +202,15 @@ impl Meter {
         tokens_in(self.rates.offered, elapsed, scale)
     }
 
-    fn averaged(&self, offered: UnitsPerSecond) -> UnitsPerSecond {
+    fn averaged(&self, offered: UnitsPerSecond, reports: u64) -> UnitsPerSecond {
         let before = self.rates.offered.0;
-        UnitsPerSecond(before - before.div_ceil(AVERAGED_TICKS) + offered.0 / AVERAGED_TICKS)
+        let parts = |rate: u64| rate / AVERAGED_TICKS * reports;
+        let rest = before.saturating_sub(before.div_ceil(AVERAGED_TICKS).saturating_mul(reports));
+        UnitsPerSecond(if reports == AVERAGED_TICKS {
+            offered.0
+        } else {
+            rest + parts(offered.0)
+        })
     }
 }
 
@@ -278,6 +291,24 @@ mod tests {
         }
         let rate = meter.rates().demand.0 >> 10;
         assert!((1..=3).contains(&rate), "two a second, measured {rate}");
+    }
+
+    /// Two meters that know different things agree after one row that was left out for long.
+    #[test]
+    fn a_row_after_a_silence_replaces_what_was_known() {
+        let (mut one, mut other) = (Meter::default(), Meter::default());
+        one.observe(ms(0), &report(0, 0, 0), SCALE);
+        other.observe(ms(0), &report(0, 0, 0), SCALE);
+        for tick in 1..=8_u64 {
+            one.observe(ms(tick * 100), &report(tick * 9, tick * 9, 0), SCALE);
+        }
+        other.observe(ms(800), &report(72, 72, 0), SCALE);
+        let (last, now) = (report(75, 75, 0), ms(1_600));
+        for meter in [&mut one, &mut other] {
+            meter.observe_after(Some(ms(1_500)), now, &last, SCALE);
+        }
+        assert_eq!(one.rates(), other.rates());
+        assert_eq!(one.rates().offered.0, 3_840, "3 in 0.8 s");
     }
 
     #[test]
