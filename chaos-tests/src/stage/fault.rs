@@ -138,6 +138,18 @@ impl Fault {
         }
     }
 
+    /// Whether no packet reaches the hosts that it hits, and none is counted.
+    #[must_use]
+    pub const fn is_link_down(&self) -> bool {
+        matches!(self, Self::LinkDown(_) | Self::PoweredOff(_))
+    }
+
+    /// Whether ZooKeeper may be gone while it lasts. Ticks do not notice; take-overs wait for it.
+    #[must_use]
+    pub const fn is_of_servers(&self) -> bool {
+        matches!(self, Self::ServersKilled(_) | Self::ServersPaused(_))
+    }
+
     /// How long after its end the fleet may take until utilisation is judged again; `None` if it
     /// is judged all the time: that fault must not be noticed.
     #[must_use]

@@ -179,8 +179,16 @@ impl Judge<'_> {
         let episodes = self.recording.episodes();
         let disturbed = episodes.iter().filter_map(|episode| {
             let after = episode.fault.unsettles(self.timing)?;
+            // Who is needed to replace a leader is waited for.
+            let servers = episodes.iter().filter(|other| {
+                other.fault.is_of_servers()
+                    && other.bins.start < episode.bins.end
+                    && episode.bins.start < other.bins.end
+            });
+            let ends = servers.map(|other| other.bins.end);
+            let end = ends.fold(episode.bins.end, u64::max);
             Some(Settle {
-                bins: episode.bins.start..episode.bins.end + bins(after),
+                bins: episode.bins.start..end + bins(after),
                 why: episode.fault.label(),
             })
         });

@@ -145,22 +145,32 @@ impl Recording {
 
     /// What was offered, as a part of what the script asked for. Senders, limiters and receivers
     /// share the machine's cores: if the senders were held up, so was everybody else, and what
-    /// depends on time says more about the machine than about Weir.
+    /// depends on time says more about the machine than about Weir. What was sent to a host whose
+    /// link was down is left out: nothing counts it.
     #[must_use]
     pub fn pace(&self) -> f64 {
         let shapes = self.events.iter().filter_map(|event| match &event.what {
-            Happening::Shaped { rates, .. } => Some((event.bin, rates.iter().sum::<f64>())),
+            Happening::Shaped { rates, .. } => Some((event.bin, rates.as_slice())),
             _ => None,
         });
-        let shapes: Vec<(Bin, f64)> = shapes.collect();
+        let shapes: Vec<(Bin, &[f64])> = shapes.collect();
         let ends = shapes.iter().skip(1).map(|(bin, _)| *bin).chain([self.end]);
-        let asked: f64 = shapes
-            .iter()
-            .zip(ends)
-            .map(|((begin, rate), end)| rate * end.saturating_sub(*begin) as f64 / BINS_PER_SECOND)
-            .sum();
-        let begin = shapes.first().map_or(self.end, |(bin, _)| *bin);
-        self.offered().sum(begin..self.end) as f64 / asked
+        let episodes = self.episodes();
+        let is_unreached = |host: usize, bin: Bin| {
+            let holds = |episode: &&Episode| episode.bins.contains(&bin);
+            let mut down = episodes.iter().filter(holds);
+            down.any(|episode| episode.fault.is_link_down() && episode.hosts.contains(&host))
+        };
+        let (mut asked, mut sent) = (0.0, 0.0);
+        for ((begin, rates), end) in shapes.iter().zip(ends) {
+            for (host, (rate, record)) in rates.iter().zip(&self.hosts).enumerate() {
+                for bin in (*begin..end).filter(|bin| !is_unreached(host, *bin)) {
+                    asked += rate / BINS_PER_SECOND;
+                    sent += f64::from(record.offered.at(bin));
+                }
+            }
+        }
+        sent / asked
     }
 
     /// Every bin of the run as comma-separated values: milliseconds since the first event, then
@@ -266,7 +276,7 @@ mod tests {
         };
         let recording = Recording {
             hosts: vec![host],
-            events: vec![shaped(10, vec![1_500.0, 500.0]), shaped(16, vec![3_000.0])],
+            events: vec![shaped(10, vec![2_000.0]), shaped(16, vec![3_000.0])],
             end: 18,
             ..Recording::default()
         };
@@ -275,6 +285,40 @@ mod tests {
             "{}",
             recording.pace()
         );
+    }
+
+    #[test]
+    fn what_a_link_that_is_down_keeps_back_does_not_slow_the_pace() {
+        let host = HostRecord {
+            offered: Series::new(0, vec![2, 2, 0, 0, 2]),
+            ..HostRecord::default()
+        };
+        let event = |bin, what| Event { bin, what };
+        let shaped = Happening::Shaped {
+            label: String::new(),
+            rates: vec![2_000.0],
+        };
+        let (episode, fault) = (0, Fault::LinkDown(Who::Host(0)));
+        let hosts = vec![0];
+        let began = Happening::Began {
+            episode,
+            fault: fault.clone(),
+            hosts: hosts.clone(),
+        };
+        let ended = Happening::Ended {
+            episode,
+            fault,
+            hosts,
+        };
+        let mut recording = Recording {
+            hosts: vec![host],
+            events: vec![event(0, shaped), event(2, began), event(4, ended)],
+            end: 5,
+            ..Recording::default()
+        };
+        assert!((recording.pace() - 1.0).abs() < 1e-9);
+        recording.events.truncate(1);
+        assert!((recording.pace() - 0.6).abs() < 1e-9);
     }
 
     #[test]
