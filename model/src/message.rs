@@ -3,7 +3,7 @@
 //! Reports carry cumulative counters and proposals carry whole states, so every message may be
 //! lost, repeated or late without harm: the next one heals it.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,14 @@ use crate::{
     register::{EnvelopeRecord, RegisterUpdate},
     time::Nanos,
 };
+
+/// What several messages have in common. Threads may share it, but on targets that have no atomic
+/// pointers: they have no threads.
+#[cfg(target_has_atomic = "ptr")]
+pub type Shared<T> = alloc::sync::Arc<T>;
+/// What several messages have in common.
+#[cfg(not(target_has_atomic = "ptr"))]
+pub type Shared<T> = alloc::rc::Rc<T>;
 
 /// A place in the order of all proposals: terms first, generations within a term.
 #[derive(
@@ -100,7 +108,7 @@ pub struct Propose {
     /// voter takes no part, or a new leader does not know yet which there are.
     pub hot: Option<Vec<HotKey>>,
     /// For a voter: what the register becomes.
-    pub register: Option<Arc<RegisterUpdate>>,
+    pub register: Option<Shared<RegisterUpdate>>,
 }
 
 /// One limit in a [`Propose`].

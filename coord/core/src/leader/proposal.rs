@@ -1,11 +1,11 @@
 //! Making a proposal and getting it through: rule 3, *book*, as far as messages go.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use weir_model::{
     HotKey, Nanos, NodeId,
-    message::{Position, Propose, Row, ToNode, Token},
+    message::{Position, Propose, Row, Shared, ToNode, Token},
     register::RegisterUpdate,
 };
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What voters are told at one time, by what they know already.
-type Registers = Vec<Arc<RegisterUpdate>>;
+type Registers = Vec<Shared<RegisterUpdate>>;
 
 impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
@@ -143,7 +143,7 @@ impl<B: CommitBackend> Leader<B> {
         anchor: Token,
         rows: Vec<Row>,
         hot: Option<Vec<HotKey>>,
-        register: Option<Arc<RegisterUpdate>>,
+        register: Option<Shared<RegisterUpdate>>,
     ) -> ToNode {
         ToNode::Propose(Propose {
             position: Position {
@@ -162,7 +162,11 @@ impl<B: CommitBackend> Leader<B> {
 
     /// What has changed since the register that the voter is known to have; nothing for a node that
     /// is no voter.
-    fn register_for(&self, node: NodeId, registers: &mut Registers) -> Option<Arc<RegisterUpdate>> {
+    fn register_for(
+        &self,
+        node: NodeId,
+        registers: &mut Registers,
+    ) -> Option<Shared<RegisterUpdate>> {
         if !self.backend.is_voted() {
             return None;
         }
@@ -174,7 +178,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.rules.breaks(Mutation::FloorsUnrecorded) {
             nodes.iter_mut().for_each(without_floors);
         }
-        let register = Arc::new(RegisterUpdate {
+        let register = Shared::new(RegisterUpdate {
             base,
             lease: self.longest_lease(self.last_proposal),
             nodes,
