@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::recording::{Happening, LimitUnderTest, Recording};
+use super::{
+    fault::Fault,
+    recording::{Happening, LimitUnderTest, Recording},
+};
 use crate::{
     fleet::Timing,
     oracle::{
@@ -192,7 +195,22 @@ impl Judge<'_> {
                 why: episode.fault.label(),
             })
         });
-        moved.chain(disturbed).collect()
+        let disturbed: Vec<Settle> = disturbed.collect();
+        // A daemon that starts abstains as a voter for W. One does not matter; one while others are
+        // away, or have just started too, may leave no majority.
+        let abstains = 2 * bins(self.timing.wait_out());
+        let restarted = episodes.iter().filter(|episode| {
+            matches!(episode.fault, Fault::Upgraded(_))
+                && disturbed
+                    .iter()
+                    .any(|settle| settle.bins.contains(&episode.bins.start))
+        });
+        let restarted = restarted.map(|episode| Settle {
+            bins: episode.bins.start..episode.bins.end + abstains,
+            why: format!("{}, while others were away", episode.fault.label()),
+        });
+        let restarted: Vec<Settle> = restarted.collect();
+        moved.chain(disturbed).chain(restarted).collect()
     }
 
     fn phase(
