@@ -173,7 +173,10 @@ fn removed(fleet: &mut Fleet, interrupt: &Interrupt) -> Result<()> {
             .change(leader, &["remove", &name, "--powered-off"]);
         removed.ok()
     })?;
-    let members = fleet.operator.status(leader)?.members.len();
-    ensure!(members == HOSTS - 2, "{members} members");
+    let two_are_gone = || {
+        let status = fleet.operator.status(leader).ok()?;
+        (status.members.len() == HOSTS - 2).then_some(())
+    };
+    clock::wait_for("two members to be gone", PATIENCE, interrupt, two_are_gone)?;
     Ok(())
 }
