@@ -190,7 +190,7 @@ mod tests {
             row.bytes_per_node_s.unwrap(),
             row.bytes_per_voter_s.unwrap(),
         );
-        assert!(500.0 < node && node < voter, "{node} {voter}");
+        assert!(100.0 < node && node < voter, "{node} {voter}");
         assert!(row.tick_ms_p99 > 0.0 && row.tick_ms_p99 >= row.tick_ms_p50);
     }
 

@@ -81,7 +81,7 @@ fn divided(limit: &Limit, budget: Amount, participants: &[Participant], pool: Po
             .map(|participant| participant.holding.latest.amount)
             .collect()
     } else {
-        keep_what_is_close(participants, &mut targets);
+        keep_what_is_close(budget, participants, pool, &mut targets);
         targets
     }
 }
@@ -134,13 +134,32 @@ fn round(limit: &Limit, budget: Amount, rates: &mut [u64]) {
 }
 
 /// A share that is as close as rounding is left as it is, so that little has to be said when a few
-/// others move: the next step gives the others no more than there is.
-fn keep_what_is_close(participants: &[Participant], targets: &mut [Amount]) {
+/// others move: the next step gives the others no more than there is. Where all that is held is more
+/// than there is, since somebody joins or the limit was lowered, nobody keeps what is too much:
+/// however little it is, nothing else will give it back.
+fn keep_what_is_close(
+    budget: Amount,
+    participants: &[Participant],
+    pool: Pool,
+    targets: &mut [Amount],
+) {
     let is_close =
         |one: u64, other: u64| one.abs_diff(other) <= one.max(other) >> (SIGNIFICANT_BITS - 1);
-    for (participant, target) in participants.iter().zip(targets) {
+    let held_if_close = |participant: &Participant, target: &Amount| {
         let held = participant.holding.latest.amount;
-        if is_close(held.rate.0, target.rate.0) && is_close(held.burst.0, target.burst.0) {
+        let is_close =
+            is_close(held.rate.0, target.rate.0) && is_close(held.burst.0, target.burst.0);
+        is_close.then_some(held)
+    };
+    let kept: Amount = participants
+        .iter()
+        .zip(&*targets)
+        .map(|(participant, target)| held_if_close(participant, target).unwrap_or(*target))
+        .sum();
+    let has_room = kept.fits(budget) && !pool.is_over_budget;
+    for (participant, target) in participants.iter().zip(targets) {
+        let held = held_if_close(participant, target);
+        if let Some(held) = held.filter(|held| has_room || held.fits(*target)) {
             *target = held;
         }
     }

@@ -42,7 +42,7 @@ struct Fleet {
 fn policy(limits: Vec<Limit>) -> Policy {
     Policy {
         fleet: FleetSettings {
-            max_members: 4,
+            max_members: 64,
             ..FleetSettings::default()
         },
         limits: limits.into(),
@@ -290,4 +290,64 @@ fn a_floor_that_is_being_lowered_in_the_roster_is_not_used_when_it_is_raised_aga
         fleet.tick();
     }
     assert_eq!(floors(&fleet), [100, 100]);
+}
+
+/// The member that holds all of a limit, as the interfaces page has it, makes room for another.
+#[test]
+fn a_newcomer_finds_room_however_little_its_floor_is() {
+    for (rate, burst, floor, members) in [
+        (100_000, 20_000, 15, 1),
+        (100_000, 20_000, 15, 2),
+        (100_000, 20_000, 62, 4),
+        (1_000_000, 100_000, 156, 1),
+    ] {
+        let limits = vec![limit("web", rate, burst, floor, false)];
+        let mut fleet = Fleet::new(members, Timing::DEFAULT, limits);
+        for _ in 0..30 {
+            fleet.tick();
+        }
+        fleet.holds_writes = true;
+        let newcomer = NodeId::from_u128(9);
+        for _ in 0..30 {
+            let record = MemberRecord {
+                node: newcomer,
+                name: String::new(),
+                weight: 1,
+                floors: Vec::new(),
+                is_drained: false,
+                is_powered_off: false,
+            };
+            fleet.leader.handle(Input::Join(record), fleet.now);
+            fleet.tick();
+        }
+        assert!(
+            fleet.writing.contains(&newcomer),
+            "{rate}/s, {members} members"
+        );
+    }
+}
+
+#[test]
+fn a_limit_that_is_lowered_by_very_little_is_promised_all_the_same() {
+    let of_rate = |rate| vec![limit("web", rate, 20_000, 15, false)];
+    let mut fleet = Fleet::new(2, Timing::DEFAULT, of_rate(100_000));
+    for _ in 0..30 {
+        fleet.tick();
+    }
+    let lowered = of_rate(99_700);
+    let web = lowered[0].id;
+    let held: Vec<_> = fleet
+        .nodes
+        .values()
+        .map(|node| node.held().copied().collect::<Vec<_>>())
+        .collect();
+    for (follower, held) in fleet.nodes.values_mut().zip(held) {
+        follower.set_policy(PolicyVersion(2), held);
+    }
+    let input = Input::Policy(PolicyVersion(2), policy(lowered));
+    fleet.leader.handle(input, fleet.now);
+    for _ in 0..30 {
+        fleet.tick();
+    }
+    assert!(fleet.leader.is_promised(web));
 }

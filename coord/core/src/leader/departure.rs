@@ -102,6 +102,7 @@ impl<B: CommitBackend> Leader<B> {
                 self.leaving.remove(&node);
                 self.book.forget_floors(node);
                 let member = self.members.remove(&node);
+                self.round.0.is_other = true;
                 let heard = member.and_then(|member| member.heard);
                 let life = heard.map_or(Incarnation(0), |heard| heard.token.incarnation);
                 let departed = Departed {

@@ -81,7 +81,8 @@ pub(super) struct Round {
     seats: Vec<Seat>,
     /// By slot of a limit: where in [`Leader::places`] it is.
     place_of: Vec<Option<usize>>,
-    /// Every limit has to be planned anew.
+    /// Every limit has to be planned anew: what a plan follows from has changed, and neither seats
+    /// nor the book say so. Who is a member is such a thing, also of those that take no part.
     pub(super) is_other: bool,
 }
 

@@ -261,6 +261,7 @@ impl<B: CommitBackend> Leader<B> {
                     }
                     self.departed.remove(&node);
                     let slot = self.book.account(node);
+                    self.round.0.is_other = true;
                     let member = self.members.entry(node);
                     let member =
                         member.or_insert_with(|| Member::new(joining.record.clone(), slot));
@@ -308,6 +309,7 @@ impl<B: CommitBackend> Leader<B> {
                     self.book.assume_reserved(record.node);
                 }
                 let slot = self.book.account(record.node);
+                self.round.0.is_other = true;
                 self.members.insert(record.node, Member::new(record, slot));
             }
             if is_powered_off {
