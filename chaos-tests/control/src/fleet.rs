@@ -3,30 +3,22 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, bail};
-use nix::time::{ClockId, clock_gettime};
 use weir_coord_core::{
     commit::QuorumCommit,
-    follower::{Birth, Command as NodeCommand, Follower},
-    leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, ReservedFloor, TermRecord},
+    follower::{Command as NodeCommand, Follower},
+    leader::{Command, Input, Leader},
     rules::Rules,
     timing::Timing,
-    voters::choose,
 };
 use weir_model::{
-    Amount, Incarnation, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, Units,
-    UnitsPerSecond,
+    Amount, LimitId, Nanos, NodeId, Policy,
     message::{FromNode, ToNode},
-    policy::FleetSettings,
 };
 use weir_proto::coordination::stream::EncodedRegisters;
-use weir_sim::limits::{SCALE, amount, limit};
 
-use crate::{load::Load, wire::Wire};
+use crate::{load::Load, processor::thread_time, start::Start, wire::Wire};
 
-const VERSION: PolicyVersion = PolicyVersion(1);
-/// Of every limit, in packets a second for each node.
-const RATE_PER_NODE: u64 = 10_000;
+const TICK: Duration = Timing::DEFAULT.tick;
 /// Rounds of messages in one tick, after which something is wrong.
 const MOST_ROUNDS: usize = 50;
 
@@ -52,42 +44,19 @@ pub(crate) struct Taken {
 
 impl Fleet {
     pub(crate) fn new(nodes: usize, limits: usize, changing: u32) -> Self {
-        let policy = policy(nodes, limits);
+        let start = Start::new(nodes, limits);
         let now = Nanos(1_000_000_000_000);
-        let ids: Vec<NodeId> = (1..=nodes as u128).map(NodeId::from_u128).collect();
-        let members: Vec<MemberRecord> = ids.iter().map(|id| member(*id, &policy)).collect();
-        let everybody = ids.iter().copied().collect();
-        let voters = choose(&everybody, &everybody, &[]);
-        let mandate = Mandate {
-            node: ids[0],
-            record: TermRecord {
-                term: Term(1),
-                voters: voters.clone(),
-                ..TermRecord::VACANT
-            },
-            adopted: None,
-            members,
-            policy: (VERSION, policy.clone()),
-        };
-        let backend = QuorumCommit::new(voters.clone(), Rules::ALL);
-        let follower = |node: &NodeId| {
-            let birth = Birth {
-                node: *node,
-                incarnation: Incarnation(1),
-                term: Term(1),
-                abstains_until: Nanos::ZERO,
-            };
-            Follower::new(birth, VERSION, [], Rules::ALL)
-        };
+        let backend = QuorumCommit::new(start.voters.clone(), Rules::ALL);
         let registers = EncodedRegisters::default();
+        let ids = &start.nodes;
         Self {
-            leader: Leader::new(mandate, Timing::DEFAULT, backend, now),
-            followers: ids.iter().map(follower).collect(),
+            leader: Leader::new(start.mandate(), Timing::DEFAULT, backend, now),
+            followers: start.followers().collect(),
             wires: ids.iter().map(|_| Wire::new(registers.clone())).collect(),
-            index_of: ids.into_iter().zip(0..).collect(),
-            voters,
-            load: Load::new(&policy, nodes, changing),
-            policy,
+            index_of: ids.iter().copied().zip(0..).collect(),
+            voters: start.voters,
+            load: Load::new(&start.policy, nodes, changing),
+            policy: start.policy,
             now,
         }
     }
@@ -124,21 +93,21 @@ impl Fleet {
 
     /// One tick of everybody.
     pub(crate) fn tick(&mut self) -> Result<Taken> {
-        self.now = self.now + Timing::DEFAULT.tick;
+        self.now = self.now + TICK;
         let mut up = Vec::with_capacity(self.followers.len());
         for (node, follower) in self.followers.iter().enumerate() {
-            let held: BTreeMap<LimitId, u64> = follower
+            let held: BTreeMap<LimitId, Amount> = follower
                 .held()
-                .map(|held| (held.limit, tokens_a_tick(held.effective(self.now))))
+                .map(|held| (held.limit, held.effective(self.now)))
                 .collect();
-            let granted = |limit| held.get(&limit).copied().unwrap_or(0);
-            let report = follower.report(self.now, self.load.tick(node, granted));
+            let granted = |limit| held.get(&limit).copied().unwrap_or(Amount::ZERO);
+            let report = follower.report(self.now, self.load.pass(node, TICK, granted));
             up.push((node, self.wires[node].up(FromNode::Report(report))));
         }
         let mut taken = Taken::default();
         let mut is_tick = true;
         for _ in 0..MOST_ROUNDS {
-            let begun = cpu_time()?;
+            let begun = thread_time()?;
             for (node, wire) in &up {
                 let message = self.wires[*node].hear(wire)?;
                 self.leader.handle(Input::FromNode(message), self.now);
@@ -157,7 +126,7 @@ impl Fleet {
                     _ => {}
                 }
             }
-            let part = cpu_time()? - begun;
+            let part = thread_time()? - begun;
             if is_tick {
                 taken.tick = part;
             } else {
@@ -191,50 +160,4 @@ impl Fleet {
             }
         }
     }
-}
-
-fn tokens_a_tick(amount: Amount) -> u64 {
-    (amount.rate.0 >> SCALE.fraction_bits) / 10
-}
-
-fn policy(nodes: usize, limits: usize) -> Policy {
-    let nodes = nodes as u64;
-    let rate = RATE_PER_NODE * nodes;
-    // One percent of the rate, and a packet at once, for all members together.
-    let floor = Amount {
-        rate: UnitsPerSecond((rate << SCALE.fraction_bits) / 100 / nodes),
-        burst: Units(1 << SCALE.fraction_bits),
-    };
-    let limits: Vec<_> = (0..limits)
-        .map(|number| limit(&format!("limit-{number}"), rate, rate / 10, floor, true))
-        .collect();
-    debug_assert_eq!(limits[0].budget, amount(rate, rate / 10));
-    Policy {
-        fleet: FleetSettings {
-            max_members: u32::try_from(nodes).unwrap_or(u32::MAX),
-            ..FleetSettings::default()
-        },
-        limits: limits.into(),
-    }
-}
-
-fn member(node: NodeId, policy: &Policy) -> MemberRecord {
-    let floors = policy.limits.iter().map(|limit| ReservedFloor {
-        limit: limit.id,
-        scale: limit.scale,
-        amount: limit.floor,
-    });
-    MemberRecord {
-        node,
-        name: node.to_string(),
-        weight: 1,
-        floors: floors.collect(),
-        is_drained: false,
-        is_powered_off: false,
-    }
-}
-
-/// Of this thread: what else the machine does is none of the leader's cost.
-fn cpu_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

@@ -1,10 +1,12 @@
 //! Who wants how much of what.
 
-use weir_model::{Limit, LimitId, Policy, message::LimitReport};
-use weir_sim::dice::Dice;
+use std::time::Duration;
 
-/// Ticks in a second.
-const TICKS: u64 = 10;
+use weir_model::{Amount, Limit, LimitId, Policy, message::LimitReport};
+use weir_sim::{dice::Dice, limits::SCALE};
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
 /// What all nodes want together of a limit, evenly, in percent of its rate.
 const EVEN_PERCENT: u64 = 70;
 /// What one node wants besides.
@@ -14,11 +16,15 @@ const HOT_PERCENT: u64 = 60;
 pub(crate) struct Load {
     dice: Dice,
     nodes: usize,
-    /// Tokens a tick that are the whole of each limit.
+    /// Tokens a second that are the whole of each limit.
     rates: Vec<u64>,
     /// By how many nodes the hot ones have moved on.
     moved: usize,
     counters: Vec<Vec<LimitReport>>,
+    /// What was wanted and not yet a whole token, in billionths.
+    rests: Vec<Vec<u64>>,
+    /// What may be spent at once, in billionths: each pair has a token bucket.
+    buckets: Vec<Vec<u64>>,
     /// Pairs of node and limit whose demand becomes another one in a tick, in percent.
     changing: u32,
     /// What each node wants of each limit, in percent of what it would if nothing ever changed.
@@ -27,7 +33,7 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(policy: &Policy, nodes: usize, changing: u32) -> Self {
-        let per_tick = |limit: &Limit| (limit.budget.rate.0 >> limit.scale.fraction_bits) / TICKS;
+        let rate = |limit: &Limit| limit.budget.rate.0 >> limit.scale.fraction_bits;
         let blank = |limit: &Limit| LimitReport {
             limit: limit.id,
             ..LimitReport::default()
@@ -36,8 +42,10 @@ impl Load {
         Self {
             dice: Dice::new(1),
             nodes,
-            rates: policy.limits.iter().map(per_tick).collect(),
+            rates: policy.limits.iter().map(rate).collect(),
             moved: 0,
+            rests: vec![vec![0; blank.len()]; nodes],
+            buckets: vec![vec![0; blank.len()]; nodes],
             counters: vec![blank; nodes],
             changing,
             percents: vec![vec![100; policy.limits.len()]; nodes],
@@ -65,8 +73,16 @@ impl Load {
         }
     }
 
-    /// A tick passes on one node, which may spend so many tokens of each limit in it.
-    pub(crate) fn tick(&mut self, node: usize, granted: impl Fn(LimitId) -> u64) -> &[LimitReport] {
+    /// Some time passes on one node, about a tick and less than a minute. `granted` tells what it
+    /// holds of each limit.
+    pub(crate) fn pass(
+        &mut self,
+        node: usize,
+        elapsed: Duration,
+        granted: impl Fn(LimitId) -> Amount,
+    ) -> &[LimitReport] {
+        let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let elapsed = elapsed.min(60 * SECOND);
         for limit in 0..self.rates.len() {
             let rate = self.rates[limit];
             let mut wanted = rate * EVEN_PERCENT / 100 / self.nodes as u64;
@@ -77,13 +93,57 @@ impl Load {
             if self.dice.roll(100) < u64::from(self.changing) {
                 *percent = 75 + self.dice.roll(51) as u8;
             }
-            wanted = wanted * u64::from(*percent) / 100;
+            let rest = &mut self.rests[node][limit];
+            *rest += wanted * u64::from(*percent) / 100 * elapsed;
+            let wanted = *rest / SECOND;
+            *rest %= SECOND;
             let counter = &mut self.counters[node][limit];
-            let admitted = wanted.min(granted(counter.limit));
+            let bucket = &mut self.buckets[node][limit];
+            *bucket = filled(*bucket, granted(counter.limit), elapsed);
+            let admitted = wanted.min(*bucket / SECOND);
+            *bucket -= admitted * SECOND;
             counter.offered += wanted;
             counter.admitted += admitted;
             counter.dropped += wanted - admitted;
         }
         &self.counters[node]
+    }
+}
+
+/// A bucket after some nanoseconds, in billionths of a token.
+fn filled(bucket: u64, granted: Amount, elapsed: u64) -> u64 {
+    let billionths = |units: u64, times: u64| {
+        let product = (u128::from(units) * u128::from(times)) >> SCALE.fraction_bits;
+        u64::try_from(product).unwrap_or(u64::MAX)
+    };
+    let depth = billionths(granted.burst.0, SECOND);
+    let arrived = billionths(granted.rate.0, elapsed);
+    // Counters are read once a tick: what arrived within it could be spent, however small a burst.
+    bucket.min(depth).saturating_add(arrived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::start::Start;
+
+    #[test]
+    fn a_steady_load_is_so_however_long_ticks_are() {
+        let start = Start::new(7, 1);
+        let offered = |ticks_ms: &[u64]| {
+            let mut load = Load::new(&start.policy, 7, 0);
+            let mut offered = 0;
+            for ms in ticks_ms {
+                let elapsed = Duration::from_millis(*ms);
+                offered = load.pass(3, elapsed, |_| Amount::ZERO)[0].offered;
+            }
+            offered
+        };
+        // Seven tenths of what is a node's part of the limit, which is 10,000 a second.
+        assert_eq!(offered(&[100; 10]), 7_000);
+        assert_eq!(
+            offered(&[93, 107, 101, 99, 100, 250, 50, 100, 3, 97]),
+            7_000
+        );
     }
 }

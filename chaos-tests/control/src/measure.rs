@@ -1,11 +1,11 @@
 //! One row: a fleet of one size, for some ticks.
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, time::Duration};
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, processor::resident_mib};
 
 /// Until everybody has a share.
 const WARM_UP: usize = 15;
@@ -16,6 +16,7 @@ const CLOSE: f64 = 0.05;
 /// Limits that are looked at for that.
 const WATCHED: usize = 5;
 
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) limits: usize,
@@ -24,55 +25,76 @@ pub(crate) struct Plan {
 }
 
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
-    nodes: usize,
-    limits: usize,
+    /// `grpc` is real streams on loopback in real time, `simulated` the messages alone.
+    pub(crate) transport: String,
+    pub(crate) nodes: usize,
+    pub(crate) limits: usize,
     /// Percent of the pairs of node and limit.
-    changing: u32,
-    tick_ms_p50: f64,
-    /// Encoded reports in to encoded proposals out, CPU time of one core.
-    tick_ms_p99: f64,
+    pub(crate) changing: u32,
+    pub(crate) tick_ms_p50: f64,
+    /// CPU time of one core. Simulated: encoded reports in to encoded proposals out. Over gRPC:
+    /// decoded reports in to proposals handed to streams; the rest is in `leader_cores`.
+    pub(crate) tick_ms_p99: f64,
     /// The rest of a tick: acknowledgements in, commits and further proposals out.
-    answers_ms_p99: f64,
+    pub(crate) answers_ms_p99: f64,
     /// Of a node that is no voter, messages both ways, in bytes a second; `None` without such.
-    bytes_per_node_s: Option<f64>,
-    /// Of a voter.
-    bytes_per_voter_s: Option<f64>,
-    /// The worst of so few shifts.
-    convergence_ticks_p99: Option<usize>,
-    shifts: usize,
+    pub(crate) bytes_per_node_s: Option<f64>,
+    /// Of a voter other than the leader.
+    pub(crate) bytes_per_voter_s: Option<f64>,
+    /// The worst of so few shifts; `None` over gRPC.
+    pub(crate) convergence_ticks_p99: Option<usize>,
+    pub(crate) shifts: usize,
     /// Of the whole process, all nodes included.
-    resident_mib: f64,
+    pub(crate) resident_mib: f64,
+    /// Over gRPC: ticks of which all that was proposed had been committed to at all nodes before the
+    /// next was due, in parts of all; a tick that the leader left out is none of them.
+    pub(crate) committed_share: Option<f64>,
+    /// Over gRPC: from a proposal to when the last node has heard that it is committed.
+    pub(crate) commit_ms_p50: Option<f64>,
+    pub(crate) commit_ms_p99: Option<f64>,
+    /// Over gRPC: CPU seconds a second of the leader's thread, with all its streams.
+    pub(crate) leader_cores: Option<f64>,
+    /// Over gRPC: CPU seconds a second of the process, all nodes included.
+    pub(crate) processor_cores: Option<f64>,
+    /// Over gRPC: why two cores do not carry this; `None` if they do.
+    pub(crate) shortfall: Option<String>,
 }
 
 impl Row {
-    pub(crate) const HEADING: &str = "nodes limits changing  tick p50   p99 ms  answers p99  B/s a node  B/s a voter  ticks to converge  MiB";
+    pub(crate) const HEADING: &str = "over      nodes limits changing  tick p50   p99 ms  answers p99  B/s a node  B/s a voter  ticks to converge   MiB  committed  commit p99 ms  cores: leader  all";
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown =
-            |number: Option<f64>| number.map_or("-".into(), |number| format!("{number:.0}"));
+        let shown = |number: Option<f64>, digits: usize| {
+            number.map_or("-".into(), |number| format!("{number:.digits$}"))
+        };
         write!(
             f,
-            "{:>5} {:>6} {:>7}%  {:>8.2} {:>8.2}  {:>11.2}  {:>10}  {:>11}  {:>17}  {:>3.0}",
+            "{:<9} {:>5} {:>6} {:>7}%  {:>8.2} {:>8.2}  {:>11.2}  {:>10}  {:>11}  {:>17}  {:>4.0}  {:>8}%  {:>13}  {:>13}  {:>3}",
+            self.transport,
             self.nodes,
             self.limits,
             self.changing,
             self.tick_ms_p50,
             self.tick_ms_p99,
             self.answers_ms_p99,
-            shown(self.bytes_per_node_s),
-            shown(self.bytes_per_voter_s),
+            shown(self.bytes_per_node_s, 0),
+            shown(self.bytes_per_voter_s, 0),
             self.convergence_ticks_p99
                 .map_or("-".into(), |ticks| ticks.to_string()),
             self.resident_mib,
+            shown(self.committed_share.map(|share| 100.0 * share), 1),
+            shown(self.commit_ms_p99, 1),
+            shown(self.leader_cores, 2),
+            shown(self.processor_cores, 2),
         )
     }
 }
 
-pub(crate) fn measure(plan: Plan) -> Result<Row> {
+pub(crate) fn measure(plan: &Plan) -> Result<Row> {
     let mut fleet = Fleet::new(plan.nodes, plan.limits, plan.changing);
     for _ in 0..WARM_UP {
         fleet.tick()?;
@@ -90,8 +112,9 @@ pub(crate) fn measure(plan: Plan) -> Result<Row> {
         let bytes = after.iter().sum::<u64>() - before.iter().sum::<u64>();
         (!after.is_empty()).then(|| bytes as f64 / after.len() as f64 / seconds)
     };
-    let converged = converge(&mut fleet, &plan)?;
+    let converged = converge(&mut fleet, plan)?;
     Ok(Row {
+        transport: "simulated".to_owned(),
         nodes: plan.nodes,
         limits: plan.limits,
         changing: plan.changing,
@@ -102,7 +125,13 @@ pub(crate) fn measure(plan: Plan) -> Result<Row> {
         bytes_per_voter_s: rate(&voters_before, &voters),
         convergence_ticks_p99: converged.iter().copied().max(),
         shifts: converged.len(),
-        resident_mib: resident_mib(),
+        resident_mib: round(resident_mib()),
+        committed_share: None,
+        commit_ms_p50: None,
+        commit_ms_p99: None,
+        leader_cores: None,
+        processor_cores: None,
+        shortfall: None,
     })
 }
 
@@ -128,22 +157,19 @@ fn converge(fleet: &mut Fleet, plan: &Plan) -> Result<Vec<usize>> {
     Ok(converged)
 }
 
-/// In milliseconds; of fewer than a hundred the p99 is the largest.
-fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+/// In milliseconds; of fewer than a hundred the p99 is the largest, and of none nothing.
+pub(crate) fn percentile(times: &mut [Duration], percent: usize) -> f64 {
+    if times.is_empty() {
+        return f64::NAN;
+    }
     times.sort_unstable();
     let rank = (times.len() * percent).div_ceil(100).clamp(1, times.len());
-    let ms = times[rank - 1].as_secs_f64() * 1e3;
-    (ms * 1e3).round() / 1e3
+    round(times[rank - 1].as_secs_f64() * 1e3)
 }
 
-fn resident_mib() -> f64 {
-    let pages = fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| {
-            let resident = text.split(' ').nth(1)?;
-            resident.parse::<f64>().ok()
-        });
-    pages.unwrap_or(f64::NAN) * 4_096.0 / f64::from(1 << 20)
+/// To three decimals.
+pub(crate) fn round(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 #[cfg(test)]
@@ -152,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_small_fleet_is_measured() {
-        let row = measure(Plan {
+        let row = measure(&Plan {
             nodes: 9,
             limits: 3,
             changing: 0,

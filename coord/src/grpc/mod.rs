@@ -9,7 +9,7 @@ mod server;
 mod suspects;
 
 pub use client::LeaderLink;
-pub use server::{AttachService, Inbound, Streams, Suspicion};
+pub use server::{AttachService, Inbound, Streams, Suspicion, incoming};
 pub use suspects::{Inquiry, Suspected};
 
 /// Messages that wait for one peer. Beyond it new ones are dropped.

@@ -9,13 +9,13 @@ use std::{fs, net::TcpListener, os::unix::net::UnixListener, time::Duration};
 
 use anyhow::Context;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing::{error, info, warn};
 use weir_abi::maps;
 use weir_coord::{
     fleet::{Fleet, Host},
-    grpc::{AttachService, Inbound, Streams},
+    grpc::{self, AttachService, Inbound, Streams},
     zookeeper,
 };
 use weir_coord_core::{record::LiveRecord, timing::Timing};
@@ -237,15 +237,11 @@ fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> anyhow:
     let (coordination, inbound) = AttachService::new(streams);
     tokio::spawn(async move {
         let router = Server::builder()
-            .tcp_nodelay(true)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_service(coordination)
             .add_service(AdminService::server(asker));
-        if let Err(error) = router
-            .serve_with_incoming(TcpListenerStream::new(listener))
-            .await
-        {
+        if let Err(error) = router.serve_with_incoming(grpc::incoming(listener)).await {
             error!(%error, "other nodes are no longer served");
         }
     });

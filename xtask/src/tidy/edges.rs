@@ -43,7 +43,13 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ),
     (
         "weir-control-bench",
-        &["weir-coord-core", "weir-model", "weir-proto", "weir-sim"],
+        &[
+            "weir-coord",
+            "weir-coord-core",
+            "weir-model",
+            "weir-proto",
+            "weir-sim",
+        ],
     ),
     (
         "weir-model-check",
