@@ -39,7 +39,8 @@ const _: () = assert!(MAX_HEAVY_KEYS >= MAX_HOT_KEYS);
 /// A key that has a budget of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HotKey {
-    /// The identity of its budget: the same for the same key, limit and revision, whoever leads.
+    /// The identity of its budget: the same for the same key and limit, whoever leads and whatever its
+    /// units are.
     pub id: LimitId,
     /// The keyed limit.
     pub limit: LimitId,
@@ -52,7 +53,7 @@ impl HotKey {
     #[must_use]
     pub fn new(limit: &Limit, key: Prefix) -> Self {
         Self {
-            id: LimitId::of_key(limit.id, limit.revision, key),
+            id: LimitId::of_key(limit.id, key),
             limit: limit.id,
             key,
         }
@@ -77,12 +78,25 @@ impl Limit {
     pub fn merges_keys(&self, max_members: u32) -> bool {
         self.per.is_some() && self.promise != Promise::Local && max_members > 1
     }
+
+    /// Whether a prefix is as long as this limit's keys are.
+    #[must_use]
+    pub fn has_key(&self, key: Prefix) -> bool {
+        self.per.is_some_and(|per| {
+            let length = if key.address().is_ipv4() {
+                per.source_v4
+            } else {
+                per.source_v6
+            };
+            key.length() == length
+        })
+    }
 }
 
 impl Policy {
     /// The limit that a hot key is to whoever divides, books and grants: aggregate, of the units of
     /// the keyed limit, matching nothing. `None` for a key of a limit that the policy has not, has
-    /// with other units, or does not merge.
+    /// with keys of another length, or does not merge.
     ///
     /// Its budget is all that may ever be granted. With an elastic limit that is more than what there
     /// is to divide, the budget of the keyed limit, by the floors of all members.
@@ -90,7 +104,9 @@ impl Policy {
     pub fn hot_limit(&self, hot: &HotKey) -> Option<Limit> {
         let members = self.fleet.max_members;
         let limit = self.limit(hot.limit)?;
-        let is_known = limit.merges_keys(members) && HotKey::new(limit, hot.key) == *hot;
+        let is_known = limit.merges_keys(members)
+            && limit.has_key(hot.key)
+            && HotKey::new(limit, hot.key) == *hot;
         if !is_known {
             return None;
         }

@@ -103,17 +103,19 @@ impl LimitId {
 
     /// The identity of a hot key's budget. Two keys may have the same one, by chance or by malice; only
     /// one of them can be hot.
+    ///
+    /// It says nothing of the limit's revision, as a limit's own does not: what is still held of it in
+    /// old units counts against its budget in new ones.
     #[must_use]
-    pub fn of_key(limit: Self, revision: Revision, key: Prefix) -> Self {
+    pub fn of_key(limit: Self, key: Prefix) -> Self {
         let (family, address) = match key.address() {
             IpAddr::V4(v4) => (4, v4.to_ipv6_mapped().octets()),
             IpAddr::V6(v6) => (6, v6.octets()),
         };
-        let mut bytes = [0; 30];
+        let mut bytes = [0; 26];
         bytes[..8].copy_from_slice(&limit.0.to_be_bytes());
-        bytes[8..12].copy_from_slice(&revision.0.to_be_bytes());
-        bytes[12..28].copy_from_slice(&address);
-        bytes[28..].copy_from_slice(&[key.length(), family]);
+        bytes[8..24].copy_from_slice(&address);
+        bytes[24..].copy_from_slice(&[key.length(), family]);
         Self(fnv1a(&bytes) | Self::FIRST_KEY)
     }
 

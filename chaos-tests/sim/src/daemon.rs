@@ -297,7 +297,7 @@ impl World {
         if let Some(mut report) = self.hosts[host].report(&self.policies, local) {
             let tick = self.judge.steps / 10;
             let members = self.hosts.len() as u64;
-            self.hosts[host].report_keys(&mut report, &self.sources, tick, members);
+            self.hosts[host].report_keys(&mut report, &self.policies, &self.sources, tick, members);
             let daemon = self.daemon(host).expect("it has reported");
             // Another leader has another stream.
             let term = daemon.term.as_ref().map_or(Term(0), |record| record.term);

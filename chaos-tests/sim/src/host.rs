@@ -259,6 +259,7 @@ impl Host {
                 self.lease_terms.remove(&after.id);
             }
         }
+        self.renew_keys(policies.of(former), policies.of(version), local);
         self.remember_floors();
     }
 

@@ -310,14 +310,17 @@ impl World {
         for host in &self.hosts {
             let local = host.clock.at(self.now);
             for key in host.keys.hot.values() {
-                let effective = host
-                    .kernel
-                    .grant(key.id)
-                    .map(|grant| grant.effective(local));
-                // Voters forget floors, and leaders reckon with them.
                 let known = self.policies.of(host.policy).hot_limit(key);
+                let scale = known.as_ref().map_or(SCALE, |limit| limit.scale);
+                let grant = host.kernel.grant(key.id);
+                let effective =
+                    grant.map(|grant| grant.effective(local).rescaled_up(scale, FINEST));
+                // Voters forget floors, and leaders reckon with them.
                 let floor = known.map_or(Amount::ZERO, |limit| limit.floor);
-                let booked = leader.envelope(host.id, key.id).max(floor);
+                let booked = leader
+                    .envelope(host.id, key.id)
+                    .rescaled_up(leader.scale(key.id).unwrap_or(FINEST), FINEST)
+                    .max(floor.rescaled_up(scale, FINEST));
                 if let Some(effective) = effective.filter(|effective| !effective.fits(booked)) {
                     let details = format!(
                         "{} on {}: {effective:?}, and the book of {term} has {booked:?}",

@@ -1,14 +1,15 @@
 //! Limits with keys: sources, what hosts do with them, and the oracle of single keys.
 //!
-//! A run has them if it is asked for them. Their limits stay as they are while policies change, and
-//! come after the leased ones. What a host gives a key by itself is a bucket of its own here, not
+//! A run has them if it is asked for them. Policies change their units, and with them what a bucket
+//! means, but not what they promise; they come after the leased ones. What a host gives a key by itself is a bucket of its own here, not
 //! a slot of the table that the kernel has.
 
 use std::collections::BTreeMap;
 
 use weir_coord_core::{follower::Grant, timing::DRIFT_PER_MILLE};
 use weir_model::{
-    Amount, HeavyKey, HotKey, Limit, LimitId, Nanos, Policy, Term, Units, UnitsPerSecond,
+    Amount, HeavyKey, HotKey, Limit, LimitId, Nanos, Policy, PolicyVersion, Revision, Scale, Term,
+    Units, UnitsPerSecond,
     message::{LimitReport, Report},
     policy::{Key, PartsPerMillion, Promise},
     prefix::Prefix,
@@ -18,7 +19,7 @@ use crate::{
     dice::Dice,
     host::{Counters, Host},
     kernel::Kernel,
-    limits::{SCALE, amount, limit},
+    limits::{Policies, SCALE, amount, limit},
     world::{STEP, World},
 };
 
@@ -43,9 +44,9 @@ pub enum Spread {
 /// One source, of one limit.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The keyed limit.
+    /// The keyed limit, as it is at first.
     pub limit: Limit,
-    /// The key, and its identity if it is hot.
+    /// The key, and its identity if it is hot, at first.
     pub key: HotKey,
     /// Tokens a second that it sends to all hosts together.
     pub demand: f64,
@@ -72,12 +73,12 @@ pub struct HostKeys {
     said_at: (u64, Term),
 }
 
-/// The limits with keys of a fleet of so many hosts.
+/// The limits with keys of a fleet of so many hosts, in these units.
 #[must_use]
-pub fn keyed_limits(hosts: usize) -> Vec<Limit> {
+pub fn keyed_limits(hosts: usize, scale: Scale) -> Vec<Limit> {
     let members = hosts as u64;
     let keyed = |name: &str, rate: u64, burst: u64, promise: Promise| {
-        let budget = amount(rate, burst);
+        let budget = amount(rate, burst).rescaled_up(SCALE, scale);
         let parts = if promise == Promise::Strict {
             2 * members
         } else {
@@ -91,6 +92,10 @@ pub fn keyed_limits(hosts: usize) -> Vec<Limit> {
             per: Some(Key::default()),
             promise,
             excess: (promise == Promise::Elastic).then_some(EXCESS),
+            scale,
+            revision: Revision(u32::from(scale.fraction_bits)),
+            budget,
+            smallest_burst: Units(1 << scale.fraction_bits),
             ..limit(name, rate, burst, cold, false)
         }
     };
@@ -136,6 +141,12 @@ pub fn source(limit: &Limit, spread: Spread, parts: f64, number: u16) -> Source 
 }
 
 impl Source {
+    /// The keyed limit, as it is under a policy.
+    fn limit_of<'a>(&self, policies: &'a Policies, version: PolicyVersion) -> &'a Limit {
+        let limit = policies.of(version).limit(self.limit.id);
+        limit.expect("every policy of a run with keys has the same keyed limits")
+    }
+
     /// What the receiver promises itself: the rate and the burst, with what is declared above it, in
     /// tokens.
     fn promised(&self, hosts: usize) -> (f64, f64) {
@@ -191,29 +202,53 @@ impl Host {
     /// Whether packets of a key are judged by a grant of its own. An elastic one is from its first
     /// grant on.
     #[must_use]
-    pub fn is_hot(&self, source: &Source) -> bool {
-        let grant = self.kernel.grant(source.key.id);
+    pub fn is_hot(&self, policies: &Policies, source: &Source) -> bool {
+        let limit = source.limit_of(policies, self.policy);
+        let id = HotKey::new(limit, source.key.key).id;
+        let grant = self.kernel.grant(id);
         let is_granted = grant.is_some_and(|grant| grant.floor != Amount::ZERO);
-        let is_judged = is_granted || source.limit.promise == Promise::Strict;
-        self.keys.hot.contains_key(&source.key.id) && is_judged
+        let is_judged = is_granted || limit.promise == Promise::Strict;
+        self.keys.hot.contains_key(&id) && is_judged
+    }
+
+    /// Buckets of keys whose units are others are new ones, and empty; a hot key is hot again with its
+    /// next grant.
+    pub fn renew_keys(&mut self, former: &Policy, policy: &Policy, local: Nanos) {
+        let is_same = |limit: LimitId| {
+            let revision = |policy: &Policy| policy.limit(limit).map(|limit| limit.revision);
+            revision(former) == revision(policy)
+        };
+        let hot = self.keys.hot.values().copied();
+        let hot: Vec<HotKey> = hot.filter(|key| is_same(key.limit)).collect();
+        self.heat(&hot, local);
+        if !former.limits.iter().all(|limit| is_same(limit.id)) {
+            self.keys.cold = Kernel::default();
+        }
     }
 
     /// What it admits of a key: by the hot bucket, and if that is not enough by the cold one of a
     /// strict key.
-    fn admit_key(&mut self, source: &Source, offered: u64, local: Nanos) -> u64 {
-        let id = source.key.id;
-        let bits = source.limit.scale.fraction_bits;
+    fn admit_key(
+        &mut self,
+        policies: &Policies,
+        source: &Source,
+        offered: u64,
+        local: Nanos,
+    ) -> u64 {
+        let limit = source.limit_of(policies, self.policy);
+        let id = HotKey::new(limit, source.key.key).id;
+        let bits = limit.scale.fraction_bits;
         let mut admitted = 0;
-        if self.is_hot(source) {
+        if self.is_hot(policies, source) {
             admitted = self.kernel.admit(id, offered, bits, local);
             let counters = self.keys.counters.entry(id).or_default();
             counters.offered += offered;
             counters.admitted += admitted;
-            if source.limit.promise == Promise::Elastic {
+            if limit.promise == Promise::Elastic {
                 return admitted;
             }
         }
-        let cold = source.limit.key_amount().expect("it has keys");
+        let cold = limit.key_amount().expect("it has keys");
         if self.keys.cold.grant(id).is_none() {
             self.keys.cold.install(Grant::floor(id, cold), local);
         }
@@ -224,6 +259,7 @@ impl Host {
     pub fn report_keys(
         &mut self,
         report: &mut Report,
+        policies: &Policies,
         sources: &[Source],
         tick: u64,
         members: u64,
@@ -246,13 +282,15 @@ impl Host {
         }
         self.keys.said_at = (tick, report.seen.term);
         for source in sources {
+            let limit = source.limit_of(policies, self.policy);
+            let id = HotKey::new(limit, source.key.key).id;
             let (offered, _) = self.keys.offered.entry(source.key.id).or_default();
             let per_second = std::mem::take(offered) * 10 / elapsed;
-            let rate = UnitsPerSecond(per_second << SCALE.fraction_bits);
-            let is_heavy = rate.0 > source.limit.budget.rate.0 / (4 * members);
-            if is_heavy || self.keys.hot.contains_key(&source.key.id) {
+            let rate = UnitsPerSecond(per_second << limit.scale.fraction_bits);
+            let is_heavy = rate.0 > limit.budget.rate.0 / (4 * members);
+            if is_heavy || self.keys.hot.contains_key(&id) {
                 report.heavy.push(HeavyKey {
-                    limit: source.limit.id,
+                    limit: limit.id,
                     key: source.key.key,
                     offered: rate,
                 });
@@ -282,7 +320,7 @@ impl World {
                 let offered = *owed as u64;
                 *owed -= offered as f64;
                 *counted += offered;
-                let admitted = host.admit_key(source, offered, local);
+                let admitted = host.admit_key(&self.policies, source, offered, local);
                 source.arrived += admitted as f64;
                 source.admitted += admitted;
             }
@@ -297,8 +335,8 @@ impl World {
         let mut found = None;
         for source in &mut self.sources {
             let mut powered = self.hosts.iter().filter(|host| host.is_powered);
-            let is_promised =
-                source.limit.promise == Promise::Strict || powered.all(|host| host.is_hot(source));
+            let is_promised = source.limit.promise == Promise::Strict
+                || powered.all(|host| host.is_hot(&self.policies, source));
             let (rate, burst) = source.promised(hosts);
             let arrived = std::mem::take(&mut source.arrived);
             source.level = if is_promised {
@@ -322,14 +360,15 @@ impl World {
     #[must_use]
     pub fn is_merged(&self, source: usize) -> bool {
         let mut powered = self.hosts.iter().filter(|host| host.is_powered);
-        powered.all(|host| host.is_hot(&self.sources[source]))
+        powered.all(|host| host.is_hot(&self.policies, &self.sources[source]))
     }
 }
 
-/// A policy with limits for keys behind the leased ones.
+/// A policy with limits for keys behind the leased ones, in the same units.
 #[must_use]
 pub fn with_keys(policy: Policy, hosts: usize) -> Policy {
-    let limits = policy.limits.into_iter().chain(keyed_limits(hosts));
+    let scale = policy.limits.first().map_or(SCALE, |limit| limit.scale);
+    let limits = policy.limits.into_iter().chain(keyed_limits(hosts, scale));
     let mut fleet = policy.fleet;
     // With room for no more, hosts give a key all of the half that is theirs.
     fleet.max_members = u32::try_from(hosts).unwrap_or(u32::MAX);

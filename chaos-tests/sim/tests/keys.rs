@@ -147,3 +147,39 @@ fn broken_rules_of_keys_are_found() {
         println!("{mutation:?}: {}", hunt(mutation).expect("it is found"));
     }
 }
+
+/// A policy gives a limit other units while a host that holds some of a hot key is cut off, and
+/// enforces the old one: there is no second budget for the key.
+#[test]
+fn a_limit_whose_units_change_has_one_budget_for_a_hot_key() {
+    for seed in 1..=10 {
+        let mut world = World::new(Settings {
+            pattern: Some(Pattern::Steady),
+            ..with_keys(Settings::calm(seed, 5, 600))
+        });
+        let limit = world.sources[0].limit.clone();
+        world.sources = vec![source(&limit, Spread::AllHosts, 10.0, 1)];
+        for _ in 0..2 {
+            world.write_policy();
+        }
+        world.run_until_ms(9_000 + 10 * (seed % 10));
+        assert!(world.is_merged(0));
+        let leader = world.leader().expect("the fleet has formed");
+        let until = world.instant(20_000);
+        let cut_off = [(leader + 1) % 5, (leader + 2) % 5].into();
+        world.network.cut(cut_off, true, true, until);
+        let former = world.hosts[leader].policy;
+        world.write_policy();
+        world.run_until_ms(14_000);
+        let changed = world.hosts[leader].policy;
+        let revision = |version| {
+            world
+                .policies
+                .of(version)
+                .limit(limit.id)
+                .map(|limit| limit.revision)
+        };
+        assert_ne!(revision(former), revision(changed), "seed {seed}");
+        world.assert_kept();
+    }
+}

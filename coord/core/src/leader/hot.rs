@@ -199,7 +199,7 @@ impl<B: CommitBackend> Leader<B> {
         let is_learning = !self.hot.knows(now);
         let mut candidates: Vec<(bool, Offered, HotKey)> = Vec::new();
         for ((limit, key), offered) in merged {
-            let Some(limit) = self.policy.limit(limit).filter(|limit| is_key(limit, key)) else {
+            let Some(limit) = self.policy.limit(limit).filter(|limit| limit.has_key(key)) else {
                 continue;
             };
             let hot = HotKey::new(limit, key);
@@ -386,18 +386,6 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
     }
-}
-
-/// Whether a limit has keys of this length.
-fn is_key(limit: &Limit, key: Prefix) -> bool {
-    limit.per.is_some_and(|per| {
-        let length = if key.address().is_ipv4() {
-            per.source_v4
-        } else {
-            per.source_v6
-        };
-        key.length() == length
-    })
 }
 
 /// Whether a key wants more than one part in `divisor` of what hosts give it by themselves: of a strict

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use weir_model::{Amount, Limit, LimitId, Nanos, PolicyVersion, Term};
+use weir_model::{Amount, Limit, LimitId, Nanos, PolicyVersion, Scale, Term};
 
 use super::{Leader, member::Member};
 use crate::{commit::CommitBackend, demand::Rates, record::MemberRecord};
@@ -28,6 +28,11 @@ impl<B: CommitBackend> Leader<B> {
     /// The most that a node may be using of a limit, by the book.
     pub fn envelope(&self, node: weir_model::NodeId, limit: LimitId) -> Amount {
         self.book.envelope(node, limit)
+    }
+
+    /// The units of [`Self::envelope`]; `None` for a limit of which the book knows nothing.
+    pub fn scale(&self, limit: LimitId) -> Option<Scale> {
+        self.book.scale(limit)
     }
 
     /// The latest generation that is committed; 0 if none is yet.
