@@ -147,27 +147,24 @@ fn propose() -> impl Strategy<Value = Propose> {
         )
 }
 
-/// Above 2^59 a register has words for even amounts only, and rounds up.
-fn even(amount: Amount) -> Amount {
-    Amount {
-        burst: Units(amount.burst.0 & !1),
-        ..amount
-    }
+/// A bound may be any number; above 2^59 a register has words for multiples of 32, and rounds up.
+fn bound() -> impl Strategy<Value = Amount> {
+    let number = || prop_oneof![0..1_u64 << 59, any::<u64>().prop_map(|large| large & !31)];
+    (number(), number()).prop_map(|(rate, burst)| Amount {
+        rate: UnitsPerSecond(rate),
+        burst: Units(burst),
+    })
 }
 
 fn envelopes() -> impl Strategy<Value = Vec<NodeEnvelope>> {
-    let row = (
-        any::<u64>(),
-        0..=Scale::MAX_FRACTION_BITS,
-        amount(),
-        amount(),
-    )
-        .prop_map(|(limit, fraction_bits, amount, floor)| LimitEnvelope {
+    let row = (any::<u64>(), 0..=Scale::MAX_FRACTION_BITS, bound(), bound()).prop_map(
+        |(limit, fraction_bits, amount, floor)| LimitEnvelope {
             limit: LimitId(limit),
             scale: Scale { fraction_bits },
-            amount: even(amount),
-            floor: even(floor),
-        });
+            amount,
+            floor,
+        },
+    );
     let envelope = (node(), vec(row, 0..8)).prop_map(|(node, rows)| {
         let mut limits = numbered(rows, |row| &mut row.limit);
         limits.sort_unstable_by_key(|row| row.limit);

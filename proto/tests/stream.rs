@@ -7,13 +7,14 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use weir_model::{
-    Amount, Generation, HeavyKey, HotKey, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
-    Units, UnitsPerSecond,
+    Amount, Generation, HeavyKey, HotKey, Incarnation, LimitId, Nanos, NodeId, PolicyVersion,
+    Scale, Term, Units, UnitsPerSecond,
     message::{
-        Ack, Commit, FromNode, LimitReport, Position, Prepare, Propose, Report, Row, ToNode, Token,
+        Ack, Commit, FromNode, LimitReport, Position, Prepare, Promise, Propose, Report, Row,
+        ToNode, Token,
     },
     prefix::Prefix,
-    register::RegisterUpdate,
+    register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
 };
 use weir_proto::{
     WireError,
@@ -283,6 +284,65 @@ fn what_has_no_state_goes_as_it_is() {
         let wire = ProposeEncoder::default().encode(message.clone());
         assert_eq!(ProposeDecoder::default().decode(wire), Ok(message));
     }
+}
+
+/// A limit of 100,000/s is held by one node when a policy makes 10,000/s of it: in the finer units
+/// of the new one, what is held is more than any limit can be.
+#[test]
+fn a_register_above_the_largest_rate_comes_back() {
+    let second = Duration::from_secs(1);
+    let [coarse, fine] = [100_000, 10_000].map(|rate| Scale::finest(rate, second, rate).unwrap());
+    let held = Amount {
+        rate: coarse.rate(100_000, second).unwrap(),
+        burst: coarse.units(100_000).unwrap(),
+    };
+    let held = held.rescaled_up(coarse, fine);
+    assert!(held.rate > UnitsPerSecond::MAX);
+    let row = |limit, amount, floor| LimitEnvelope {
+        limit: LimitId(limit),
+        scale: fine,
+        amount,
+        floor,
+    };
+    let node = |node, limits| NodeEnvelope {
+        node: NodeId::from_u128(node),
+        limits,
+    };
+    // Floors at the head of a column, and others.
+    let nodes = vec![
+        node(1, vec![row(1, held, held), row(2, held, Amount::ZERO)]),
+        node(2, vec![row(1, held, Amount::ZERO), row(2, held, held)]),
+    ];
+    let (mut encoder, mut decoder) = (ProposeEncoder::default(), ProposeDecoder::default());
+    let mut propose = propose_of(2);
+    for base in [None, Some(Generation(1))] {
+        propose.position.generation = propose.position.generation.next();
+        propose.register = Some(Arc::new(RegisterUpdate {
+            base,
+            lease: Duration::from_secs(2),
+            nodes: nodes.clone(),
+        }));
+        let message = ToNode::Propose(propose.clone());
+        let wire = encoder.encode(message.clone());
+        let is_change = matches!(wire.message, Some(v1::to_node::Message::ProposeChange(_)));
+        assert_eq!(is_change, base.is_some());
+        assert_eq!(decoder.decode(over_the_wire(&wire)), Ok(message));
+    }
+    let promise = FromNode::Promise(Promise {
+        node: NODE,
+        token: Token::default(),
+        term: Term(2),
+        abstains: false,
+        register: Some(EnvelopeRecord {
+            term: Term(1),
+            generation: Generation(2),
+            lease: Duration::from_secs(2),
+            policy: PolicyVersion(2),
+            nodes,
+        }),
+    });
+    let wire = v1::FromNode::from(promise.clone());
+    assert_eq!(FromNode::try_from(over_the_wire(&wire)), Ok(promise));
 }
 
 #[test]

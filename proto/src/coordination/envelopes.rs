@@ -8,7 +8,7 @@ use weir_model::{
 use super::{
     MAX_NODES,
     stream::column::{
-        at, check_lengths, gaps_by, pack_amount, pack_bound, rows, unpack_amount, without_end,
+        at, check_lengths, gaps_by, pack_amount_bound, rows, unpack_amount_bound, without_end,
     },
     v1,
 };
@@ -79,12 +79,13 @@ fn find(headings: &[Heading], key: (LimitId, Scale), number: &mut usize) -> Opti
     found
 }
 
-/// To the wire. Amounts above 2^59 are rounded up to what a column has words for: they are bounds.
+/// To the wire. Amounts above 2^59 are rounded up to what a column has words for: they
+/// are bounds.
 pub(super) fn to_columns(nodes: &[NodeEnvelope]) -> v1::Envelopes {
     let headings = headings(nodes);
     let mut wire = v1::Envelopes::default();
     for heading in &headings {
-        let (rate, burst) = bound(heading.floor);
+        let (rate, burst) = pack_amount_bound(heading.floor);
         wire.limits.push(heading.limit.0);
         wire.fraction_bits.push(heading.scale.fraction_bits.into());
         wire.floor_rates.push(rate);
@@ -107,11 +108,11 @@ pub(super) fn to_columns(nodes: &[NodeEnvelope]) -> v1::Envelopes {
         for (number, row) in &numbers {
             if row.floor != headings[*number].floor {
                 others.push(wire.rates.len());
-                let (rate, burst) = bound(row.floor);
+                let (rate, burst) = pack_amount_bound(row.floor);
                 wire.other_floor_rates.push(rate);
                 wire.other_floor_bursts.push(burst);
             }
-            let (rate, burst) = bound(row.amount);
+            let (rate, burst) = pack_amount_bound(row.amount);
             wire.rates.push(rate);
             wire.bursts.push(burst);
         }
@@ -120,10 +121,6 @@ pub(super) fn to_columns(nodes: &[NodeEnvelope]) -> v1::Envelopes {
     gaps_by(&mut wire.other_floors, others);
     wire.other_floors = without_end(wire.other_floors);
     wire
-}
-
-fn bound(amount: Amount) -> (u64, u64) {
-    pack_amount(amount).unwrap_or_else(|| (pack_bound(amount.rate.0), pack_bound(amount.burst.0)))
 }
 
 /// From the wire.
@@ -166,7 +163,7 @@ pub(super) fn from_columns(wire: v1::Envelopes) -> Result<Vec<NodeEnvelope>, Wir
             limits.push(LimitEnvelope {
                 limit: heading.limit,
                 scale: heading.scale,
-                amount: unpack_amount(wire.rates[index], wire.bursts[index], FIELD)?,
+                amount: unpack_amount_bound(wire.rates[index], wire.bursts[index], FIELD)?,
                 floor: heading.floor,
             });
         }
@@ -206,7 +203,7 @@ fn read_headings(wire: &v1::Envelopes) -> Result<Vec<Heading>, WireError> {
                     most: Scale::MAX_FRACTION_BITS.into(),
                 })?,
             },
-            floor: unpack_amount(wire.floor_rates[index], wire.floor_bursts[index], FIELD)?,
+            floor: unpack_amount_bound(wire.floor_rates[index], wire.floor_bursts[index], FIELD)?,
         };
         let is_in_order = headings
             .last()
@@ -228,7 +225,7 @@ fn set_other_floors(nodes: &mut [NodeEnvelope], wire: &v1::Envelopes) -> Result<
     let limits = nodes.iter_mut().flat_map(|node| &mut node.limits);
     for (index, row) in limits.enumerate() {
         if let Some((_, (rate, burst))) = others.next_if(|(other, _)| *other == index) {
-            row.floor = unpack_amount(*rate, *burst, FIELD)?;
+            row.floor = unpack_amount_bound(*rate, *burst, FIELD)?;
         }
     }
     Ok(())

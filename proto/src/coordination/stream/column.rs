@@ -34,12 +34,18 @@ pub(crate) fn unpack(packed: u64) -> Option<u64> {
     (amount >> zeros == odd && amount != 0).then_some(amount)
 }
 
-/// As [`pack`], rounded up to an amount that there is room for; no bound is above 2^60.
+/// As [`pack`], rounded up to an amount that there is room for. What is above the last of those is
+/// above every sum that fits a budget, and so is that one.
 pub(crate) fn pack_bound(amount: u64) -> u64 {
-    let even = |amount: u64| amount.min((1 << 60) - 1).next_multiple_of(2);
+    const STEP: u64 = 1 << ZERO_BITS;
+    let round = |amount: u64| {
+        amount
+            .checked_next_multiple_of(STEP)
+            .unwrap_or(STEP.wrapping_neg())
+    };
     pack(amount)
-        .or_else(|| pack(even(amount)))
-        .expect("an even number up to 2^60 has room")
+        .or_else(|| pack(round(amount)))
+        .expect("a number that ends in as many zeros as there are bits to count them has room")
 }
 
 /// An amount in two columns.
@@ -59,6 +65,25 @@ pub(crate) fn unpack_amount(
     Ok(Amount {
         rate: UnitsPerSecond(rate.ok_or_else(misfit)?),
         burst: Units(burst.ok_or_else(misfit)?),
+    })
+}
+
+/// A bound of what may be held, in two columns.
+pub(crate) fn pack_amount_bound(bound: Amount) -> (u64, u64) {
+    (pack_bound(bound.rate.0), pack_bound(bound.burst.0))
+}
+
+/// And back. It may be above every amount that can be granted: one in coarse units is larger in
+/// those of a policy that has lowered the limit.
+pub(crate) fn unpack_amount_bound(
+    rate: u64,
+    burst: u64,
+    field: &'static str,
+) -> Result<Amount, WireError> {
+    let misfit = || WireError::Misfit { field };
+    Ok(Amount {
+        rate: UnitsPerSecond(unpack(rate).ok_or_else(misfit)?),
+        burst: Units(unpack(burst).ok_or_else(misfit)?),
     })
 }
 
@@ -150,6 +175,15 @@ mod tests {
             } else {
                 prop_assert!(amount >= 1 << 58);
             }
+        }
+
+        #[test]
+        fn bounds_come_back_or_are_larger(amount: u64, zeros in 0_u32..64) {
+            let amount = amount >> zeros;
+            let bound = unpack(pack_bound(amount)).unwrap();
+            prop_assert!(bound >= amount.min(u64::MAX << ZERO_BITS), "{amount:x} {bound:x}");
+            prop_assert!(bound - amount.min(bound) < 1 << ZERO_BITS, "{amount:x} {bound:x}");
+            prop_assert!(bound == amount || amount > 1 << 59);
         }
 
         #[test]
