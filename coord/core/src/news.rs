@@ -12,7 +12,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use weir_model::{
-    Amount, LimitId, Nanos, PolicyVersion, Scale,
+    Amount, LimitId, Nanos, PolicyVersion, Scale, Term,
     message::{LimitReport, Report},
 };
 
@@ -31,6 +31,7 @@ const MAX_FOLLOWED: usize = 8_192;
 #[derive(Clone, Debug, Default)]
 pub struct Omission {
     policy: PolicyVersion,
+    term: Term,
     rows: BTreeMap<LimitId, Told>,
     /// When the report before was made.
     last: Option<Nanos>,
@@ -54,8 +55,11 @@ impl Omission {
     #[must_use]
     pub fn shorten(&mut self, mut report: Report) -> Report {
         let at = report.token.at;
-        if report.policy != self.policy || self.rows.len() > MAX_FOLLOWED {
+        // A leader of another term has followed nothing yet, also where the stream is the same.
+        let is_another = report.policy != self.policy || report.promised != self.term;
+        if is_another || self.rows.len() > MAX_FOLLOWED {
             self.policy = report.policy;
+            self.term = report.promised;
             self.rows.clear();
         }
         let before = self.last.replace(at);
@@ -129,7 +133,7 @@ mod tests {
     use alloc::{vec, vec::Vec};
 
     use weir_model::{
-        Incarnation, NodeId, Term, UnitsPerSecond,
+        Incarnation, NodeId, UnitsPerSecond,
         message::{Position, Token},
     };
 
@@ -143,6 +147,7 @@ mod tests {
         /// The leader's.
         meter: Meter,
         heard: Option<Nanos>,
+        term: Term,
         at: Nanos,
         row: LimitReport,
     }
@@ -153,6 +158,7 @@ mod tests {
                 omission: Omission::default(),
                 meter: Meter::default(),
                 heard: None,
+                term: Term(1),
                 at: Nanos(TICK),
                 row: LimitReport {
                     limit: LimitId(1),
@@ -174,7 +180,7 @@ mod tests {
                     incarnation: Incarnation(1),
                     at: self.at,
                 },
-                promised: Term(1),
+                promised: self.term,
                 seen: Position::default(),
                 policy: PolicyVersion(1),
                 prepared: PolicyVersion(1),
@@ -195,6 +201,13 @@ mod tests {
             said.into_iter().filter(|said| *said).count()
         }
 
+        /// The leader takes another term, and follows everybody anew.
+        fn take_term(&mut self, term: Term) {
+            self.term = term;
+            self.meter = Meter::default();
+            self.heard = None;
+        }
+
         fn offered(&self) -> u64 {
             self.meter.rates().offered.0 >> SCALE.fraction_bits
         }
@@ -205,6 +218,15 @@ mod tests {
         let mut stream = Stream::new();
         stream.ticks(3, 1_000, 0);
         assert_eq!(stream.ticks(160, 1_000, 0), 20, "once in eight ticks");
+        assert_eq!(stream.offered(), 10_000);
+    }
+
+    #[test]
+    fn a_leader_of_another_term_is_told_anew_on_the_same_stream() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 500);
+        stream.take_term(Term(2));
+        assert_eq!(stream.ticks(2, 1_000, 500), 2);
         assert_eq!(stream.offered(), 10_000);
     }
 
