@@ -88,14 +88,14 @@ fn beyond<'a>(plan: &Plan, not_carried: &'a [NotCarried]) -> Option<&'a NotCarri
 
 fn measure(plan: &Plan, transport: Transport, report: &mut Report) -> Result<()> {
     let outcome = match transport {
-        Transport::Simulated => Outcome::Measured(measure::measure(plan)?),
+        Transport::Simulated => Outcome::Measured(Box::new(measure::measure(plan)?)),
         Transport::Grpc => loopback::measure(plan)?,
     };
     let why = match outcome {
         Outcome::Measured(row) => {
             eprintln!("{row}");
             let why = row.shortfall.clone();
-            report.rows.push(row);
+            report.rows.push(*row);
             why
         }
         Outcome::NeverBegan(why) => Some(why),

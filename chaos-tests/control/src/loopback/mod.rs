@@ -44,7 +44,7 @@ const OTHERS: usize = 2;
 
 /// What came of a row.
 pub(crate) enum Outcome {
-    Measured(Row),
+    Measured(Box<Row>),
     /// It did not get so far that there was something to measure.
     NeverBegan(String),
 }
@@ -93,7 +93,9 @@ async fn run(plan: &Plan) -> Result<Outcome> {
             let (granted, why) = (nodes.granted(), leading.stepped_down);
             nodes.end()?;
             return Ok(never(match why {
-                Some(why) => format!("the leader stepped down: {why:?}"),
+                Some(why) => {
+                    format!("the leader stepped down before every node had a grant: {why:?}")
+                }
                 None => format!("{granted} nodes had a grant after {PATIENCE:?}"),
             }));
         }
@@ -114,9 +116,8 @@ async fn run(plan: &Plan) -> Result<Outcome> {
     }
     let arrivals = nodes.end()?;
     let counts = [VOTERS, OTHERS].map(|kind| kinds.iter().filter(|of| **of == kind).count());
-    Ok(Outcome::Measured(
-        window.row(plan, &arrivals, counts, &leading),
-    ))
+    let row = window.row(plan, &arrivals, counts, &leading);
+    Ok(Outcome::Measured(Box::new(row)))
 }
 
 const fn never(why: String) -> Outcome {

@@ -101,7 +101,7 @@ mod tests {
         let skipped = arrivals(&[(1, 1_010), (3, 1_150)]);
         let never = arrivals(&[(1, 1_010)]);
         let ticks = [tick(1_100, 2), tick(1_200, 2)];
-        assert_eq!(kept(&ticks, PERIOD, &[skipped.clone()]), 2);
+        assert_eq!(kept(&ticks, PERIOD, std::slice::from_ref(&skipped)), 2);
         assert_eq!(kept(&ticks, PERIOD, &[skipped, never]), 0);
     }
 }
