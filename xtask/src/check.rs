@@ -73,7 +73,7 @@ const QUICK: [Step; 7] = [
 
 const FLEETS: [Step; 4] = [
     ("chaos, short: faults, and nothing above budget", || {
-        lab(&["chaos", "--short"])
+        lab(&["chaos", "--short", "--without-times"])
     }),
     (
         "chaos: a rule that is broken is found at the receiver",

@@ -28,6 +28,9 @@ pub(crate) struct Chaos {
     /// Only those of the short form, which takes minutes
     #[arg(long, conflicts_with = "scenario")]
     short: bool,
+    /// Show figures that are times, and do not judge them: for machines on which others work too
+    #[arg(long)]
+    without_times: bool,
     /// After each scenario has run once, go on with the last one, random faults if none is named, until
     /// so many minutes have passed
     #[arg(long)]
@@ -122,6 +125,7 @@ impl Chaos {
             events: self.events,
             seed: self.seed,
             broken_rule: self.without.clone(),
+            judges_times: !self.without_times,
         };
         let wanted = self.wanted();
         for scenario in &wanted {
@@ -171,6 +175,7 @@ impl Chaos {
                 events: self.events,
                 seed: self.seed,
                 broken_rule: Some(broken.rule.to_owned()),
+                judges_times: false,
             };
             let mut ground = None;
             let report = scenario.run(&mut ground, &self.report, &options, interrupt, progress)?;
