@@ -20,7 +20,7 @@ use weir_coord_core::{
 use weir_model::{
     Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{FromNode, LimitReport},
-    policy::FleetSettings,
+    policy::{FleetSettings, Key},
 };
 
 /// Messages of one tick, after which it has no end.
@@ -290,4 +290,101 @@ fn a_floor_that_is_being_lowered_in_the_roster_is_not_used_when_it_is_raised_aga
         fleet.tick();
     }
     assert_eq!(floors(&fleet), [100, 100]);
+}
+
+/// A strict limit with keys, and room for so many members.
+fn with_places(max_members: u32) -> Policy {
+    let clients = Limit {
+        per: Some(Key::default()),
+        ..limit("clients", 1_000, 100, 100, true)
+    };
+    let limits = vec![limit("web", 1_000, 100, 10, false), clients];
+    Policy {
+        fleet: FleetSettings {
+            max_members,
+            ..FleetSettings::default()
+        },
+        ..policy(limits)
+    }
+}
+
+fn newcomer(number: u128) -> MemberRecord {
+    MemberRecord {
+        node: NodeId::from_u128(number),
+        name: number.to_string(),
+        weight: 1,
+        floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
+    }
+}
+
+#[test]
+fn a_policy_with_room_for_fewer_than_there_are_waits_until_they_have_left() {
+    let mut fleet = Fleet::new(
+        3,
+        Timing::DEFAULT,
+        vec![limit("web", 1_000, 100, 10, false)],
+    );
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    for follower in fleet.nodes.values_mut() {
+        follower.prepare_policy(PolicyVersion(2));
+    }
+    let prepare = Input::Prepare(PolicyVersion(2), with_places(2));
+    fleet.leader.handle(prepare, fleet.now);
+    for _ in 0..100 {
+        fleet.tick();
+        assert_eq!(fleet.leader.policy_version(), PolicyVersion(1));
+    }
+    let node = NodeId::from_u128(3);
+    let remove = Input::Remove {
+        node,
+        is_powered_off: true,
+    };
+    fleet.leader.handle(remove, fleet.now);
+    fleet.tick();
+    assert_eq!(fleet.removed, [node]);
+    fleet.cut_off.push(node);
+    let outcome = StoreOutcome::Committed;
+    let removed = Input::Removed { node, outcome };
+    fleet.leader.handle(removed, fleet.now);
+    for _ in 0..100 {
+        fleet.tick();
+    }
+    assert_eq!(fleet.leader.policy_version(), PolicyVersion(2));
+}
+
+#[test]
+fn who_may_go_by_a_policy_with_room_for_fewer_keeps_newcomers_out() {
+    let mut fleet = Fleet::new(2, Timing::DEFAULT, vec![]);
+    let raise = |fleet: &mut Fleet, version, places| {
+        let version = PolicyVersion(version);
+        for (node, follower) in &mut fleet.nodes {
+            if !fleet.cut_off.contains(node) {
+                follower.set_policy(version, []);
+            }
+        }
+        let input = Input::Policy(version, with_places(places));
+        fleet.leader.handle(input, fleet.now);
+        for _ in 0..20 {
+            fleet.tick();
+        }
+    };
+    raise(&mut fleet, 2, 2);
+    let third = newcomer(3);
+    assert!(fleet.leader.turns_away(third.node));
+    // The second host gives a key half of a half for ever.
+    let cut_off = NodeId::from_u128(2);
+    fleet.cut_off.push(cut_off);
+    for version in [3, 4] {
+        raise(&mut fleet, version, 2 + version as u32);
+        assert!(fleet.leader.pending().eq([cut_off]));
+        assert!(fleet.leader.turns_away(third.node), "policy {version}");
+    }
+    fleet.cut_off.clear();
+    raise(&mut fleet, 5, 6);
+    assert_eq!(fleet.leader.pending().count(), 0);
+    assert!(!fleet.leader.turns_away(third.node));
 }
