@@ -19,7 +19,7 @@ use weir_coord_core::{
 };
 use weir_model::{
     Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{FromNode, LimitReport},
+    message::{FromNode, LimitReport, ToNode},
     policy::{FleetSettings, Key},
 };
 
@@ -32,6 +32,8 @@ struct Fleet {
     /// Nodes that nothing gets to.
     cut_off: Vec<NodeId>,
     removed: Vec<NodeId>,
+    /// Proposals have said which keys are hot.
+    tells_hot: bool,
     /// Writes to the roster are under way, and not answered yet.
     holds_writes: bool,
     writing: Vec<NodeId>,
@@ -98,6 +100,7 @@ impl Fleet {
             nodes: ids.iter().map(follower).collect(),
             cut_off: Vec::new(),
             removed: Vec::new(),
+            tells_hot: false,
             holds_writes: false,
             writing: Vec::new(),
             timing,
@@ -139,6 +142,9 @@ impl Fleet {
             match command {
                 Command::Send { to, message } if self.reaches(to) => {
                     sent += 1;
+                    if let ToNode::Propose(propose) = &message {
+                        self.tells_hot |= propose.hot.is_some();
+                    }
                     assert!(sent < MOST_MESSAGES, "a tick has no end");
                     self.nodes.get_mut(&to).unwrap().handle(message, self.now);
                     self.answers(to);
@@ -387,4 +393,30 @@ fn who_may_go_by_a_policy_with_room_for_fewer_keeps_newcomers_out() {
     raise(&mut fleet, 5, 6);
     assert_eq!(fleet.leader.pending().count(), 0);
     assert!(!fleet.leader.turns_away(third.node));
+}
+
+/// Nodes may have keys of a leader before, whatever the policy was meanwhile.
+#[test]
+fn where_merging_begins_with_a_policy_nothing_is_said_of_hot_keys_at_first() {
+    let mut fleet = Fleet::new(
+        2,
+        Timing::DEFAULT,
+        vec![limit("web", 1_000, 100, 10, false)],
+    );
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    for follower in fleet.nodes.values_mut() {
+        follower.set_policy(PolicyVersion(2), []);
+    }
+    let input = Input::Policy(PolicyVersion(2), with_places(4));
+    fleet.leader.handle(input, fleet.now);
+    for tick in 0..10 {
+        fleet.tick();
+        assert!(!fleet.tells_hot, "tick {tick}");
+    }
+    for _ in 0..10 {
+        fleet.tick();
+    }
+    assert!(fleet.tells_hot);
 }
