@@ -79,7 +79,7 @@ fn a_limit_whose_units_change_has_the_same_hot_keys() {
                     rate = \"500 packets/s\"\npromise = \"strict\"\n";
         file::parse(&text.replace(from, to)).unwrap()
     };
-    for after in [after("500 ", "50M "), after("packets", "connections")] {
+    for after in [after("500 ", "100k "), after("500 packets", "1 Gbit")] {
         assert_ne!(before.limits[0].revision, after.limits[0].revision);
         assert_eq!(key(&before), key(&after));
         let page = after.hot_limit(&key(&before)).unwrap();
