@@ -64,7 +64,27 @@ fn what_is_not_merged_has_no_hot_keys() {
         id: LimitId(key(&policy).id.0 ^ 1),
         ..key(&policy)
     };
-    assert_eq!(policy.hot_limit(&other), None, "of another revision");
+    assert_eq!(policy.hot_limit(&other), None, "of another limit");
+    let shorter = Prefix::containing([198, 18, 0, 7].into(), 24).unwrap();
+    let shorter = HotKey::new(&policy.limits[0], shorter);
+    assert_eq!(policy.hot_limit(&shorter), None, "of another length");
+}
+
+/// What is held of a key in old units counts against its budget in new ones.
+#[test]
+fn a_limit_whose_units_change_has_the_same_hot_keys() {
+    let before = policy("strict", 64);
+    let after = |from: &str, to: &str| {
+        let text = "version = 1\n[[limit]]\nname = \"clients\"\nper = {}\n\
+                    rate = \"500 packets/s\"\npromise = \"strict\"\n";
+        file::parse(&text.replace(from, to)).unwrap()
+    };
+    for after in [after("500 ", "100k "), after("500 packets", "1 Gbit")] {
+        assert_ne!(before.limits[0].revision, after.limits[0].revision);
+        assert_eq!(key(&before), key(&after));
+        let page = after.hot_limit(&key(&before)).unwrap();
+        assert_eq!(page.scale, after.limits[0].scale);
+    }
 }
 
 /// Identities of hot keys are apart from those of names.

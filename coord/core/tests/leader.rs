@@ -19,8 +19,8 @@ use weir_coord_core::{
 };
 use weir_model::{
     Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{FromNode, LimitReport},
-    policy::FleetSettings,
+    message::{FromNode, LimitReport, ToNode},
+    policy::{FleetSettings, Key},
 };
 
 /// Messages of one tick, after which it has no end.
@@ -32,6 +32,8 @@ struct Fleet {
     /// Nodes that nothing gets to.
     cut_off: Vec<NodeId>,
     removed: Vec<NodeId>,
+    /// Proposals have said which keys are hot.
+    tells_hot: bool,
     /// Writes to the roster are under way, and not answered yet.
     holds_writes: bool,
     writing: Vec<NodeId>,
@@ -98,6 +100,7 @@ impl Fleet {
             nodes: ids.iter().map(follower).collect(),
             cut_off: Vec::new(),
             removed: Vec::new(),
+            tells_hot: false,
             holds_writes: false,
             writing: Vec::new(),
             timing,
@@ -139,6 +142,9 @@ impl Fleet {
             match command {
                 Command::Send { to, message } if self.reaches(to) => {
                     sent += 1;
+                    if let ToNode::Propose(propose) = &message {
+                        self.tells_hot |= propose.hot.is_some();
+                    }
                     assert!(sent < MOST_MESSAGES, "a tick has no end");
                     self.nodes.get_mut(&to).unwrap().handle(message, self.now);
                     self.answers(to);
@@ -350,4 +356,127 @@ fn a_limit_that_is_lowered_by_very_little_is_promised_all_the_same() {
         fleet.tick();
     }
     assert!(fleet.leader.is_promised(web));
+}
+
+/// A strict limit with keys, and room for so many members.
+fn with_places(max_members: u32) -> Policy {
+    let clients = Limit {
+        per: Some(Key::default()),
+        ..limit("clients", 1_000, 100, 100, true)
+    };
+    let limits = vec![limit("web", 1_000, 100, 10, false), clients];
+    Policy {
+        fleet: FleetSettings {
+            max_members,
+            ..FleetSettings::default()
+        },
+        ..policy(limits)
+    }
+}
+
+fn newcomer(number: u128) -> MemberRecord {
+    MemberRecord {
+        node: NodeId::from_u128(number),
+        name: number.to_string(),
+        weight: 1,
+        floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
+    }
+}
+
+#[test]
+fn a_policy_with_room_for_fewer_than_there_are_waits_until_they_have_left() {
+    let mut fleet = Fleet::new(
+        3,
+        Timing::DEFAULT,
+        vec![limit("web", 1_000, 100, 10, false)],
+    );
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    for follower in fleet.nodes.values_mut() {
+        follower.prepare_policy(PolicyVersion(2));
+    }
+    let prepare = Input::Prepare(PolicyVersion(2), with_places(2));
+    fleet.leader.handle(prepare, fleet.now);
+    for _ in 0..100 {
+        fleet.tick();
+        assert_eq!(fleet.leader.policy_version(), PolicyVersion(1));
+    }
+    let node = NodeId::from_u128(3);
+    let remove = Input::Remove {
+        node,
+        is_powered_off: true,
+    };
+    fleet.leader.handle(remove, fleet.now);
+    fleet.tick();
+    assert_eq!(fleet.removed, [node]);
+    fleet.cut_off.push(node);
+    let outcome = StoreOutcome::Committed;
+    let removed = Input::Removed { node, outcome };
+    fleet.leader.handle(removed, fleet.now);
+    for _ in 0..100 {
+        fleet.tick();
+    }
+    assert_eq!(fleet.leader.policy_version(), PolicyVersion(2));
+}
+
+#[test]
+fn who_may_go_by_a_policy_with_room_for_fewer_keeps_newcomers_out() {
+    let mut fleet = Fleet::new(2, Timing::DEFAULT, vec![]);
+    let raise = |fleet: &mut Fleet, version, places| {
+        let version = PolicyVersion(version);
+        for (node, follower) in &mut fleet.nodes {
+            if !fleet.cut_off.contains(node) {
+                follower.set_policy(version, []);
+            }
+        }
+        let input = Input::Policy(version, with_places(places));
+        fleet.leader.handle(input, fleet.now);
+        for _ in 0..20 {
+            fleet.tick();
+        }
+    };
+    raise(&mut fleet, 2, 2);
+    let third = newcomer(3);
+    assert!(fleet.leader.turns_away(third.node));
+    // The second host gives a key half of a half for ever.
+    let cut_off = NodeId::from_u128(2);
+    fleet.cut_off.push(cut_off);
+    for version in [3, 4] {
+        raise(&mut fleet, version, 2 + version as u32);
+        assert!(fleet.leader.pending().eq([cut_off]));
+        assert!(fleet.leader.turns_away(third.node), "policy {version}");
+    }
+    fleet.cut_off.clear();
+    raise(&mut fleet, 5, 6);
+    assert_eq!(fleet.leader.pending().count(), 0);
+    assert!(!fleet.leader.turns_away(third.node));
+}
+
+/// Nodes may have keys of a leader before, whatever the policy was meanwhile.
+#[test]
+fn where_merging_begins_with_a_policy_nothing_is_said_of_hot_keys_at_first() {
+    let mut fleet = Fleet::new(
+        2,
+        Timing::DEFAULT,
+        vec![limit("web", 1_000, 100, 10, false)],
+    );
+    for _ in 0..20 {
+        fleet.tick();
+    }
+    for follower in fleet.nodes.values_mut() {
+        follower.set_policy(PolicyVersion(2), []);
+    }
+    let input = Input::Policy(PolicyVersion(2), with_places(4));
+    fleet.leader.handle(input, fleet.now);
+    for tick in 0..10 {
+        fleet.tick();
+        assert!(!fleet.tells_hot, "tick {tick}");
+    }
+    for _ in 0..10 {
+        fleet.tick();
+    }
+    assert!(fleet.tells_hot);
 }

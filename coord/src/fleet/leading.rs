@@ -180,8 +180,8 @@ impl Fleet {
             warn!(
                 node = %newcomer.node,
                 name = newcomer.name,
-                "not admitted: there are as many members as `max_members` has floors for; raise \
-                 it, or remove a member"
+                "not admitted: there are as many members as `max_members` has floors for, here or \
+                 in a policy that a member may still go by; raise it, or remove a member"
             );
         }
         self.turned_away = is_full;

@@ -69,7 +69,8 @@ impl Daemon {
             let _ = answer.send(Answer::Elsewhere(address));
             return;
         }
-        if let Err(reason) = self.fits_envelope(&policy) {
+        let fits = self.fits_envelope(&policy);
+        if let Err(reason) = fits.and_then(|()| self.has_places(&policy)) {
             let _ = answer.send(Answer::Refused(Status::failed_precondition(reason)));
             return;
         }
@@ -111,6 +112,22 @@ impl Daemon {
              {ENVELOPE_ROWS_MAX} fit what a commit stores in ZooKeeper; make some limits local, or \
              merge them",
             limits * members
+        ))
+    }
+
+    /// Whether every member has a place under this policy: a leader would wait until they have.
+    fn has_places(&self, policy: &Policy) -> Result<(), String> {
+        let members = self
+            .coordination
+            .fleet()
+            .map_or(0, |fleet| fleet.members().len());
+        let places = policy.fleet.max_members;
+        if u32::try_from(members).is_ok_and(|members| members <= places) {
+            return Ok(());
+        }
+        Err(format!(
+            "the fleet has {members} members, and `max_members = {places}` has room for fewer; \
+             remove members first, or write at least {members}"
         ))
     }
 

@@ -164,6 +164,12 @@ impl Enforcement {
         if is_member {
             self.ensure_floors();
         } else {
+            // An elastic key's page without a grant would drop everything, as no leader sends more.
+            self.hot_wanted = Some(Vec::new());
+            self.set_hot_keys();
+            if let Some(follower) = &mut self.follower {
+                follower.set_hot([]);
+            }
             self.take_back_floors();
         }
     }

@@ -59,6 +59,8 @@ pub(super) struct HotKeys {
     retired: BTreeSet<LimitId>,
     /// Until then proposals leave hot keys as they are; always, if there are no merged limits.
     learns_until: Option<Nanos>,
+    /// What was retired while it was not known which keys are hot has been planned again since.
+    has_learned: bool,
     /// What the latest proposal said.
     announced: Option<Vec<HotKey>>,
     /// Keys have become hot, or are so no more, since places were arranged.
@@ -156,12 +158,13 @@ impl<B: CommitBackend> Leader<B> {
         self.hot.pages.values().map(|page| &page.key)
     }
 
-    /// A term begins.
+    /// A term begins, or the first policy of it that has merged limits.
     pub(super) fn begin_hot(&mut self, now: Nanos) {
         let learns = !self.rules.breaks(Mutation::HotKeysUnlearned);
         let ticks = if learns { LEARNING_TICKS } else { 0 };
         let until = now + self.timing.tick * ticks;
         self.hot.learns_until = self.merges().then_some(until);
+        self.hot.has_learned = false;
     }
 
     /// Whether there are limits whose keys are merged.
@@ -188,6 +191,9 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Makes keys hot that have to be, and those cold that need not be hot.
     pub(super) fn heat(&mut self, now: Nanos) {
+        if self.hot.learns_until.is_none() {
+            self.begin_hot(now);
+        }
         if self.hot.learns_until.is_none() {
             return;
         }
@@ -221,8 +227,11 @@ impl<B: CommitBackend> Leader<B> {
         if !is_learning {
             self.retire_unknown();
         }
-        if self.hot.has_news(now) {
-            // What may be given up only when it is known what is hot is planned again.
+        let learns_now = !is_learning && !self.hot.has_learned;
+        self.hot.has_learned |= learns_now;
+        if self.hot.has_news(now) || learns_now {
+            // What may be given up only when it is known what is hot is planned again, also if a
+            // proposal has named what is hot before this tick came.
             for id in &self.hot.retired {
                 self.book.note_limit(*id);
             }
@@ -361,8 +370,10 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Another policy is in force: hot keys are what they are under it, or are none.
     pub(super) fn reheat(&mut self) {
-        let since = self.hot.learns_until.unwrap_or(Nanos::ZERO);
-        self.hot.learns_until = self.merges().then_some(since);
+        // Where merging begins with this policy, the next tick begins to learn.
+        if !self.merges() {
+            self.hot.learns_until = None;
+        }
         let pages = core::mem::take(&mut self.hot.pages);
         for (id, page) in pages {
             let known = self.page_of(&page.key);

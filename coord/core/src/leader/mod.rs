@@ -201,6 +201,8 @@ pub struct Leader<B> {
     adopted_policy: PolicyVersion,
     /// The first proposal under the policy that is in force.
     policy_since: Generation,
+    /// Members for which the policies before this one have room, as long as a member may go by them.
+    places_before: u32,
     /// A policy that is to come into force.
     prepared: Option<Prepared>,
     /// One that has, and that is to be written down.
@@ -265,6 +267,7 @@ impl<B: CommitBackend> Leader<B> {
             succession: None,
             adopted_policy: PolicyVersion(0),
             policy_since: Generation(1),
+            places_before: u32::MAX,
             prepared: None,
             activation: None,
             reform: None,

@@ -15,8 +15,15 @@
 //! book until they acknowledge less; the limit is *pending* while the book adds up to too much, or
 //! while there is a member that has not acknowledged anything under this policy. Without that, the
 //! new budget is promised while a node that is cut off still spends a floor of the old one.
+//!
+//! What each member gives a key of a strict limit by itself, a part of `max_members`, is in no book. So
+//! a policy with room for fewer members than there are does not begin before enough of them have
+//! left; and while a member may still go by one that had room for fewer than this one, nobody is
+//! admitted beyond that. A leader that takes over does not know of policies before the one in force.
 
-use weir_model::{Generation, LimitId, Nanos, NodeId, Policy, PolicyVersion};
+use weir_model::{
+    Generation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, policy::Promise,
+};
 
 use super::{Command, Leader, coordinated, debt::lend_twice};
 use crate::{commit::CommitBackend, rules::Mutation};
@@ -82,6 +89,7 @@ impl<B: CommitBackend> Leader<B> {
         };
         let all_have_it = self.all_have_prepared(now);
         let patience = self.timing.idle();
+        let has_places = self.has_places();
         let Some(prepared) = &mut self.prepared else {
             return;
         };
@@ -90,6 +98,10 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         let since = *prepared.since.get_or_insert(now);
+        let has_begun = is_ready && prepared.version == self.adopted_policy;
+        if !has_places && !has_begun {
+            return;
+        }
         if (is_ready || all_have_it || now - since >= patience)
             && let Some(prepared) = self.prepared.take()
         {
@@ -98,6 +110,25 @@ impl<B: CommitBackend> Leader<B> {
                 asked: None,
             });
             self.set_policy(prepared.version, prepared.policy);
+        }
+    }
+
+    /// Whether all members, and those that are to be, have a place under the policy that is to come
+    /// into force.
+    fn has_places(&self) -> bool {
+        let prepared = self.prepared.as_ref();
+        prepared.is_none_or(|prepared| self.places_taken() <= places(&prepared.policy))
+    }
+
+    /// How many members there may be: as many as all policies have room for that anybody may go by.
+    pub(super) fn places(&self) -> usize {
+        let now = places(&self.policy);
+        let is_pending = self.pending().next().is_some();
+        if is_pending {
+            let before = usize::try_from(self.places_before).unwrap_or(usize::MAX);
+            now.min(before)
+        } else {
+            now
         }
     }
 
@@ -135,6 +166,18 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     pub(super) fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
+        let has_strict_keys =
+            |limit: &Limit| limit.per.is_some() && limit.promise == Promise::Strict;
+        let before = if self.policy.limits.iter().any(has_strict_keys) {
+            self.policy.fleet.max_members
+        } else {
+            u32::MAX
+        };
+        self.places_before = if self.pending().next().is_some() {
+            self.places_before.min(before)
+        } else {
+            before
+        };
         self.policy_version = version;
         self.policy = if self.rules.breaks(Mutation::LentTwice) {
             lend_twice(policy)
@@ -194,4 +237,9 @@ impl<B: CommitBackend> Leader<B> {
             && self.pending().next().is_none()
             && !self.book.is_over_budget(limit)
     }
+}
+
+/// How many members a policy has room for.
+fn places(policy: &Policy) -> usize {
+    usize::try_from(policy.fleet.max_members).unwrap_or(usize::MAX)
 }

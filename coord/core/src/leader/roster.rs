@@ -225,12 +225,16 @@ impl<B: CommitBackend> Leader<B> {
         !is_known && self.is_full()
     }
 
-    /// Whether there are as many members as the policy has floors for.
+    /// Whether there are as many members as policies have room for.
     fn is_full(&self) -> bool {
-        let places = usize::try_from(self.policy.fleet.max_members).unwrap_or(usize::MAX);
+        self.places_taken() >= self.places()
+    }
+
+    /// Members, and those that are to be.
+    pub(super) fn places_taken(&self) -> usize {
         let newcomers = self.joining.keys();
         let newcomers = newcomers.filter(|node| !self.members.contains_key(node));
-        self.members.len() + newcomers.count() >= places
+        self.members.len() + newcomers.count()
     }
 
     /// Makes no more room for newcomers that have gone away while they waited.
