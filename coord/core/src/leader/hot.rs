@@ -325,8 +325,11 @@ impl<B: CommitBackend> Leader<B> {
         for (id, page) in &mut self.hot.pages {
             // Counters are exact; before there are any, samples have to do.
             let slot = self.book.limit_slot(*id);
-            let members = self.members.values();
-            let counts = members.filter_map(|member| member.count(slot?));
+            let heard = self.members.values().filter(|member| {
+                let heard = member.heard;
+                heard.is_some_and(|heard| now - heard.at <= self.timing.stale())
+            });
+            let counts = heard.filter_map(|member| member.count(slot?));
             let counted = counts.fold(Offered::default(), |offered, count| {
                 offered.and(count.meter.rates().offered)
             });
