@@ -58,7 +58,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn limit(number: usize, rate: u64) -> Limit {
+/// Of these, number 1 is elastic, and a rate that is a multiple of 3 has finer units.
+pub(in crate::leader) fn limit(number: usize, rate: u64) -> Limit {
     let name = format!("limit-{number}");
     let scale = Scale {
         fraction_bits: if rate.is_multiple_of(3) { 12 } else { 10 },
