@@ -194,11 +194,10 @@ impl<B: CommitBackend> Leader<B> {
         if self.hot.heavy.forget(now) {
             self.note_pages();
         }
-        let merged = self.hot.heavy.merged();
-        self.cool(&merged, now);
+        self.cool(now);
         let is_learning = !self.hot.knows(now);
         let mut candidates: Vec<(bool, Offered, HotKey)> = Vec::new();
-        for ((limit, key), offered) in merged {
+        for ((limit, key), offered) in self.hot.heavy.merged() {
             let Some(limit) = self.policy.limit(limit).filter(|limit| is_key(limit, key)) else {
                 continue;
             };
@@ -319,7 +318,7 @@ impl<B: CommitBackend> Leader<B> {
         Some((limit, aim))
     }
 
-    fn cool(&mut self, merged: &BTreeMap<(LimitId, Prefix), Offered>, now: Nanos) {
+    fn cool(&mut self, now: Nanos) {
         let mut cold = Vec::new();
         let is_learning = !self.hot.knows(now);
         for (id, page) in &mut self.hot.pages {
@@ -333,8 +332,7 @@ impl<B: CommitBackend> Leader<B> {
             let counted = counts.fold(Offered::default(), |offered, count| {
                 offered.and(count.meter.rates().offered)
             });
-            let sampled = merged.get(&(page.key.limit, page.key.key)).copied();
-            let sampled = sampled.unwrap_or_default();
+            let sampled = self.hot.heavy.of((page.key.limit, page.key.key));
             let is_wanted = self
                 .policy
                 .limit(page.key.limit)
