@@ -23,6 +23,8 @@ pub struct Meter {
     last: Option<Reading>,
     /// Whether `rates` are those between two readings: after one nothing can be expected.
     is_measured: bool,
+    /// How often counters went back.
+    restarts: u32,
     rates: Rates,
 }
 
@@ -78,6 +80,7 @@ impl Meter {
         let restarted = now.offered < last.offered || now.admitted < last.admitted;
         if restarted {
             self.is_measured = false;
+            self.restarts = self.restarts.saturating_add(1);
             return;
         }
         if now.at <= last.at {
@@ -161,6 +164,12 @@ impl Meter {
             })
     }
 
+    /// How often counters went back: as often what is counted has begun anew.
+    #[must_use]
+    pub const fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
     /// When it was last shown counters.
     #[must_use]
     pub fn last_at(&self) -> Option<Nanos> {
@@ -237,10 +246,11 @@ fn divided(dividend: u128, divisor: u128) -> u128 {
     }
 }
 
-/// A rate as it was counted. Unlike a grant's it has no bound: a flood is as large as it is.
+/// A rate as it was counted, saturating. Unlike a grant's it has no bound: a flood is as large as it
+/// is. A product that saturates is above the largest rate after any time.
 fn measured(tokens: u64, elapsed: Duration, scale: Scale) -> UnitsPerSecond {
     let units = u128::from(tokens) << scale.fraction_bits;
-    let per_second = divided(units * NANOS_PER_SECOND, elapsed.as_nanos());
+    let per_second = divided(units.saturating_mul(NANOS_PER_SECOND), elapsed.as_nanos());
     UnitsPerSecond(u64::try_from(per_second).unwrap_or(u64::MAX))
 }
 
@@ -318,6 +328,19 @@ mod tests {
         meter.observe(ms(0), &report(0, 0, 0), fine);
         meter.observe(ms(100), &report(5_000_000, 0, 0), fine);
         assert_eq!(meter.rates().offered.0 >> 30, 50_000_000);
+    }
+
+    #[test]
+    fn the_largest_counters_are_the_largest_rate() {
+        let finest = Scale {
+            fraction_bits: Scale::MAX_FRACTION_BITS,
+        };
+        let mut meter = Meter::default();
+        meter.observe(ms(0), &report(0, 0, 0), finest);
+        meter.observe(ms(100), &report(u64::MAX, 0, 0), finest);
+        assert_eq!(meter.rates().offered.0, u64::MAX);
+        let expected = meter.counted_until(Nanos::NEVER, finest).unwrap();
+        assert_eq!(expected, (u64::MAX, 0));
     }
 
     #[test]

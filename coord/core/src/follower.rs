@@ -67,7 +67,7 @@ impl Grant {
         }
     }
 
-    /// What may be spent at `now`.
+    /// What may be spent at `now`: rule 8, *expiry*, which the kernel keeps for each packet.
     #[must_use]
     pub fn effective(&self, now: Nanos) -> Amount {
         if now < self.expires {

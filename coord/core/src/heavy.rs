@@ -6,7 +6,10 @@
 //! Without the sum, an elastic key gets its rate once on every host. Without forgetting, a node that
 //! has gone would keep keys hot for ever.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::time::Duration;
 
 use weir_model::{HeavyKey, LimitId, Nanos, NodeId, UnitsPerSecond, prefix::Prefix};
@@ -21,6 +24,9 @@ pub type Key = (LimitId, Prefix);
 #[derive(Clone, Debug, Default, Hash)]
 pub struct Heavy {
     said: BTreeMap<NodeId, Said>,
+    /// The same by key: kept as nodes speak, since it is read in every tick, and each node speaks in
+    /// one of several.
+    by_key: BTreeMap<Key, BTreeMap<NodeId, UnitsPerSecond>>,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -53,35 +59,72 @@ impl Heavy {
     /// A node has said which keys are heavy there: the others are not.
     pub fn hear(&mut self, node: NodeId, keys: &[HeavyKey], now: Nanos) {
         let keys = keys.to_vec();
-        self.said.insert(node, Said { at: now, keys });
+        for heavy in &keys {
+            let nodes = self.by_key.entry((heavy.limit, heavy.key)).or_default();
+            nodes.insert(node, heavy.offered);
+        }
+        if let Some(before) = self.said.insert(node, Said { at: now, keys }) {
+            let named: BTreeSet<Key> = self.said[&node].keys.iter().map(key_of).collect();
+            let is_over = |key: &Key| !named.contains(key);
+            self.unsay(node, before.keys.iter().map(key_of).filter(is_over));
+        }
     }
 
     /// Forgets what is too old to count; `true` if there was any.
     pub fn forget(&mut self, now: Nanos) -> bool {
-        let known = self.said.len();
-        self.said.retain(|_, said| now - said.at <= LASTS);
-        self.said.len() < known
+        let old: Vec<NodeId> = self
+            .said
+            .iter()
+            .filter(|(_, said)| now - said.at > LASTS)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in &old {
+            if let Some(said) = self.said.remove(node) {
+                self.unsay(*node, said.keys.iter().map(key_of));
+            }
+        }
+        !old.is_empty()
+    }
+
+    fn unsay(&mut self, node: NodeId, keys: impl Iterator<Item = Key>) {
+        for key in keys {
+            if let Some(nodes) = self.by_key.get_mut(&key) {
+                nodes.remove(&node);
+                if nodes.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
     }
 
     /// What a node has said of a key; zero if it has not named it.
     #[must_use]
     pub fn offered(&self, node: NodeId, key: Key) -> UnitsPerSecond {
-        let said = self.said.get(&node);
-        let mut named = said.iter().flat_map(|said| &said.keys);
-        let found = named.find(|heavy| (heavy.limit, heavy.key) == key);
-        found.map_or(UnitsPerSecond(0), |heavy| heavy.offered)
+        let nodes = self.by_key.get(&key);
+        let offered = nodes.and_then(|nodes| nodes.get(&node));
+        offered.copied().unwrap_or_default()
+    }
+
+    /// What the fleet offers of a key.
+    #[must_use]
+    pub fn of(&self, key: Key) -> Offered {
+        self.by_key.get(&key).map(offered_by).unwrap_or_default()
     }
 
     /// Every key that is named, with what the fleet offers of it.
-    #[must_use]
-    pub fn merged(&self) -> BTreeMap<Key, Offered> {
-        let mut merged: BTreeMap<Key, Offered> = BTreeMap::new();
-        for heavy in self.said.values().flat_map(|said| &said.keys) {
-            let offered = merged.entry((heavy.limit, heavy.key)).or_default();
-            *offered = offered.and(heavy.offered);
-        }
-        merged
+    pub fn merged(&self) -> impl Iterator<Item = (Key, Offered)> {
+        let keys = self.by_key.iter();
+        keys.map(|(key, nodes)| (*key, offered_by(nodes)))
     }
+}
+
+const fn key_of(heavy: &HeavyKey) -> Key {
+    (heavy.limit, heavy.key)
+}
+
+fn offered_by(nodes: &BTreeMap<NodeId, UnitsPerSecond>) -> Offered {
+    let none = Offered::default();
+    nodes.values().fold(none, |all, offered| all.and(*offered))
 }
 
 #[cfg(test)]
@@ -106,8 +149,10 @@ mod tests {
         all.hear(a, &[heavy(1, 40), heavy(2, 9)], NOW);
         all.hear(b, &[heavy(1, 70)], NOW + Duration::from_secs(1));
         let sum = |all: &Heavy, last| {
-            let merged = all.merged().get(&key(last)).copied().unwrap_or_default();
-            (merged.sum.0, merged.most.0)
+            let of_key = all.of(key(last));
+            let merged = all.merged().find(|(named, _)| *named == key(last));
+            assert_eq!(merged.map(|(_, merged)| merged).unwrap_or_default(), of_key);
+            (of_key.sum.0, of_key.most.0)
         };
         assert_eq!((sum(&all, 1), sum(&all, 2)), ((110, 70), (9, 9)));
         assert_eq!(all.offered(a, key(1)).0, 40);
@@ -117,6 +162,6 @@ mod tests {
         all.forget(NOW + Duration::from_secs(3));
         assert_eq!(sum(&all, 1), (70, 70));
         all.forget(NOW + Duration::from_millis(3_001));
-        assert_eq!(all.merged().len(), 0);
+        assert_eq!(all.merged().count(), 0);
     }
 }

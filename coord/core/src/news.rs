@@ -2,11 +2,14 @@
 //!
 //! Most limits see the same traffic from one tick to the next. Whoever has followed a node's reports
 //! so far [expects](Meter::expects) the counters that the same rates lead to, so a row is left out
-//! while that is right. Both ends do the same arithmetic on the same rows.
+//! while that is right. Both ends do the same arithmetic on the same rows, each in its own units: they
+//! differ by what those round, which is far less than what is taken for expected.
 //!
 //! Where a row is lost on the way its receiver is wrong until the next one. So this belongs to one
-//! stream, behind the last place where a report can be dropped, and is begun anew with it; and each
-//! row is sent from time to time even so.
+//! stream, behind the last place where the sender drops a report, and is begun anew with it. Two
+//! things can still become of a row that was sent, and neither is known here: a receiver whose inbox
+//! is full drops the report, and a leader looks at no row of another policy than its own. So each row
+//! is sent from time to time even so: the cost is a demand that is up to 0.8 s old.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;

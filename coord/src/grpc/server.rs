@@ -230,6 +230,7 @@ impl Listener {
             return false;
         }
         if self.inbox.try_send(message).is_err() {
+            // Rows that this report had are missed until they are said again: see `weir_coord_core::news`.
             debug!(node = %sender, "a message from a node was dropped: the inbox is full");
         }
         true

@@ -98,6 +98,9 @@ fn ask_key<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Ma
     one.pressure = verdict.pressure;
 }
 
+/// Rule 8, *expiry*: each packet asks whether the lease lasts, and from its end on there is the floor,
+/// whatever has become of everything in user space. Without that, a node whose daemon is gone spends
+/// for ever what its leader has given to others.
 #[inline(always)]
 fn ask_lease<E: Environment>(environment: &E, now: u64, commit: bool, one: &mut Match) {
     one.pressure = false;

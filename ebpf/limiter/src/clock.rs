@@ -41,7 +41,7 @@ pub struct Standing {
     pub burst: u64,
 }
 
-/// Where the clock of a grant stands at `now`.
+/// Where the clock of a grant stands at `now`: rule 8, *expiry*, as arithmetic.
 ///
 /// It never goes back: a `now` before the grant began (clocks of two CPUs may differ by a little)
 /// counts as its beginning. At `expires` it goes on without a step. A floor's burst that is

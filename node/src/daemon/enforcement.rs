@@ -530,8 +530,7 @@ impl Enforcement {
         let mut counters = Vec::new();
         if let Some((_, policy)) = &self.policy {
             let count = |limit| self.dataplane.count(limit);
-            counters = self.rates.read(policy, now, count);
-            counters.extend(self.rates.read_hot(policy, &hot, now, count));
+            counters = self.rates.read(policy, &hot, now, count);
         }
         let mut report = self.follower.as_ref()?.report(now, &counters);
         if let Some((_, policy)) = &self.policy {

@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use weir_coord_core::demand::{Meter, Rates};
 use weir_model::{HotKey, LimitId, Nanos, Policy, message::LimitReport};
+use weir_proto::MAX_ROWS;
 
 use super::observation::Recurring;
 use crate::dataplane::{DataplaneError, LimitCount};
 
 /// Limits without a lease whose counters are read in one tick, at most: some milliseconds.
 const LIMITS_PER_TICK: usize = 1_024;
+/// And at least, also where a report has no room for them.
+const FEWEST_LIMITS_PER_TICK: usize = 64;
 /// The pause from the beginning of one round through them to the next.
 const ROUND: Duration = Duration::from_secs(1);
 /// After so many rounds without traffic, a limit is not reported any more. Reports may be lost, and
@@ -68,8 +71,30 @@ impl OwnRates {
         meter.map(Meter::rates).unwrap_or_default()
     }
 
-    /// Reads what was counted of the hot keys, and returns it for the report: all, in each tick.
-    pub(super) fn read_hot(
+    /// Reads what is to be read in this tick, and returns what is to be reported: all limits with a
+    /// lease, all hot keys, and those of the others whose turn it is and that have traffic. These are
+    /// left out where a report has no room for them.
+    pub(super) fn read(
+        &mut self,
+        policy: &Policy,
+        hot: &[HotKey],
+        now: Nanos,
+        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+    ) -> Vec<LimitReport> {
+        let leased = std::mem::take(&mut self.leased);
+        let mut reports = self.read_limits(policy, &leased, true, now, &count);
+        self.leased = leased;
+        reports.extend(self.read_hot(policy, hot, now, &count));
+        let room = MAX_ROWS.saturating_sub(reports.len());
+        let others = std::mem::take(&mut self.others);
+        let turn = self.turn.next(others.len(), room, now);
+        reports.extend(self.read_limits(policy, &others[turn], false, now, &count));
+        self.others = others;
+        reports.truncate(MAX_ROWS);
+        reports
+    }
+
+    fn read_hot(
         &mut self,
         policy: &Policy,
         hot: &[HotKey],
@@ -92,19 +117,16 @@ impl OwnRates {
         reports
     }
 
-    /// Reads what is to be read in this tick, and returns what is to be reported: all limits with a
-    /// lease, and those of the others whose turn it is and that have traffic.
-    pub(super) fn read(
+    fn read_limits(
         &mut self,
         policy: &Policy,
+        ids: &[LimitId],
+        is_leased: bool,
         now: Nanos,
         count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
     ) -> Vec<LimitReport> {
-        let turn = self.turn.next(self.others.len(), now);
-        let others = self.others[turn].iter().map(|limit| (*limit, false));
-        let leased = self.leased.iter().map(|limit| (*limit, true));
-        let mut reports = Vec::with_capacity(self.leased.len());
-        for (id, is_leased) in leased.chain(others) {
+        let mut reports = Vec::with_capacity(ids.len());
+        for &id in ids {
             let counted = self.reading_fails.note(count(id)).flatten();
             let (Some(counted), Some(limit)) = (counted, policy.limit(id)) else {
                 continue;
@@ -143,8 +165,8 @@ struct Turn {
 }
 
 impl Turn {
-    /// What is to be read now, of so many.
-    fn next(&mut self, length: usize, now: Nanos) -> Range<usize> {
+    /// What is to be read now, of so many: as many as there is room for, but some in any case.
+    fn next(&mut self, length: usize, room: usize, now: Nanos) -> Range<usize> {
         let is_new = self.next >= length;
         if is_new && self.began.is_some_and(|began| now - began < ROUND) {
             return 0..0;
@@ -154,7 +176,7 @@ impl Turn {
             self.next = 0;
         }
         let from = self.next;
-        self.next = length.min(from + LIMITS_PER_TICK);
+        self.next = length.min(from + room.clamp(FEWEST_LIMITS_PER_TICK, LIMITS_PER_TICK));
         from..self.next
     }
 }
@@ -179,7 +201,7 @@ mod tests {
     fn a_round_takes_a_second_or_as_many_ticks_as_it_needs() {
         let mut turn = Turn::default();
         let turns: Vec<_> = (0..12)
-            .map(|tick| turn.next(1_500, Nanos(tick * TICK)))
+            .map(|tick| turn.next(1_500, MAX_ROWS, Nanos(tick * TICK)))
             .collect();
         assert_eq!(turns[..2], [0..1_024, 1_024..1_500]);
         assert!(turns[2..10].iter().all(Range::is_empty), "{turns:?}");
@@ -187,11 +209,17 @@ mod tests {
 
         let mut turn = Turn::default();
         let read: usize = (0..64)
-            .map(|tick| turn.next(65_536, Nanos(tick * TICK)).len())
+            .map(|tick| turn.next(65_536, MAX_ROWS, Nanos(tick * TICK)).len())
             .sum();
         assert_eq!(read, 65_536);
-        assert_eq!(turn.next(65_536, Nanos(64 * TICK)), 0..1_024, "and anew");
-        assert_eq!(Turn::default().next(0, Nanos(0)), 0..0);
+        assert_eq!(
+            turn.next(65_536, MAX_ROWS, Nanos(64 * TICK)),
+            0..1_024,
+            "and anew"
+        );
+        assert_eq!(Turn::default().next(1_500, 100, Nanos(0)), 0..100);
+        assert_eq!(Turn::default().next(1_500, 0, Nanos(0)), 0..64);
+        assert_eq!(Turn::default().next(0, MAX_ROWS, Nanos(0)), 0..0);
     }
 
     const DOCUMENT: &str = "version = 1\n\
@@ -205,7 +233,7 @@ mod tests {
         rates.set_policy(&policy);
         let reads = RefCell::new(BTreeMap::<LimitId, usize>::new());
         for tick in 0..30 {
-            rates.read(&policy, Nanos(tick * TICK), |limit| {
+            rates.read(&policy, &[], Nanos(tick * TICK), |limit| {
                 *reads.borrow_mut().entry(limit).or_default() += 1;
                 Ok(Some(counted(limit, tick * 100)))
             });
@@ -221,6 +249,36 @@ mod tests {
     }
 
     #[test]
+    fn a_report_has_room_for_what_is_leased_and_for_hot_keys() {
+        let policy = weir_model::file::parse(DOCUMENT).unwrap();
+        let (leased, local) = (LimitId::of("leased"), LimitId::of("local"));
+        let key = weir_model::prefix::Prefix::containing([198, 18, 0, 1].into(), 32).unwrap();
+        let hot = |number: usize| HotKey {
+            id: LimitId(u64::MAX - number as u64),
+            limit: leased,
+            key,
+        };
+        let hot: Vec<HotKey> = (0..MAX_ROWS - 1).map(hot).collect();
+        let reported = |hot: &[HotKey]| -> Vec<LimitId> {
+            let mut rates = OwnRates::new();
+            rates.set_policy(&policy);
+            let reports = rates.read(&policy, hot, Nanos(TICK), |limit| {
+                Ok(Some(counted(limit, 1)))
+            });
+            reports.iter().map(|report| report.limit).collect()
+        };
+        let wanted = |hot: &[HotKey]| -> Vec<LimitId> {
+            [leased]
+                .into_iter()
+                .chain(hot.iter().map(|key| key.id))
+                .collect()
+        };
+        let (few, all) = (&hot[1..], &hot[..]);
+        assert_eq!(reported(few), [wanted(few), vec![local]].concat());
+        assert_eq!(reported(all), wanted(all), "one more would be refused");
+    }
+
+    #[test]
     fn what_has_no_traffic_is_not_reported_for_ever() {
         let policy = weir_model::file::parse(DOCUMENT).unwrap();
         let mut rates = OwnRates::new();
@@ -230,7 +288,7 @@ mod tests {
         for second in 0..1_000_u64 {
             // 50 packets in the first 20 s.
             let packets = 50 * second.min(20);
-            let reports = rates.read(&policy, Nanos(second * 10 * TICK), |limit| {
+            let reports = rates.read(&policy, &[], Nanos(second * 10 * TICK), |limit| {
                 Ok(Some(counted(limit, packets)))
             });
             assert_eq!(reports[0].limit, LimitId::of("leased"));

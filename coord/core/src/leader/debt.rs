@@ -10,10 +10,10 @@
 //! Without it, a fleet that was lent the excess keeps it for as long as it is overloaded.
 
 use alloc::collections::BTreeMap;
-use core::time::Duration;
+use core::{cmp::Ordering, time::Duration};
 
 use weir_model::{
-    Limit, LimitId, Nanos, NodeId, Policy, UnitsPerSecond, policy::Promise, time::nanos_of,
+    Limit, LimitId, Nanos, NodeId, Policy, Scale, UnitsPerSecond, policy::Promise, time::nanos_of,
 };
 
 use super::Leader;
@@ -31,6 +31,8 @@ pub(super) struct Debts {
 
 #[derive(Clone, Debug, Default, Hash)]
 struct Debt {
+    /// Of everything here that is in units.
+    scale: Scale,
     held_back: UnitsPerSecond,
     settled: Nanos,
     /// What is in the receiver's bucket, in units.
@@ -41,8 +43,17 @@ struct Debt {
     pending: Interval,
     /// What was offered before that, in units per second.
     before: u128,
-    /// The latest counters of each node: offered and admitted.
-    counted: BTreeMap<NodeId, (u64, u64)>,
+    /// The latest counters of each node.
+    counted: BTreeMap<NodeId, Counted>,
+}
+
+/// What a node has counted since its bucket was made, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Counted {
+    /// [`Meter::restarts`](crate::demand::Meter::restarts).
+    restarts: u32,
+    offered: u64,
+    admitted: u64,
 }
 
 /// What all nodes have counted in a stretch of time.
@@ -67,9 +78,9 @@ impl Debts {
         now: Nanos,
     ) {
         for limit in limits.filter(|limit| is_elastic(limit)) {
-            let debt = self.limits.entry(limit.id).or_default();
-            debt.settled = now;
-            debt.level = u128::from(limit.budget.burst.0);
+            let settled = now;
+            let debt = Debt::worst(limit);
+            self.limits.insert(limit.id, Debt { settled, ..debt });
         }
     }
 
@@ -80,40 +91,59 @@ impl Debts {
     }
 
     /// Another policy is in force: these are its limits. What is new owes nothing, for its buckets begin
-    /// empty.
+    /// empty. What has other units is counted anew, in those, and what it owes is not known.
     pub(super) fn follow<'a>(&mut self, limits: impl Iterator<Item = &'a Limit>) {
         let mut before = core::mem::take(&mut self.limits);
         for limit in limits.filter(|limit| is_elastic(limit)) {
-            let debt = before.remove(&limit.id).unwrap_or_default();
+            let scale = limit.scale;
+            let debt = match before.remove(&limit.id) {
+                Some(debt) if debt.scale == scale => debt,
+                Some(_) => Debt::worst(limit),
+                None => Debt {
+                    scale,
+                    ..Debt::default()
+                },
+            };
             self.limits.insert(limit.id, debt);
         }
     }
 }
 
 impl Debt {
-    /// A node has counted so much since its bucket was made.
-    fn count(&mut self, node: NodeId, limit: &Limit, now: (u64, u64)) {
-        let Some(before) = self.counted.insert(node, now) else {
+    /// Whatever can be lent is.
+    fn worst(limit: &Limit) -> Self {
+        Self {
+            scale: limit.scale,
+            level: u128::from(limit.budget.burst.0),
+            ..Self::default()
+        }
+    }
+
+    /// A node has counted so much.
+    fn count(&mut self, node: NodeId, now: Counted) {
+        let Some(known) = self.counted.get_mut(&node) else {
+            self.counted.insert(node, now);
             return;
         };
-        // What was expected of a counter may have been a little more than it showed in the end; a bucket
-        // that is younger than the counter before has counted all of its own since.
-        let most = (limit.budget.rate.0 >> limit.scale.fraction_bits).saturating_mul(2);
-        let is_new = before.1.saturating_sub(now.1) > most;
-        let more = |before: u64, now: u64| {
-            let more = if is_new {
-                now
-            } else {
-                now.saturating_sub(before)
-            };
-            u128::from(more) << limit.scale.fraction_bits
+        let before = *known;
+        *known = now;
+        // A bucket that is younger than the counter before has counted all of its own since.
+        let since = match now.restarts.cmp(&before.restarts) {
+            Ordering::Greater => Counted::default(),
+            Ordering::Equal => before,
+            // Another meter: since when it counts is not known.
+            Ordering::Less => return,
         };
-        self.current.offered += more(before.0, now.0);
-        self.current.admitted += more(before.1, now.1);
-        if !is_new {
-            let known = (before.0.max(now.0), before.1.max(now.1));
-            self.counted.insert(node, known);
-        }
+        let more = |before: u64, now: u64| {
+            u128::from(now.saturating_sub(before)) << self.scale.fraction_bits
+        };
+        let offered = more(since.offered, now.offered);
+        let admitted = more(since.admitted, now.admitted);
+        self.current.offered = self.current.offered.saturating_add(offered);
+        self.current.admitted = self.current.admitted.saturating_add(admitted);
+        // What was expected of a counter may have been a little more than it showed in the end.
+        known.offered = now.offered.max(since.offered);
+        known.admitted = now.admitted.max(since.admitted);
     }
 
     /// Up to `counted`: in between, reports of some nodes have come and those of others have not.
@@ -148,7 +178,7 @@ impl Debt {
         if owed <= u128::from(tolerance(limit)) {
             return UnitsPerSecond(0);
         }
-        let at_once = owed * NANOS_PER_SECOND / tick.as_nanos().max(1);
+        let at_once = owed.saturating_mul(NANOS_PER_SECOND) / tick.as_nanos().max(1);
         let most = (lent.saturating_mul(2)).min(limit.budget.rate.0 / MOST_HELD_BACK_DIVISOR);
         UnitsPerSecond(u64::try_from(at_once).unwrap_or(u64::MAX).min(most))
     }
@@ -156,12 +186,13 @@ impl Debt {
 
 impl Interval {
     fn per_second(&self) -> u128 {
-        (self.offered * NANOS_PER_SECOND)
+        (self.offered.saturating_mul(NANOS_PER_SECOND))
             .checked_div(self.nanos)
             .unwrap_or(0)
     }
 
-    /// The level of a receiver's bucket at the end, given that at the beginning.
+    /// The level of a receiver's bucket at the end, given that at the beginning. Saturating, for
+    /// counters are whatever a node says.
     ///
     /// If less than the rate was offered before and more is afterwards, then it rose meanwhile, and what
     /// was offered says when. Until then an empty bucket stayed empty: to drain it for all of
@@ -170,14 +201,16 @@ impl Interval {
         let now = self.per_second();
         let above = if before < rate && rate < after {
             let risen = now.saturating_sub(before).min(after - before);
-            self.nanos * risen / (after - before)
+            self.nanos.saturating_mul(risen) / (after - before)
         } else {
             self.nanos
         };
         let below = self.nanos - above;
-        let quiet = (before * below / NANOS_PER_SECOND).min(self.admitted);
-        let level = (level + quiet).saturating_sub(rate * below / NANOS_PER_SECOND);
-        (level + self.admitted - quiet).saturating_sub(rate * above / NANOS_PER_SECOND)
+        let quiet = (before.saturating_mul(below) / NANOS_PER_SECOND).min(self.admitted);
+        let drained = |nanos: u128| rate.saturating_mul(nanos) / NANOS_PER_SECOND;
+        let level = level.saturating_add(quiet).saturating_sub(drained(below));
+        let level = level.saturating_add(self.admitted - quiet);
+        level.saturating_sub(drained(above))
     }
 }
 
@@ -193,13 +226,22 @@ impl<B: CommitBackend> Leader<B> {
         for (id, debt) in &mut self.debts.limits {
             if let Some(limit) = self.policy.limit(*id) {
                 let slot = self.book.limit_slot(*id);
+                // One that comes back has another meter.
+                debt.counted
+                    .retain(|node, _| self.members.contains_key(node));
                 for (node, member) in &self.members {
                     let count = slot.and_then(|slot| member.count(slot));
                     let counted = count.zip(member.heard).and_then(|(count, heard)| {
-                        count.meter.counted_until(heard.token.at, limit.scale)
+                        let restarts = count.meter.restarts();
+                        let until = count.meter.counted_until(heard.token.at, limit.scale);
+                        until.map(|(offered, admitted)| Counted {
+                            restarts,
+                            offered,
+                            admitted,
+                        })
                     });
                     if let Some(counted) = counted {
-                        debt.count(*node, limit, counted);
+                        debt.count(*node, counted);
                     }
                 }
                 debt.settle(limit, counted);
@@ -241,7 +283,21 @@ pub(super) fn lend_twice(policy: Policy) -> Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::plan::tests::limit, *};
+
+    const NODE: NodeId = NodeId::from_u128(1);
+
+    fn elastic(rate: u64) -> Limit {
+        limit(1, rate)
+    }
+
+    const fn counted(restarts: u32, tokens: u64) -> Counted {
+        Counted {
+            restarts,
+            offered: tokens,
+            admitted: tokens,
+        }
+    }
 
     /// Tenths of a second at a rate of 1,000, in units of which there are a hundred a tenth.
     fn tenth(offered: u128, admitted: u128) -> Interval {
@@ -263,5 +319,57 @@ mod tests {
         assert_eq!(tenth(200, 120).level_after(30, 1_000, 2_000, 2_000), 50);
         // It fell: drained for all of the time.
         assert_eq!(tenth(50, 50).level_after(70, 1_000, 2_000, 100), 20);
+    }
+    #[test]
+    fn counters_that_nobody_can_have_owe_as_much_as_can_be_owed() {
+        let all = tenth(u128::MAX, u128::MAX);
+        let most = all.level_after(u128::MAX, 1_000, all.per_second(), u128::MAX);
+        assert!(most > u128::MAX / 2, "{most}");
+        let mut debt = Debt::worst(&elastic(900));
+        debt.scale.fraction_bits = Scale::MAX_FRACTION_BITS;
+        for most in [0, u64::MAX] {
+            debt.count(NODE, counted(0, most));
+        }
+        debt.current.nanos = 1;
+        assert!(debt.current.per_second() > 0);
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_has_counted_all_of_its_own() {
+        let mut debt = Debt::default();
+        let mut count = |restarts, tokens| {
+            debt.count(NODE, counted(restarts, tokens));
+            debt.current.admitted
+        };
+        assert_eq!(count(0, 100), 0, "since when is not known");
+        assert_eq!(count(0, 120), 20);
+        assert_eq!(count(0, 115), 20, "more was expected");
+        assert_eq!(count(0, 125), 25);
+        assert_eq!(
+            count(1, 50),
+            75,
+            "however near it is to what was counted before"
+        );
+        assert_eq!(count(0, 10), 75, "another meter");
+        assert_eq!(count(0, 11), 76);
+    }
+
+    #[test]
+    fn what_has_other_units_owes_the_worst_anew() {
+        let (coarse, fine) = (elastic(1_000), elastic(900));
+        assert_ne!(coarse.scale, fine.scale);
+        let mut debts = Debts::default();
+        debts.follow([&coarse].into_iter());
+        let debt = |debts: &Debts| debts.limits[&coarse.id].clone();
+        assert_eq!(debt(&debts).level, 0, "it is new");
+        debts.limits.get_mut(&coarse.id).unwrap().level = 7;
+        debts.follow([&coarse].into_iter());
+        assert_eq!(debt(&debts).level, 7);
+        debts.follow([&fine].into_iter());
+        assert_eq!(debt(&debts).level, u128::from(fine.budget.burst.0));
+        let mut after = debt(&debts);
+        after.settle(&fine, Nanos(1));
+        let due = after.due(&fine, Duration::from_millis(100));
+        assert!(due.0 > 0, "and it is held back");
     }
 }

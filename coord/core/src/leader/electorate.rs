@@ -1,6 +1,7 @@
 //! The voters of this term, as the leader knows them: rule 4, *quorum*, the leader's side.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
 
 use weir_model::{
     Generation, Nanos, NodeId,
@@ -20,6 +21,8 @@ struct Voter {
     heard: Option<(Token, Nanos)>,
     /// The latest register that it is known to have in this life.
     base: Option<Generation>,
+    /// Registers up to this one are no base any more, whoever says so later.
+    forgotten: Option<Generation>,
 }
 
 impl Electorate {
@@ -93,6 +96,20 @@ impl Electorate {
             .is_some_and(|voter| voter.base >= Some(generation))
     }
 
+    /// Forgets what voters have that were not heard for so long: the next register for each of them is
+    /// whole, as after a restart. `latest` is the latest proposal.
+    ///
+    /// Without that, whatever has to be remembered for a difference, as are the pages of keys that
+    /// are hot no more, is remembered until the voter is back or is a voter no more.
+    pub(super) fn forget_silent(&mut self, silence: Duration, latest: Generation, now: Nanos) {
+        for voter in self.voters.values_mut() {
+            let is_silent = voter.heard.is_none_or(|(_, at)| now - at > silence);
+            if is_silent && voter.base.take().is_some() {
+                voter.forgotten = Some(latest);
+            }
+        }
+    }
+
     /// Whether a vote counts: a life that has ended may have forgotten what it voted for.
     pub(super) fn voted(&mut self, ack: &Ack) -> bool {
         let Some(voter) = self.voters.get_mut(&ack.node) else {
@@ -101,9 +118,57 @@ impl Electorate {
         let is_current = voter
             .heard
             .is_some_and(|(token, _)| token.incarnation == ack.incarnation);
-        if is_current {
-            voter.base = voter.base.max(Some(ack.position.generation));
+        let generation = Some(ack.position.generation);
+        if is_current && generation > voter.forgotten {
+            voter.base = voter.base.max(generation);
         }
         is_current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::{Incarnation, Term, message::Position};
+
+    use super::*;
+
+    const TOKEN: Token = Token {
+        incarnation: Incarnation(1),
+        at: Nanos(1),
+    };
+
+    fn vote(node: NodeId, generation: u64) -> Ack {
+        Ack {
+            node,
+            incarnation: TOKEN.incarnation,
+            position: Position {
+                term: Term(1),
+                generation: Generation(generation),
+            },
+            holds: true,
+            votes: true,
+        }
+    }
+
+    #[test]
+    fn a_silent_voter_is_no_reason_to_remember_and_its_late_votes_are_none() {
+        let [silent, other] = [1, 2].map(NodeId::from_u128);
+        let mut electorate = Electorate::new([silent, other].into());
+        let wait = Duration::from_secs(2);
+        for node in [silent, other] {
+            electorate.hear_token(node, TOKEN, Nanos::ZERO);
+            assert!(electorate.voted(&vote(node, 3)));
+        }
+        electorate.hear_token(other, TOKEN, Nanos::ZERO + wait);
+        assert!(electorate.voted(&vote(other, 9)));
+        electorate.forget_silent(wait, Generation(9), Nanos::ZERO + wait);
+        assert_eq!(electorate.oldest_base(), Some(Generation(3)));
+        electorate.forget_silent(wait, Generation(9), Nanos(1) + wait);
+        assert_eq!(electorate.oldest_base(), Some(Generation(9)));
+        // What it answers now was a difference to what is forgotten.
+        assert!(electorate.voted(&vote(silent, 9)), "it is a vote");
+        assert_eq!(electorate.base(silent), Some(None));
+        electorate.voted(&vote(silent, 10));
+        assert_eq!(electorate.base(silent), Some(Some(Generation(10))));
     }
 }

@@ -31,7 +31,6 @@ use weir_model::{
     hot::{MAX_HOT_KEYS, MAX_HOT_KEYS_PER_LIMIT},
     message::Report,
     policy::Promise,
-    prefix::Prefix,
 };
 
 use super::{Leader, coordinated};
@@ -200,11 +199,10 @@ impl<B: CommitBackend> Leader<B> {
         if self.hot.heavy.forget(now) {
             self.note_pages();
         }
-        let merged = self.hot.heavy.merged();
-        self.cool(&merged, now);
+        self.cool(now);
         let is_learning = !self.hot.knows(now);
         let mut candidates: Vec<(bool, Offered, HotKey)> = Vec::new();
-        for ((limit, key), offered) in merged {
+        for ((limit, key), offered) in self.hot.heavy.merged() {
             let Some(limit) = self.policy.limit(limit).filter(|limit| limit.has_key(key)) else {
                 continue;
             };
@@ -328,19 +326,21 @@ impl<B: CommitBackend> Leader<B> {
         Some((limit, aim))
     }
 
-    fn cool(&mut self, merged: &BTreeMap<(LimitId, Prefix), Offered>, now: Nanos) {
+    fn cool(&mut self, now: Nanos) {
         let mut cold = Vec::new();
         let is_learning = !self.hot.knows(now);
         for (id, page) in &mut self.hot.pages {
             // Counters are exact; before there are any, samples have to do.
             let slot = self.book.limit_slot(*id);
-            let members = self.members.values();
-            let counts = members.filter_map(|member| member.count(slot?));
+            let heard = self.members.values().filter(|member| {
+                let heard = member.heard;
+                heard.is_some_and(|heard| now - heard.at <= self.timing.stale())
+            });
+            let counts = heard.filter_map(|member| member.count(slot?));
             let counted = counts.fold(Offered::default(), |offered, count| {
                 offered.and(count.meter.rates().offered)
             });
-            let sampled = merged.get(&(page.key.limit, page.key.key)).copied();
-            let sampled = sampled.unwrap_or_default();
+            let sampled = self.hot.heavy.of((page.key.limit, page.key.key));
             let is_wanted = self
                 .policy
                 .limit(page.key.limit)

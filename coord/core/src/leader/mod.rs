@@ -545,6 +545,8 @@ impl<B: CommitBackend> Leader<B> {
     fn release(&mut self, now: Nanos) {
         self.book.expire(now);
         self.forget_the_unheard(now);
+        let (wait, latest) = (self.timing.wait(), self.generation);
+        self.electorate.forget_silent(wait, latest, now);
         let try_again = self.timing.deaf() + self.timing.wait();
         for member in self.members.values_mut() {
             if member

@@ -349,4 +349,4 @@ impl<B: CommitBackend> Leader<B> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

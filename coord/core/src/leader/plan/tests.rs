@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use weir_model::{
     Amount, Cost, HeavyKey, HotKey, Incarnation, Limit, LimitId, Nanos, NodeId, Policy,
     PolicyVersion, Revision, Scale, Term, Units, UnitsPerSecond,
-    message::{FromNode, LimitReport},
+    message::{Ack, FromNode, LimitReport},
     policy::{FleetSettings, Key, Match, Mode, OnExpiry, PartsPerMillion, Promise},
     prefix::Prefix,
 };
@@ -14,7 +14,7 @@ use weir_model::{
 use crate::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
-    leader::{Command, Input, Leader, Mandate},
+    leader::{Command, Input, Leader, Mandate, electorate::Electorate},
     record::{MemberRecord, TermRecord},
     rules::Rules,
     slots::Derived,
@@ -58,7 +58,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn limit(number: usize, rate: u64) -> Limit {
+/// Of these, number 1 is elastic, and a rate that is a multiple of 3 has finer units.
+pub(in crate::leader) fn limit(number: usize, rate: u64) -> Limit {
     let name = format!("limit-{number}");
     let scale = Scale {
         fraction_bits: if rate.is_multiple_of(3) { 12 } else { 10 },
@@ -319,4 +320,39 @@ proptest! {
             pair.happen(event);
         }
     }
+}
+
+/// A voter that is silent for ever does not make the leader remember each key that was ever hot.
+#[test]
+fn pages_of_keys_are_forgotten_although_a_voter_is_silent() {
+    let mut pair = Pair::new();
+    let pages = |pair: &Pair| pair.leader.book.keys().count();
+    let silent = NODES - 2;
+    for _ in 0..30 {
+        for node in 0..NODES - 1 {
+            pair.happen(Event::Report(node, [100; 3]));
+            pair.happen(Event::Heavy(node, [3_000, 0, 0]));
+        }
+        pair.happen(Event::Tick(100));
+    }
+    assert_eq!(pages(&pair), 1, "it is hot");
+    let report = pair.followers[silent].report(pair.now, &[]);
+    for leader in [&mut pair.leader, &mut pair.forgetful] {
+        leader.electorate = Electorate::new(vec![report.node]);
+        leader.electorate.hear(&report, pair.now);
+        assert!(leader.electorate.voted(&Ack {
+            node: report.node,
+            incarnation: report.token.incarnation,
+            position: report.seen,
+            holds: true,
+            votes: true,
+        }));
+    }
+    for _ in 0..60 {
+        for node in (0..NODES - 1).filter(|node| *node != silent) {
+            pair.happen(Event::Report(node, [0; 3]));
+        }
+        pair.happen(Event::Tick(100));
+    }
+    assert_eq!(pages(&pair), 0);
 }
