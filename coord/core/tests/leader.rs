@@ -41,6 +41,17 @@ struct Fleet {
     now: Nanos,
 }
 
+fn member(number: u128) -> MemberRecord {
+    MemberRecord {
+        node: NodeId::from_u128(number),
+        name: number.to_string(),
+        weight: 1,
+        floors: Vec::new(),
+        is_drained: false,
+        is_powered_off: false,
+    }
+}
+
 fn policy(limits: Vec<Limit>) -> Policy {
     Policy {
         fleet: FleetSettings {
@@ -65,14 +76,6 @@ impl Fleet {
     ) -> Self {
         let now = Nanos(1_000_000_000_000);
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::from_u128).collect();
-        let member = |node: &NodeId| MemberRecord {
-            node: *node,
-            name: node.to_string(),
-            weight: 1,
-            floors: Vec::new(),
-            is_drained: false,
-            is_powered_off: false,
-        };
         let mandate = Mandate {
             node: ids[0],
             record: TermRecord {
@@ -80,7 +83,7 @@ impl Fleet {
                 ..TermRecord::VACANT
             },
             adopted,
-            members: ids.iter().map(member).collect(),
+            members: (1..=nodes).map(member).collect(),
             policy: (PolicyVersion(1), policy(limits)),
         };
         let follower = |node: &NodeId| {
@@ -162,6 +165,12 @@ impl Fleet {
         sent
     }
 
+    fn ticks(&mut self, ticks: usize) {
+        for _ in 0..ticks {
+            self.tick();
+        }
+    }
+
     fn answers(&mut self, node: NodeId) {
         let follower = self.nodes.get_mut(&node).unwrap();
         while let Some(command) = follower.poll_command() {
@@ -197,9 +206,7 @@ fn a_member_that_goes_by_another_policy_is_asked_before_it_is_removed() {
     let named = |name| vec![limit(name, 1_000, 100, 10, false)];
     let mut fleet = Fleet::new(2, Timing::DEFAULT, named("before"));
     let other = NodeId::from_u128(2);
-    for _ in 0..10 {
-        fleet.tick();
-    }
+    fleet.ticks(10);
     fleet.cut_off.push(other);
     // Its floor of the limit that is gone is still in its kernel, and of the new one it has none.
     fleet.set_policy(PolicyVersion(2), named("after"));
@@ -208,17 +215,13 @@ fn a_member_that_goes_by_another_policy_is_asked_before_it_is_removed() {
         is_powered_off: false,
     };
     fleet.leader.handle(input, fleet.now);
-    for _ in 0..100 {
-        fleet.tick();
-    }
+    fleet.ticks(100);
     assert_eq!(fleet.removed, []);
     // Back, with the policy, it answers and goes.
     fleet.cut_off.clear();
     let follower = fleet.nodes.get_mut(&other).unwrap();
     follower.set_policy(PolicyVersion(2), []);
-    for _ in 0..50 {
-        fleet.tick();
-    }
+    fleet.ticks(50);
     assert_eq!(fleet.removed.first(), Some(&other));
 }
 
@@ -244,9 +247,7 @@ fn what_a_removed_member_held_as_its_floor_is_given_to_others() {
         nodes: vec![gone],
     };
     let mut fleet = Fleet::inheriting(1, Timing::DEFAULT, limits, Some(record));
-    for _ in 0..50 {
-        fleet.tick();
-    }
+    fleet.ticks(50);
     let held: Vec<_> = fleet.nodes[&NodeId::from_u128(1)].held().collect();
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].amount.rate, web.budget.rate);
@@ -260,15 +261,11 @@ fn a_floor_that_is_being_lowered_in_the_roster_is_not_used_when_it_is_raised_aga
         let held = fleet.nodes.values().flat_map(Follower::held);
         held.map(|grant| grant.floor.rate.0 >> 10).collect()
     };
-    for _ in 0..20 {
-        fleet.tick();
-    }
+    fleet.ticks(20);
     assert_eq!(floors(&fleet), [100, 100]);
     fleet.holds_writes = true;
     fleet.set_policy(PolicyVersion(2), of_floor(10));
-    for _ in 0..20 {
-        fleet.tick();
-    }
+    fleet.ticks(20);
     assert_eq!(floors(&fleet), [10, 10]);
     assert_eq!(
         fleet.writing.len(),
@@ -292,9 +289,7 @@ fn a_floor_that_is_being_lowered_in_the_roster_is_not_used_when_it_is_raised_aga
             .leader
             .handle(Input::Admitted { node, outcome }, fleet.now);
     }
-    for _ in 0..30 {
-        fleet.tick();
-    }
+    fleet.ticks(30);
     assert_eq!(floors(&fleet), [100, 100]);
 }
 
@@ -309,25 +304,17 @@ fn a_newcomer_finds_room_however_little_its_floor_is() {
     ] {
         let limits = vec![limit("web", rate, burst, floor, false)];
         let mut fleet = Fleet::new(members, Timing::DEFAULT, limits);
-        for _ in 0..30 {
-            fleet.tick();
-        }
+        fleet.ticks(30);
         fleet.holds_writes = true;
-        let newcomer = NodeId::from_u128(9);
+        let newcomer = member(9);
         for _ in 0..30 {
-            let record = MemberRecord {
-                node: newcomer,
-                name: String::new(),
-                weight: 1,
-                floors: Vec::new(),
-                is_drained: false,
-                is_powered_off: false,
-            };
-            fleet.leader.handle(Input::Join(record), fleet.now);
+            fleet
+                .leader
+                .handle(Input::Join(newcomer.clone()), fleet.now);
             fleet.tick();
         }
         assert!(
-            fleet.writing.contains(&newcomer),
+            fleet.writing.contains(&newcomer.node),
             "{rate}/s, {members} members"
         );
     }
@@ -337,9 +324,7 @@ fn a_newcomer_finds_room_however_little_its_floor_is() {
 fn a_limit_that_is_lowered_by_very_little_is_promised_all_the_same() {
     let of_rate = |rate| vec![limit("web", rate, 20_000, 15, false)];
     let mut fleet = Fleet::new(2, Timing::DEFAULT, of_rate(100_000));
-    for _ in 0..30 {
-        fleet.tick();
-    }
+    fleet.ticks(30);
     let lowered = of_rate(99_700);
     let web = lowered[0].id;
     let held: Vec<_> = fleet
@@ -352,9 +337,7 @@ fn a_limit_that_is_lowered_by_very_little_is_promised_all_the_same() {
     }
     let input = Input::Policy(PolicyVersion(2), policy(lowered));
     fleet.leader.handle(input, fleet.now);
-    for _ in 0..30 {
-        fleet.tick();
-    }
+    fleet.ticks(30);
     assert!(fleet.leader.is_promised(web));
 }
 
@@ -374,17 +357,6 @@ fn with_places(max_members: u32) -> Policy {
     }
 }
 
-fn newcomer(number: u128) -> MemberRecord {
-    MemberRecord {
-        node: NodeId::from_u128(number),
-        name: number.to_string(),
-        weight: 1,
-        floors: Vec::new(),
-        is_drained: false,
-        is_powered_off: false,
-    }
-}
-
 #[test]
 fn a_policy_with_room_for_fewer_than_there_are_waits_until_they_have_left() {
     let mut fleet = Fleet::new(
@@ -392,9 +364,7 @@ fn a_policy_with_room_for_fewer_than_there_are_waits_until_they_have_left() {
         Timing::DEFAULT,
         vec![limit("web", 1_000, 100, 10, false)],
     );
-    for _ in 0..20 {
-        fleet.tick();
-    }
+    fleet.ticks(20);
     for follower in fleet.nodes.values_mut() {
         follower.prepare_policy(PolicyVersion(2));
     }
@@ -416,9 +386,7 @@ fn a_policy_with_room_for_fewer_than_there_are_waits_until_they_have_left() {
     let outcome = StoreOutcome::Committed;
     let removed = Input::Removed { node, outcome };
     fleet.leader.handle(removed, fleet.now);
-    for _ in 0..100 {
-        fleet.tick();
-    }
+    fleet.ticks(100);
     assert_eq!(fleet.leader.policy_version(), PolicyVersion(2));
 }
 
@@ -434,12 +402,10 @@ fn who_may_go_by_a_policy_with_room_for_fewer_keeps_newcomers_out() {
         }
         let input = Input::Policy(version, with_places(places));
         fleet.leader.handle(input, fleet.now);
-        for _ in 0..20 {
-            fleet.tick();
-        }
+        fleet.ticks(20);
     };
     raise(&mut fleet, 2, 2);
-    let third = newcomer(3);
+    let third = member(3);
     assert!(fleet.leader.turns_away(third.node));
     // The second host gives a key half of a half for ever.
     let cut_off = NodeId::from_u128(2);
@@ -463,9 +429,7 @@ fn where_merging_begins_with_a_policy_nothing_is_said_of_hot_keys_at_first() {
         Timing::DEFAULT,
         vec![limit("web", 1_000, 100, 10, false)],
     );
-    for _ in 0..20 {
-        fleet.tick();
-    }
+    fleet.ticks(20);
     for follower in fleet.nodes.values_mut() {
         follower.set_policy(PolicyVersion(2), []);
     }
@@ -475,8 +439,6 @@ fn where_merging_begins_with_a_policy_nothing_is_said_of_hot_keys_at_first() {
         fleet.tick();
         assert!(!fleet.tells_hot, "tick {tick}");
     }
-    for _ in 0..10 {
-        fleet.tick();
-    }
+    fleet.ticks(10);
     assert!(fleet.tells_hot);
 }

@@ -29,7 +29,7 @@ use crate::{
     commit::CommitBackend,
     record::{EnvelopeRecord, TermRecord},
     rules::{Mutation, Rules},
-    timing::wait_for,
+    timing::{Timing, wait_for},
     voters::{choose, decide},
 };
 
@@ -74,13 +74,13 @@ impl Succession {
 
     /// Whether no older leader can commit any more, and everything that one has is known or over:
     /// what only voters without power know of has ended W after they were known to be without.
-    fn is_fenced(&self, now: Nanos, own_lease: Duration) -> bool {
+    fn is_fenced(&self, now: Nanos, timing: Timing) -> bool {
         if decide(&self.sets, &self.promised) {
             return true;
         }
         let agreeing: BTreeSet<NodeId> = self.promised.union(&self.powered_off).copied().collect();
         let since = self.since.max(self.powered_off_since);
-        decide(&self.sets, &agreeing) && now - since >= wait_for(self.lease.max(own_lease))
+        decide(&self.sets, &agreeing) && now - since >= timing.abstention(self.lease)
     }
 
     fn is_asked(&self, node: NodeId) -> bool {
@@ -174,7 +174,7 @@ impl<B: CommitBackend> Leader<B> {
 
     fn begin_if_promised(&mut self, now: Nanos) {
         if let Some(succession) = &self.succession
-            && succession.is_fenced(now, self.timing.lease)
+            && succession.is_fenced(now, self.timing)
             && !self.rules.breaks(Mutation::LearnByWaiting)
         {
             self.begin(now);
