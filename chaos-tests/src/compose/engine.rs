@@ -26,6 +26,8 @@ const STOPPING: Duration = Duration::from_secs(30);
 pub(super) struct Engine {
     /// What `DOCKER_HOST` is to be; `None` for what it is.
     host: Option<String>,
+    /// Whether Compose is a plug-in of it, and not a program of its own.
+    has_plug_in: bool,
     started: Option<Child>,
 }
 
@@ -38,6 +40,7 @@ impl Engine {
     pub(super) fn find_or_start(directory: &Path, interrupt: &Interrupt) -> Result<Self> {
         let found = Self {
             host: None,
+            has_plug_in: has_plug_in(),
             started: None,
         };
         if found.answers() {
@@ -70,6 +73,7 @@ impl Engine {
             .context("cannot start dockerd: apt-get install docker.io")?;
         let engine = Self {
             host: Some(host),
+            has_plug_in: has_plug_in(),
             started: Some(child),
         };
         clock::wait_for("the Docker daemon", STARTING, interrupt, || {
@@ -106,14 +110,12 @@ impl Engine {
     /// Compose: the plug-in of Docker, or else the program of its own that came before it.
     #[must_use]
     pub(super) fn compose(&self) -> Command {
+        if !self.has_plug_in {
+            return self.command("docker-compose");
+        }
         let mut plug_in = self.docker();
         plug_in.arg("compose");
-        let is_there = command::run(self.docker().args(["compose", "version"])).is_ok();
-        if is_there {
-            plug_in
-        } else {
-            self.command("docker-compose")
-        }
+        plug_in
     }
 
     /// Makes the images from packages of Debian, and of the programs in `binaries`.
@@ -126,6 +128,11 @@ impl Engine {
         let mut make = self.command(script);
         command::run(make.arg("--binaries").arg(binaries)).map(drop)
     }
+}
+
+/// Asks the client alone, so it may be asked before a daemon answers.
+fn has_plug_in() -> bool {
+    command::run(Command::new("docker").args(["compose", "version"])).is_ok()
 }
 
 impl Drop for Engine {
