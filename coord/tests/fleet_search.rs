@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use support::{DEADLINE, Node, SESSION, address, id, live, member, server, settings, until};
 use tokio::{net::TcpListener, time::timeout};
 use tonic::transport::Server;
@@ -85,6 +86,9 @@ async fn who_cannot_reach_zookeeper_is_told_by_others_who_leads() {
     }));
     until("it reports to the successor", async || {
         now = now + TICK;
+        while let Some(Some(event)) = events.next().now_or_never() {
+            fleet.observe(event, now);
+        }
         fleet.tick(now);
         fleet.send(report(1, now));
         matches!(reports.try_recv(), Ok(FromNode::Report(report)) if report.node == id(1))

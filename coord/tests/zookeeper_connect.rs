@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use support::{DEADLINE, Node, server, settings};
 use weir_coord::testing::{Fault, Proxy};
 
@@ -24,10 +25,8 @@ async fn a_server_that_does_not_answer_holds_nobody_up() {
         proxies.push(proxy);
     }
     let servers: Vec<String> = proxies.iter().map(Proxy::connect_string).collect();
-    let nodes: Vec<Node> = (1..=NODES)
+    let mut nodes: Vec<Node> = (1..=NODES)
         .map(|number| Node::spawn(number, settings(&servers.join(","), LONG_SESSION)))
         .collect();
-    for mut node in nodes {
-        node.registered().await;
-    }
+    join_all(nodes.iter_mut().map(Node::registered)).await;
 }

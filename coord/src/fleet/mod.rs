@@ -250,9 +250,7 @@ impl Fleet {
         while let Some(answer) = self.inquiry.poll() {
             self.campaign
                 .answered(answer.voter, answer.term, answer.suspects, now);
-            if let Some(newest) = answer.newest {
-                self.hear_of_leader(newest, now);
-            }
+            self.hear_of_leader(answer, now);
         }
         self.search(now);
         self.campaign(now);
