@@ -185,6 +185,7 @@ impl<B: CommitBackend> Leader<B> {
 
     pub(super) fn plan(&mut self, now: Nanos) -> Plan {
         let seats = self.seats(now);
+        self.demands.0.settle();
         // Who joins changes what others may have, and what is reserved.
         let is_joining = !self.joining.is_empty();
         let is_other = self.round.0.is_other || is_joining || self.round.0.seats != seats;
