@@ -181,7 +181,7 @@ mod tests {
         let mut demands = Demands::default();
         let (one, other) = (LimitSlot(3), LimitSlot(0));
         let node = NodeSlot(2);
-        let mut note = |demands: &mut Demands, limit, demand| {
+        let note = |demands: &mut Demands, limit, demand| {
             demands.note(limit, node, UnitsPerSecond(demand));
         };
         note(&mut demands, one, 5);
