@@ -57,7 +57,7 @@ enum Chore {
     Compose(PassedOn),
     /// Run every command that a document shows, as a reader would
     ///
-    /// Example: cargo xtask documents
+    /// Example: cargo xtask documents docs/tutorial.md
     #[command(disable_help_flag = true)]
     Documents(PassedOn),
     /// Play whole fleets of the protocol on one virtual clock, with every fault

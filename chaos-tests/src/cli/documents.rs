@@ -7,6 +7,8 @@ use weir_chaos::{documents, interrupt::Interrupt, progress::Progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct Documents {
+    /// Only these, such as `docs/tutorial.md`
+    documents: Vec<String>,
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -14,7 +16,7 @@ pub(crate) struct Documents {
 
 impl Documents {
     pub(crate) fn run(&self, interrupt: &Interrupt) -> Result<bool> {
-        let tally = documents::run(interrupt, &mut Progress::default())?;
+        let tally = documents::run(&self.documents, interrupt, &mut Progress::default())?;
         for failure in &tally.failures {
             eprintln!("  ✗ {failure}");
         }

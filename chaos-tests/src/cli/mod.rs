@@ -38,7 +38,7 @@ enum Command {
     Compose(compose::Command),
     /// Run every command that a document shows
     ///
-    /// Example: documents
+    /// Example: documents docs/tutorial.md
     Documents(documents::Documents),
     /// Measure what things cost
     ///

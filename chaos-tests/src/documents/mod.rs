@@ -67,19 +67,20 @@ pub struct Tally {
     pub failures: Vec<String>,
 }
 
-/// Runs the commands of all documents.
+/// Runs the commands of these documents; of all, if none is named.
 ///
 /// # Errors
 ///
 /// If the fleet cannot be made or a document cannot be read. A command that fails is no error: it is
 /// in the tally.
-pub fn run(interrupt: &Interrupt, progress: &mut Progress) -> Result<Tally> {
+pub fn run(only: &[String], interrupt: &Interrupt, progress: &mut Progress) -> Result<Tally> {
     let mut tally = Tally {
         failures: unlisted()?,
         ..Tally::default()
     };
     let mut documents = Vec::new();
-    for document in DOCUMENTS {
+    let is_wanted = |document: &&str| only.is_empty() || only.iter().any(|one| one == document);
+    for document in DOCUMENTS.into_iter().filter(is_wanted) {
         let text = fs::read_to_string(document).context(document)?;
         documents.push((document, markdown::pieces(&text)));
     }

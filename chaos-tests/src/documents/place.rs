@@ -23,6 +23,8 @@ use crate::{
 const FLEET: &str = "documents";
 /// Longest that a document's commands may take in one place.
 const TYPED_WITHIN_SECONDS: &str = "300";
+/// Where installed programs are.
+const INSTALLED: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where machines keep what is changed on them.
 const CHANGES: &str = "machine";
 
@@ -153,6 +155,8 @@ impl Machines {
                 .args(["--kill-after", "5", TYPED_WITHIN_SECONDS])
                 .args(["unshare", "--mount", "--pid", "--fork", "--kill-child"])
                 .args(["bash", "-c", &enter])
+                // What has been installed comes first.
+                .env("PATH", format!("{INSTALLED}:{}", programs()?.display()))
                 .env_remove("WEIR_ADDRESS"),
         )
     }
