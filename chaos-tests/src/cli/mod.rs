@@ -5,6 +5,7 @@ mod chaos;
 mod compose;
 mod demo;
 mod fleet;
+mod session;
 mod traffic;
 
 use anyhow::Result;

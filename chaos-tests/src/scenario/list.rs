@@ -21,7 +21,7 @@ const fn long(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
 }
 
 /// All scenarios.
-pub static SCENARIOS: [Scenario; 34] = [
+pub static SCENARIOS: [Scenario; 37] = [
     short(
         "minority-partition",
         "The leader is alone behind a cut, and its host floods on.",
@@ -61,6 +61,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         "leader-killed",
         "The leader's daemon dies and is back after a second.",
         Kind::Declared(catalogue::leader_killed),
+    ),
+    long(
+        "leader-killed-often",
+        "The same over and over, for a percentile: `--events 100`.",
+        Kind::Repeated(catalogue::leader_killed_often),
     ),
     long(
         "leader-gone",
@@ -138,6 +143,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         Kind::Declared(catalogue::drained),
     ),
     long(
+        "leader-removed",
+        "An operator removes whoever leads, while it runs.",
+        Kind::Declared(catalogue::leader_removed),
+    ),
+    long(
         "reboot",
         "A host loses power, and boots with an empty kernel.",
         Kind::Declared(catalogue::reboot),
@@ -171,6 +181,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         "flows",
         "TCP flows that back off share the hosts with the flood; the leader dies, a host is cut off.",
         Kind::Declared(catalogue::flows),
+    ),
+    long(
+        "hot-keys",
+        "A source sprays all hosts, one under a strict limit and one under an elastic one; the leader dies.",
+        Kind::Declared(catalogue::hot_keys),
     ),
     long(
         "random",

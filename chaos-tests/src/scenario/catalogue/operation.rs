@@ -1,11 +1,11 @@
 //! What operators and machines do: upgrades, changes, clocks, limits of a process.
 
-use super::{UTILISED, flood};
+use super::{OVERLOAD, UTILISED, flood, on_floor, reused};
 use crate::{
     scenario::{
         declared::Declared,
         expect::{Edge, Expect},
-        ground::{Needs, RATE, ms},
+        ground::{Needs, RATE, even, ms},
     },
     stage::{Fault, Script, Who},
 };
@@ -32,7 +32,11 @@ pub(in crate::scenario) fn policy_change(_: u64) -> Declared {
         flood(13_000)
             .fault(ms(2_500), ms(1_000), Fault::Rate(lower))
             .fault(ms(8_000), ms(1_000), Fault::Rate(RATE as u64)),
-        vec![Expect::BudgetAfter(0, RATE / 2.0)],
+        vec![
+            UTILISED,
+            Expect::BudgetAfter(0, RATE / 2.0),
+            Expect::NobodyElseFalls,
+        ],
     )
 }
 
@@ -43,7 +47,11 @@ pub(in crate::scenario) fn unconfirmed_change(_: u64) -> Declared {
     };
     Declared::on(
         flood(12_000).fault(ms(2_500), ms(4_500), trial),
-        vec![UTILISED],
+        vec![
+            UTILISED,
+            Expect::BudgetAfter(0, RATE / 2.0),
+            Expect::NobodyElseFalls,
+        ],
     )
 }
 
@@ -51,11 +59,33 @@ pub(in crate::scenario) fn drained(_: u64) -> Declared {
     Declared::on(
         flood(12_000).fault(ms(2_500), ms(4_000), Fault::Drained(Who::Follower(0))),
         vec![
+            UTILISED,
             Expect::OnFloor(0, ms(1_500)),
             Expect::Recovery(Edge::Begin, ms(1_500)),
             Expect::NobodyElseFalls,
         ],
     )
+}
+
+/// Whoever leads is asked to let go of its own membership, and of the lead with it.
+pub(in crate::scenario) fn leader_removed(_: u64) -> Declared {
+    let hosts = 4;
+    Declared {
+        needs: Needs {
+            hosts,
+            ..Needs::ORDINARY
+        },
+        script: Script::default()
+            .phase("even flood", even(hosts, OVERLOAD), ms(13_000))
+            .fault(ms(2_500), ms(500), Fault::Removed(Who::Leader)),
+        expects: vec![
+            UTILISED,
+            Expect::GivenBack(0, on_floor()),
+            Expect::Recovery(Edge::Begin, reused()),
+            Expect::LeaderChanges(1, 2),
+            Expect::NobodyElseFalls,
+        ],
+    }
 }
 
 pub(in crate::scenario) fn clock_jump(_: u64) -> Declared {
@@ -98,13 +128,15 @@ pub(in crate::scenario) fn no_descriptors(_: u64) -> Declared {
     )
 }
 
-/// Nobody reads the ring of a daemon that is stopped: it fills, and what finds no room is counted.
+/// Nobody reads the ring of a daemon that is stopped. It was told to sample every packet of the little that
+/// there was, so that the flood that comes then fills it at once; what finds no room is counted.
 pub(in crate::scenario) fn full_ring(_: u64) -> Declared {
-    let rates = vec![RATE * 5.0, RATE, RATE];
+    let flooded = vec![RATE * 5.0, RATE / 2.0, RATE / 2.0];
     Declared::on(
         Script::default()
-            .phase("mostly to one", rates, ms(9_000))
-            .fault(ms(2_000), ms(1_800), Fault::Paused(Who::Host(0))),
-        vec![UTILISED],
+            .phase("next to nothing", vec![RATE / 20.0; 3], ms(2_500))
+            .phase("mostly to one", flooded, ms(8_000))
+            .fault(ms(2_300), ms(1_800), Fault::Paused(Who::Host(0))),
+        vec![UTILISED, Expect::RingFull(0)],
     )
 }
