@@ -1,6 +1,6 @@
 //! All scenarios, by name. The six that nobody tests come first.
 
-use super::{Kind, Scenario, catalogue, operations, take_over, zookeeper_lost};
+use super::{Kind, Scenario, catalogue, operations, restored, take_over, zookeeper_lost};
 
 const fn short(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
     Scenario {
@@ -21,7 +21,7 @@ const fn long(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
 }
 
 /// All scenarios.
-pub static SCENARIOS: [Scenario; 37] = [
+pub static SCENARIOS: [Scenario; 38] = [
     short(
         "minority-partition",
         "The leader is alone behind a cut, and its host floods on.",
@@ -201,6 +201,11 @@ pub static SCENARIOS: [Scenario; 37] = [
         "operations",
         "A change on trial outlives its leader; members are drained and removed.",
         Kind::Procedure(operations::run),
+    ),
+    long(
+        "zookeeper-restored",
+        "ZooKeeper comes back from an older backup: nobody leads until an operator says by which term.",
+        Kind::Procedure(restored::run),
     ),
     long(
         "zookeeper-lost",

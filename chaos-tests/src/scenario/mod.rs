@@ -11,6 +11,7 @@ mod list;
 mod operations;
 mod quiet;
 mod repeated;
+mod restored;
 mod take_over;
 mod traces;
 mod zookeeper_lost;

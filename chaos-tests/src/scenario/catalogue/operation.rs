@@ -20,7 +20,7 @@ pub(in crate::scenario) fn upgrade(_: u64) -> Declared {
         script,
         vec![
             UTILISED,
-            Expect::NeverUnder(0.9, 1_000),
+            Expect::NeverUnder(0.9, 300),
             Expect::NobodyElseFalls,
         ],
     )
