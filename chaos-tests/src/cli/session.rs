@@ -3,10 +3,11 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
@@ -71,7 +72,7 @@ impl<'a> Session<'a> {
         self.progress.note(line);
     }
 
-    /// Plays one. A fleet that cannot be made, a daemon that ends by itself: the run has failed, and what is
+    /// Plays one. A fleet that cannot be made, a daemon that ends by itself, a panic: the run has failed, and what is
     /// left of its fleet is removed.
     ///
     /// # Errors
@@ -82,13 +83,17 @@ impl<'a> Session<'a> {
             "{}, seed {}: {}",
             scenario.name, options.seed, scenario.story
         ));
-        let ran = scenario.run(
-            &mut self.ground,
-            &self.directory,
-            options,
-            self.interrupt,
-            self.progress,
-        );
+        // What unwinding drops, a fleet with all that is its own, is nothing that is used again.
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            scenario.run(
+                &mut self.ground,
+                &self.directory,
+                options,
+                self.interrupt,
+                self.progress,
+            )
+        }));
+        let ran = ran.unwrap_or_else(|_| Err(anyhow!("the suite panicked")));
         self.interrupt.check()?;
         let report = ran.unwrap_or_else(|error| {
             eprintln!("{}: {error:?}", scenario.name);

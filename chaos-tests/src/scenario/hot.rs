@@ -7,9 +7,9 @@ use crate::{
     series::{Bin, Series},
 };
 
-/// From the first packet of a hot source until the fleet has merged it: a second is said to be enough,
-/// and before it each host gives an elastic key all of its rate.
-pub(super) const MERGED_WITHIN: Bin = 2_000;
+/// From the first packet of a hot source until the fleet has merged it, as `docs/limits.md` has it. Before,
+/// each host gives an elastic key all of its rate.
+pub(super) const MERGED_WITHIN: Bin = 1_000;
 /// Part of the rate that an elastic limit may go above it, by default.
 const EXCESS: f64 = 0.1;
 /// A window in which a hot source should have its rate.
