@@ -170,7 +170,7 @@ impl Examiner<'_> {
                 "shares are back after the fault",
                 self.episodes
                     .get(episode)
-                    .and_then(|episode| self.settled(episode.bins.end)),
+                    .and_then(|episode| self.settled(episode.in_force.end, episode.bins.end)),
                 (0.0, ticks),
                 "ticks",
             ),
@@ -241,7 +241,7 @@ impl Examiner<'_> {
             Expect::RingFull(episode) => self.ring_full(episode),
             Expect::GivenBack(episode, within) => {
                 let admitted = self.episodes.get(episode).map(|episode| {
-                    let rest = episode.done + bins(within)..self.recording.end;
+                    let rest = episode.in_force.start + bins(within)..self.recording.end;
                     let hit = episode.hosts.iter();
                     hit.map(|host| self.recording.hosts[*host].admitted.sum(rest.clone()))
                         .sum::<u64>()
@@ -365,7 +365,7 @@ impl Examiner<'_> {
             ),
             self.finding(
                 "shares are back once ZooKeeper has a quorum",
-                quorum.and_then(|from| self.settled(from)),
+                quorum.and_then(|from| self.settled(from, from)),
                 (0.0, ticks),
                 "ticks",
             ),
@@ -377,7 +377,7 @@ impl Examiner<'_> {
         let measured = self.episodes.iter().map(|episode| {
             let from = match edge {
                 Edge::Begin => episode.bins.start,
-                Edge::End => episode.bins.end,
+                Edge::End => episode.in_force.end,
             };
             self.recovered(from, from..self.boundary(from, episode))
         });
@@ -432,8 +432,8 @@ impl Examiner<'_> {
         rate - self.limit.floor * rate / initial * idle as f64
     }
 
-    /// Ticks from a moment until all shares are at their optimum.
-    fn settled(&self, from: Bin) -> Option<f64> {
+    /// Ticks from a moment until all shares are at their optimum, up to what happens after `last`.
+    fn settled(&self, from: Bin, last: Bin) -> Option<f64> {
         let rates = self.rates(from);
         let optimum = max_min(self.usable(from), rates, &vec![1.0; rates.len()]);
         let end = self
@@ -441,7 +441,7 @@ impl Examiner<'_> {
             .events
             .iter()
             .map(|event| event.bin)
-            .filter(|bin| *bin > from)
+            .filter(|bin| *bin > last)
             .min()
             .unwrap_or(self.recording.end);
         let budget = crate::oracle::Budget {
@@ -464,9 +464,9 @@ impl Examiner<'_> {
     fn on_floor(&self, episode: usize, within: Duration, all: bool) -> Vec<Finding> {
         let found = self.episodes.get(episode);
         let stretch = found.map(|episode| {
-            let last = self.episodes.iter().map(|other| other.bins.end).max();
-            let end = last.filter(|_| all).unwrap_or(episode.bins.end);
-            episode.done..end
+            let last = self.episodes.iter().map(|other| other.in_force.end).max();
+            let end = last.filter(|_| all).unwrap_or(episode.in_force.end);
+            episode.in_force.start..end
         });
         let hosts: Vec<usize> = match found {
             Some(episode) if !all => episode.hosts.clone(),

@@ -107,9 +107,9 @@ mod tests {
         let mut counts = vec![2; 10_000];
         counts[5_000..6_000].fill(1);
         let hot = Series::new(0, counts);
-        let least = |settle: &[Range<Bin>]| least_use(&hot, 2_000.0, &RUN, settle);
-        assert_eq!(least(&[]), Some(0.5));
-        assert_eq!(least(&[4_800..6_100]), Some(1.0));
-        assert_eq!(least(&[0..10_000]), None);
+        let least = |settle: Option<Range<Bin>>| least_use(&hot, 2_000.0, &RUN, settle.as_slice());
+        assert_eq!(least(None), Some(0.5));
+        assert_eq!(least(Some(4_800..6_100)), Some(1.0));
+        assert_eq!(least(Some(0..10_000)), None);
     }
 }

@@ -30,7 +30,7 @@ pub use self::{
     perform::{Moment, perform},
     recording::{
         Episode, Event, Happening, HostRecord, LEAST_PACE, LeaderSeen, LimitUnderTest, Recording,
-        Said,
+        Said, Served,
     },
     script::{Action, Script},
     settle::Settle,

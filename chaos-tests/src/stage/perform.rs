@@ -162,6 +162,7 @@ impl Player {
                 let Some((fault, inflicted)) = self.inflicted.remove(episode) else {
                     return Ok(());
                 };
+                let begun = bin;
                 let ended = self.hand.end(&fault, &inflicted, fleet);
                 ended.with_context(|| format!("the end of {}", fault.label()))?;
                 // It lasted until now.
@@ -171,6 +172,7 @@ impl Player {
                         episode: *episode,
                         fault,
                         hosts: inflicted.hosts,
+                        begun,
                     },
                 });
                 return Ok(());

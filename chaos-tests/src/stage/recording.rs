@@ -26,10 +26,13 @@ pub struct Recording {
     /// What each daemon said of itself, by host.
     pub said: Vec<Vec<Said>>,
     /// Whether each ZooKeeper server served, by its own word, by server. Asked where servers are hit.
-    pub served: Vec<Vec<(Bin, bool)>>,
+    pub served: Vec<Served>,
     /// The bin in which it ended.
     pub end: Bin,
 }
+
+/// What a ZooKeeper server said of itself, and when: whether it serves.
+pub type Served = Vec<(Bin, bool)>;
 
 /// What a daemon said at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -63,8 +66,9 @@ pub struct Episode {
     pub servers: Vec<usize>,
     /// From when to when.
     pub bins: Range<Bin>,
-    /// When all of it was done: some take milliseconds.
-    pub done: Bin,
+    /// From when all of it was done until its undoing began, either of which may take a tenth of a second:
+    /// meanwhile it was surely in force.
+    pub in_force: Range<Bin>,
 }
 
 /// What was counted at one host.
@@ -122,6 +126,8 @@ pub enum Happening {
         fault: Fault,
         /// The hosts that were hit.
         hosts: Vec<usize>,
+        /// When its undoing began.
+        begun: Bin,
     },
 }
 
@@ -241,18 +247,23 @@ impl Recording {
         });
         let end_of = |number: usize| {
             let end = self.events.iter().find_map(|event| match event.what {
-                Happening::Ended { episode, .. } if episode == number => Some(event.bin),
+                Happening::Ended { episode, begun, .. } if episode == number => {
+                    Some((begun, event.bin))
+                }
                 _ => None,
             });
-            end.unwrap_or(self.end)
+            end.unwrap_or((self.end, self.end))
         };
         begun
-            .map(|(bin, number, done, (fault, hosts, servers))| Episode {
-                fault,
-                hosts,
-                servers,
-                bins: bin..end_of(number),
-                done,
+            .map(|(bin, number, done, (fault, hosts, servers))| {
+                let (begun, ended) = end_of(number);
+                Episode {
+                    fault,
+                    hosts,
+                    servers,
+                    bins: bin..ended,
+                    in_force: done..begun,
+                }
             })
             .collect()
     }
@@ -307,14 +318,14 @@ impl Recording {
     /// The rate in force at a moment, where operators change it and it is `initial` at first.
     #[must_use]
     pub fn rate_at(&self, bin: Bin, initial: f64) -> f64 {
-        let rates = self.events.iter().filter_map(|event| match event.what {
+        let mut rates = self.events.iter().filter_map(|event| match event.what {
             Happening::Began {
                 fault: Fault::Rate(rate),
                 ..
             } if event.bin <= bin => Some(rate as f64),
             _ => None,
         });
-        rates.last().unwrap_or(initial)
+        rates.next_back().unwrap_or(initial)
     }
 
     /// The host that was seen leading last before a moment.
@@ -385,6 +396,7 @@ mod tests {
             episode,
             fault,
             hosts,
+            begun: 4,
         };
         let mut recording = Recording {
             hosts: vec![host],
@@ -425,6 +437,7 @@ mod tests {
                         episode: 1,
                         fault: fault.clone(),
                         hosts: vec![2],
+                        begun: 6,
                     },
                 ),
                 event(

@@ -200,8 +200,11 @@ mod tests {
     const W: u64 = 2_024;
     const TICKS: u64 = 500;
 
+    /// A fault, the hosts and the servers that it hits, from when to when.
+    type Made<'a> = (Fault, &'a [usize], &'a [usize], Range<Bin>);
+
     /// Three hosts, of which the first leads, and what is done to them.
-    fn found(faults: &[(Fault, &[usize], &[usize], Range<Bin>)]) -> Vec<Range<Bin>> {
+    fn found(faults: &[Made<'_>]) -> Vec<Range<Bin>> {
         let mut recording = Recording {
             hosts: ["a", "b", "c"].map(host).to_vec(),
             leaders: vec![LeaderSeen {
@@ -229,6 +232,7 @@ mod tests {
                     episode,
                     fault: fault.clone(),
                     hosts: hosts.to_vec(),
+                    begun: bins.end,
                 },
             });
         }

@@ -10,12 +10,11 @@ use std::{
     time::Duration,
 };
 
-use super::recording::{LeaderSeen, Said};
+use super::recording::{LeaderSeen, Said, Served};
 use crate::{
     clock,
     fleet::{Fleet, Probe, daemon, plan::Site},
     interrupt::Interrupt,
-    series::Bin,
 };
 
 /// Time between two questions.
@@ -30,7 +29,7 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub(super) struct Watch {
     names: Vec<String>,
     said: Arc<Mutex<Vec<Vec<Said>>>>,
-    served: Arc<Mutex<Vec<Vec<(Bin, bool)>>>>,
+    served: Arc<Mutex<Vec<Served>>>,
     stop: Interrupt,
     threads: Vec<JoinHandle<()>>,
 }
@@ -72,7 +71,7 @@ impl Watch {
     }
 
     /// What each ZooKeeper server said of itself: whether it serves.
-    pub(super) fn served(&self) -> Vec<Vec<(Bin, bool)>> {
+    pub(super) fn served(&self) -> Vec<Served> {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         served.clone()
     }
@@ -119,12 +118,7 @@ fn ask(site: &Site, host: usize, said: &Mutex<Vec<Vec<Said>>>, stop: &Interrupt)
     }
 }
 
-fn ask_server(
-    probe: &Probe,
-    server: usize,
-    served: &Mutex<Vec<Vec<(Bin, bool)>>>,
-    stop: &Interrupt,
-) {
+fn ask_server(probe: &Probe, server: usize, served: &Mutex<Vec<Served>>, stop: &Interrupt) {
     while !stop.is_raised() {
         let serves = probe.serves();
         // One that is stopped says nothing until the question is given up: until then it did not serve.

@@ -10,12 +10,13 @@ use crate::{
     stage::{Fault, Script, Who},
 };
 
-/// One host after the other, the leader last.
+/// One host after the other, the leader last. An operator waits W after a daemon is up before the next:
+/// until then it abstains as a voter, and two of three that do are no majority.
 pub(in crate::scenario) fn upgrade(_: u64) -> Declared {
     let upgraded = |script: Script, at, who| script.fault(ms(at), ms(100), Fault::Upgraded(who));
-    let script = upgraded(flood(13_000), 2_000, Who::Follower(0));
-    let script = upgraded(script, 4_500, Who::Follower(1));
-    let script = upgraded(script, 7_000, Who::Leader);
+    let script = upgraded(flood(15_000), 2_000, Who::Follower(0));
+    let script = upgraded(script, 5_500, Who::Follower(1));
+    let script = upgraded(script, 9_000, Who::Leader);
     Declared::on(
         script,
         vec![

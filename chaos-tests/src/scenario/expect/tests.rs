@@ -64,6 +64,8 @@ fn hit(mut recording: Recording, fault: &Fault, hosts: &[usize], bins: Range<Bin
             episode,
             fault: fault.clone(),
             hosts: hosts.to_vec(),
+            // It takes a tenth of a second to undo it.
+            begun: bins.end - 100,
         },
     });
     recording.events.sort_by_key(|event| event.bin);
@@ -301,4 +303,27 @@ fn who_was_removed_admits_nothing() {
     assert_eq!(missed(&recording, &bars).len(), 1);
     assert_eq!(missed(&removed, &bars).len(), 1);
     assert_eq!(missed(&fleet(), &bars).len(), 1, "nobody was removed");
+}
+
+#[test]
+fn shares_are_back_from_when_the_undoing_begins() {
+    let cut = hit(
+        fleet(),
+        &Fault::LinkDown(Who::Follower(0)),
+        &[FOLLOWER],
+        2_000..7_100,
+    );
+    let bars = [Expect::Back(0, 5.0)];
+    let with = |back: Bin| {
+        let mut recording = cut.clone();
+        admit(&mut recording, FOLLOWER, FLOOR, 4_000..back);
+        missed(&recording, &bars)
+    };
+    assert_eq!(with(7_450), NONE);
+    assert_eq!(
+        with(7_700),
+        ["shares are back after the fault"],
+        "six ticks after 7,000"
+    );
+    assert_eq!(with(LENGTH).len(), 1);
 }
