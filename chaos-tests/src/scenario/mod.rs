@@ -34,6 +34,8 @@ use crate::{interrupt::Interrupt, progress::Progress};
 
 /// Most seconds of budget that may be admitted above it, whatever happens.
 pub const OVER_ADMISSION: f64 = 0.005;
+/// Characters of why a run could not be played; all of it is on standard error.
+const LONGEST_REASON: usize = 160;
 /// The budget of the flood, in packets per second.
 pub const BUDGET: f64 = ground::RATE;
 
@@ -151,7 +153,13 @@ impl Scenario {
     #[must_use]
     pub fn unplayed(&self, options: &Options, why: &anyhow::Error) -> Report {
         let what = why.to_string();
-        let what = what.lines().next().unwrap_or("something").to_owned();
+        let what: String = what
+            .lines()
+            .next()
+            .unwrap_or("")
+            .chars()
+            .take(LONGEST_REASON)
+            .collect();
         Report {
             name: self.name,
             story: self.story,

@@ -193,6 +193,10 @@ fn meet(a: &Range<Bin>, b: &Range<Bin>) -> bool {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "one interval is meant, not its bins"
+)]
 mod tests {
     use super::*;
     use crate::stage::{Event, Happening, HostRecord, LeaderSeen, Who};
