@@ -12,7 +12,7 @@ use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
     report::Environment,
-    scenario::{BROKEN, OVER_ADMISSION, Options, SCENARIOS, Scenario},
+    scenario::{BROKEN, IN_BUDGET, OVER_ADMISSION, Options, SCENARIOS, Scenario},
 };
 
 use super::session::Session;
@@ -163,7 +163,14 @@ impl Chaos {
             let mut ground = None;
             let report = scenario.run(&mut ground, &self.report, &options, interrupt, progress)?;
             drop(ground);
-            let over = report.over_admission.unwrap_or(0.0);
+            // Of whatever has a budget: the flood, and sources that are limited one by one.
+            let budgets = report
+                .findings
+                .iter()
+                .filter(|found| found.unit == IN_BUDGET);
+            let over = budgets
+                .filter_map(|found| found.measured)
+                .fold(0.0, f64::max);
             let is_caught = over > OVER_ADMISSION;
             let mark = if is_caught {
                 "✓ found"

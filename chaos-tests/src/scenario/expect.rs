@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Finding, OVER_ADMISSION, figure, ground, hot};
+use super::{Finding, IN_BUDGET, OVER_ADMISSION, figure, ground, hot};
 use crate::{
     fleet::Timing,
     oracle::{
@@ -48,8 +48,10 @@ pub enum Expect {
     /// No gap of more than 300 ms between commits, at any host. A host that was not heard at both ends of
     /// the run shows nothing.
     NoMissedTick,
-    /// No host that no fault hit falls to its floor.
+    /// No host that no fault hit falls to its floor. Where all were hit it shows nothing.
     NobodyElseFalls,
+    /// No host does, hit or not.
+    NobodyFalls,
     /// From the first fault on, no window of so many milliseconds admits less than this part of
     /// what it could.
     NeverUnder(f64, u64),
@@ -103,7 +105,7 @@ pub(super) fn judge(
         figure::OVER_ADMISSION,
         Some(judgement.over_admission),
         (0.0, OVER_ADMISSION),
-        "s of budget",
+        IN_BUDGET,
     );
     let mut findings = vec![Finding {
         judged: true,
@@ -195,6 +197,15 @@ impl Examiner<'_> {
                 let what = "other hosts that fell to their floors";
                 self.finding(what, falls, (0.0, 0.0), "falls")
             }
+            Expect::NobodyFalls => {
+                let falls = self.count(|_| true, |said| said.falls);
+                self.finding(
+                    "hosts that fell to their floors",
+                    falls,
+                    (0.0, 0.0),
+                    "falls",
+                )
+            }
             Expect::NeverUnder(part, window) => self.finding(
                 "the least of any window",
                 self.lowest(window),
@@ -224,7 +235,7 @@ impl Examiner<'_> {
                         "flows that back off, never above theirs",
                         over,
                         (0.0, OVER_ADMISSION),
-                        "s of budget",
+                        IN_BUDGET,
                     )
                 }
             }
@@ -276,7 +287,7 @@ impl Examiner<'_> {
     fn budget_of(&self, what: &str, excess: Option<f64>) -> Finding {
         Finding {
             judged: true,
-            ..self.finding(what, excess, (0.0, OVER_ADMISSION), "s of budget")
+            ..self.finding(what, excess, (0.0, OVER_ADMISSION), IN_BUDGET)
         }
     }
 
@@ -555,7 +566,7 @@ impl Examiner<'_> {
         let what = "never above the new budget, from one lease on";
         Finding {
             judged: true,
-            ..self.finding(what, measured, (0.0, OVER_ADMISSION), "s of budget")
+            ..self.finding(what, measured, (0.0, OVER_ADMISSION), IN_BUDGET)
         }
     }
 }

@@ -34,6 +34,8 @@ use crate::{interrupt::Interrupt, progress::Progress};
 
 /// Most seconds of budget that may be admitted above it, whatever happens.
 pub const OVER_ADMISSION: f64 = 0.005;
+/// The unit of what was admitted too much.
+pub const IN_BUDGET: &str = "s of budget";
 /// Characters of why a run could not be played; all of it is on standard error.
 const LONGEST_REASON: usize = 160;
 /// The budget of the flood, in packets per second.

@@ -19,11 +19,7 @@ pub(in crate::scenario) fn upgrade(_: u64) -> Declared {
     let script = upgraded(script, 9_000, Who::Leader);
     Declared::on(
         script,
-        vec![
-            UTILISED,
-            Expect::NeverUnder(0.9, 300),
-            Expect::NobodyElseFalls,
-        ],
+        vec![UTILISED, Expect::NeverUnder(0.9, 300), Expect::NobodyFalls],
     )
 }
 
@@ -113,7 +109,7 @@ pub(in crate::scenario) fn clock_jump(_: u64) -> Declared {
         expects: vec![
             Expect::Utilisation(0.97),
             Expect::NoMissedTick,
-            Expect::NobodyElseFalls,
+            Expect::NobodyFalls,
             Expect::LeaderChanges(0, 0),
             Expect::Fair(0.99),
         ],

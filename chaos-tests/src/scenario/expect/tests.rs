@@ -327,3 +327,21 @@ fn shares_are_back_from_when_the_undoing_begins() {
     );
     assert_eq!(with(LENGTH).len(), 1);
 }
+
+#[test]
+fn where_all_were_hit_nobody_else_is_left_to_show_anything() {
+    let mut recording = fleet();
+    for (host, begin) in [(0, 2_000), (1, 5_000), (2, 8_000)] {
+        let upgraded = Fault::Upgraded(Who::Host(host));
+        recording = hit(recording, &upgraded, &[host], begin..begin + 200);
+    }
+    let else_falls = ["other hosts that fell to their floors"];
+    assert_eq!(missed(&recording, &[Expect::NobodyElseFalls]), else_falls);
+    assert_eq!(missed(&recording, &[Expect::NobodyFalls]), NONE);
+    recording.said[1]
+        .iter_mut()
+        .skip(30)
+        .for_each(|said| said.falls = 1);
+    let falls = ["hosts that fell to their floors"];
+    assert_eq!(missed(&recording, &[Expect::NobodyFalls]), falls);
+}
