@@ -170,7 +170,7 @@ fn a_tick_without_an_answer_ends_the_lines() {
 fn on_a_terminal_it_is_looked_at_with_keys() {
     let daemon = fed(100, 1_000);
     let tmux = Tmux::start(&daemon, "keys", (80, 24), "top --interval 100ms");
-    let screen = tmux.screen(|screen| screen.contains("nodes on dns-0000") && screen.contains('█'));
+    let screen = tmux.screen(|screen| screen.contains("edge-08 ") && screen.contains('█'));
     println!("{screen}");
     assert!(
         screen.contains("1 of 1000") && screen.contains("100 nodes"),

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use ratatui::crossterm::event::{self, Event};
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -92,6 +93,8 @@ async fn show(
     ticks: Option<u64>,
 ) -> anyhow::Result<ExitCode> {
     let mut events = events();
+    // Whoever ends it from outside gets the terminal back as it was.
+    let mut ended = signal(SignalKind::terminate()).context("signals cannot be waited for")?;
     let mut left = ticks;
     let mut asked: Option<Asked> = None;
     let mut answered = v1::OverviewRequest::default();
@@ -128,6 +131,7 @@ async fn show(
                 }
                 left = left.map(|left| left - u64::from(is_tick));
             }
+            _ = ended.recv() => return Ok(ExitCode::SUCCESS),
             () = sleep_until(next), if screen.interval().is_some() && asked.is_none() => {}
         }
     }
