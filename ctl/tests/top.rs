@@ -184,14 +184,14 @@ fn on_a_terminal_it_is_looked_at_with_keys() {
     tmux.screen(|screen| screen.contains("2 of 1000, by dropped"));
     tmux.press(&["/", "v", "p", "n", "Enter", "Enter"]);
     let screen =
-        tmux.screen(|screen| screen.contains("offered") && screen.contains("nodes on vpn-"));
+        tmux.screen(|screen| screen.contains("nodes on vpn-") && screen.contains("1 of 100 "));
     println!("{screen}");
     tmux.press(&["Enter"]);
     let screen =
         tmux.screen(|screen| screen.contains("limits on edge-") && screen.contains("ntp-0001"));
     println!("{screen}");
     tmux.press(&["Escape"]);
-    tmux.screen(|screen| screen.contains("nodes on vpn-"));
+    tmux.screen(|screen| screen.contains("nodes on vpn-") && screen.contains("offered"));
     tmux.press(&["?"]);
     println!(
         "{}",
