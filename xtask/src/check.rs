@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{output, programs, setup, shell, tidy};
+use crate::{output, package, programs, setup, shell, tidy};
 
 /// How much is checked.
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ impl std::ops::AddAssign for Tally {
 type Step = (&'static str, fn() -> Result<Tally>);
 
 /// Random steps of the model in its short form; the scopes that are explored whole always are.
-const MODEL_STEPS: &str = "1000000";
+const MODEL_STEPS: &str = "10000000";
 
 const QUICK: [Step; 7] = [
     ("format", || {
@@ -71,7 +71,7 @@ const QUICK: [Step; 7] = [
     }),
 ];
 
-const FLEETS: [Step; 4] = [
+const FLEETS: [Step; 5] = [
     ("chaos, short: faults, and nothing above budget", || {
         lab(&["chaos", "--short", "--without-times"])
     }),
@@ -82,6 +82,10 @@ const FLEETS: [Step; 4] = [
             lab(&["chaos", "--broken", "--rule", BROKEN_RULE])
         },
     ),
+    ("documents: their commands work", || {
+        package::run(&package::Options { development: true })?;
+        lab(&["documents"])
+    }),
     ("demonstration, short", || {
         lab(&["demo", "--seconds", DEMO_SECONDS])
     }),

@@ -6,6 +6,7 @@
 //! returned as a [`Notice`].
 
 mod leading;
+mod search;
 mod standing;
 mod view;
 
@@ -33,6 +34,7 @@ use crate::{
     trial::{Countdown, Due},
     zookeeper::{Event, Keeper, Live, Roster, TakeOver},
 };
+use search::Search;
 use standing::{Membership, Retry, Setback};
 
 /// What the fleet tells the host.
@@ -109,6 +111,7 @@ pub struct Fleet {
     leader: Option<Leader<FleetCommit>>,
     campaign: Campaign,
     inquiry: Inquiry,
+    search: Search,
     term: Option<TermRecord>,
     roster: Roster,
     /// Whether the roster had this node, in this life of its daemon.
@@ -142,11 +145,12 @@ impl Fleet {
         Self {
             campaign: Campaign::new(host.node, host.timing),
             inquiry: Inquiry::default(),
+            search: Search::default(),
             removals: BTreeMap::new(),
+            link: LeaderLink::spawn(host.timing.suspicion()),
             host,
             keeper,
             streams,
-            link: LeaderLink::spawn(),
             leader: None,
             term: None,
             roster: Roster::default(),
@@ -246,7 +250,9 @@ impl Fleet {
         while let Some(answer) = self.inquiry.poll() {
             self.campaign
                 .answered(answer.voter, answer.term, answer.suspects, now);
+            self.hear_of_leader(answer, now);
         }
+        self.search(now);
         self.campaign(now);
         self.insist_on_removals(now);
         self.lead(Input::Tick, now);
@@ -470,8 +476,7 @@ impl Fleet {
         if is_deposed && record.leader != Some(self.host.node) {
             self.resign("a newer term is in force");
         }
-        let leads = record.leader.is_some();
-        self.link.follow(leads.then(|| record.address.clone()));
+        self.follow(&record);
         self.at_least = self.at_least.max(term);
         self.campaign.set_term(term, now);
         let lease = record.lease;

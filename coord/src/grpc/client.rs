@@ -5,17 +5,20 @@ use std::time::Duration;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 use tracing::{debug, info};
 use weir_coord_core::news::Omission;
 use weir_model::message::{FromNode, ToNode};
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
     stream::{ProposeDecoder, ReportEncoder},
-    v1::coordination_client::CoordinationClient,
+    v1::{self, coordination_client::CoordinationClient},
 };
 
 use super::{INBOX, OUTBOX};
@@ -30,6 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The pause between two attempts. A lease lasts many of them.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// A leader that never says anything is connected to again after so many times the silence at last.
+const LONGEST_SILENCE: u32 = 16;
+
 /// The stream to the leader, kept open by a task of its own while the leader's address is known.
 #[derive(Debug)]
 pub struct LeaderLink {
@@ -42,12 +48,20 @@ type Outbox = mpsc::Sender<FromNode>;
 
 impl LeaderLink {
     /// Starts the task. Ends when the link is dropped.
+    ///
+    /// A leader that says nothing for as long as `silence` is connected to once more, beside the stream
+    /// that there is, which is given up as soon as there is another.
     #[must_use]
-    pub fn spawn() -> Self {
+    pub fn spawn(silence: Duration) -> Self {
         let (address, addresses) = watch::channel(None);
         let (outgoing, _) = watch::channel(None);
         let (inbox, incoming) = mpsc::channel(INBOX);
-        tokio::spawn(keep_attached(addresses, outgoing.clone(), inbox));
+        let ends = Ends {
+            outgoing: outgoing.clone(),
+            inbox,
+            silence,
+        };
+        tokio::spawn(keep_attached(addresses, ends));
         Self {
             address,
             outgoing,
@@ -79,11 +93,14 @@ impl LeaderLink {
     }
 }
 
-async fn keep_attached(
-    mut addresses: watch::Receiver<Option<String>>,
+/// The protocol's ends of the stream.
+struct Ends {
     outgoing: watch::Sender<Option<Outbox>>,
     inbox: mpsc::Sender<ToNode>,
-) {
+    silence: Duration,
+}
+
+async fn keep_attached(mut addresses: watch::Receiver<Option<String>>, ends: Ends) {
     loop {
         let Some(address) = addresses.borrow_and_update().clone() else {
             if addresses.changed().await.is_err() {
@@ -97,35 +114,115 @@ async fn keep_attached(
                     return;
                 }
             }
-            reason = attach(&address, &outgoing, &inbox) => {
+            reason = ends.attach(&address) => {
                 debug!(leader = %address, %reason, "not attached to the leader");
-                outgoing.send_replace(None);
+                ends.outgoing.send_replace(None);
                 sleep(RETRY).await;
             }
         }
-        outgoing.send_replace(None);
+        ends.outgoing.send_replace(None);
     }
 }
 
-/// Holds one stream until it ends; returns why.
-async fn attach(
+impl Ends {
+    /// Holds a stream until it ends; returns why.
+    async fn attach(&self, address: &str) -> String {
+        let mut attached = match open(address).await {
+            Ok(attached) => attached,
+            Err(reason) => return reason,
+        };
+        let mut silence = self.silence;
+        loop {
+            info!(leader = %address, "attached to the leader");
+            let Attached { outbox, stream } = attached;
+            self.outgoing.send_replace(Some(outbox));
+            let begin = Instant::now();
+            let heard = watch::Sender::new(begin);
+            attached = tokio::select! {
+                reason = self.listen(stream, &heard) => return reason,
+                other = another(address, silence, heard.subscribe()) => other,
+            };
+            // What was cut waits until TCP tries again, which after a while is seconds.
+            debug!(leader = %address, "the stream was silent; another one takes its place");
+            // Somebody who is no member, and will be none, is never spoken to.
+            silence = if *heard.borrow() > begin {
+                self.silence
+            } else {
+                (silence * 2).min(self.silence * LONGEST_SILENCE)
+            };
+        }
+    }
+
+    /// Takes what the leader says until the stream ends.
+    async fn listen(
+        &self,
+        mut stream: Streaming<v1::ToNode>,
+        heard: &watch::Sender<Instant>,
+    ) -> String {
+        let mut decoder = ProposeDecoder::default();
+        while let Some(message) = stream.next().await {
+            heard.send_replace(Instant::now());
+            let wire = match message {
+                Ok(wire) => wire,
+                Err(status) => return status.to_string(),
+            };
+            match decoder.decode(wire) {
+                Ok(message) => {
+                    if self.inbox.try_send(message).is_err() {
+                        debug!("a message of the leader was dropped: the inbox is full");
+                    }
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+        "the leader ended the stream".to_owned()
+    }
+}
+
+/// Another stream, begun and begun again while nothing is heard on the one that there is.
+async fn another(
     address: &str,
-    outgoing: &watch::Sender<Option<Outbox>>,
-    inbox: &mpsc::Sender<ToNode>,
-) -> String {
-    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
-        Ok(endpoint) => endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true),
-        Err(error) => return error.to_string(),
-    };
+    silence: Duration,
+    mut heard: watch::Receiver<Instant>,
+) -> Attached {
+    loop {
+        let last = *heard.borrow_and_update();
+        sleep_until(last + silence).await;
+        if heard.has_changed().unwrap_or(false) {
+            continue;
+        }
+        tokio::select! {
+            Ok(()) = heard.changed() => {}
+            opened = open(address) => match opened {
+                Ok(attached) => return attached,
+                Err(reason) => {
+                    debug!(leader = %address, %reason, "the leader is silent");
+                    sleep(RETRY).await;
+                }
+            },
+        }
+    }
+}
+
+/// An open stream.
+struct Attached {
+    outbox: Outbox,
+    stream: Streaming<v1::ToNode>,
+}
+
+/// Opens a stream, or says why there is none.
+async fn open(address: &str) -> Result<Attached, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
     let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint)).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return error.to_string(),
-        Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
     };
     let mut client = CoordinationClient::new(channel)
         .max_decoding_message_size(MAX_STREAM_BYTES)
@@ -140,28 +237,11 @@ async fn attach(
             other => other,
         })
     });
-    let mut stream = match client.attach(encoded).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return status.to_string(),
-    };
-    info!(leader = %address, "attached to the leader");
-    outgoing.send_replace(Some(outbox));
-    let mut decoder = ProposeDecoder::default();
-    while let Some(message) = stream.next().await {
-        let wire = match message {
-            Ok(wire) => wire,
-            Err(status) => return status.to_string(),
-        };
-        match decoder.decode(wire) {
-            Ok(message) => {
-                if inbox.try_send(message).is_err() {
-                    debug!("a message of the leader was dropped: the inbox is full");
-                }
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
-    "the leader ended the stream".to_owned()
+    let attached = client.attach(encoded).await;
+    Ok(Attached {
+        outbox,
+        stream: attached.map_err(|status| status.to_string())?.into_inner(),
+    })
 }
 
 /// The first connection of several attempts, each begun a while after the one before it. At most

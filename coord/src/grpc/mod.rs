@@ -10,7 +10,7 @@ mod suspects;
 
 pub use client::LeaderLink;
 pub use server::{AttachService, Inbound, Streams, Suspicion, incoming};
-pub use suspects::{Inquiry, Suspected};
+pub use suspects::{Inquiry, Suspected, Whereabouts};
 
 /// Messages that wait for one peer. Beyond it new ones are dropped.
 const OUTBOX: usize = 32;

@@ -110,7 +110,7 @@ impl Node {
         first: Instant,
         mut stop: watch::Receiver<()>,
     ) -> Vec<Arrival> {
-        let mut link = LeaderLink::spawn();
+        let mut link = LeaderLink::spawn(Timing::DEFAULT.suspicion());
         let mut ticks = interval_at(first, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
