@@ -7,6 +7,11 @@ use weir_model::file::quantity;
 
 use crate::{address::Address, source::Source};
 
+/// The shortest pause between two ticks of a live view: hosts count no more often.
+pub(crate) const INTERVAL_LEAST: Duration = Duration::from_millis(100);
+/// The longest.
+pub(crate) const INTERVAL_MOST: Duration = Duration::from_secs(3_600);
+
 /// Limits for a fleet of edge hosts, enforced in XDP and coordinated over ZooKeeper.
 #[derive(Parser, Debug)]
 #[command(
@@ -99,6 +104,14 @@ pub(crate) enum Command {
     /// Every limit on every node: share, floor, traffic, lease left.
     #[command(after_help = "Example: weir nodes")]
     Nodes,
+    /// The fleet, live, full screen: limits, nodes, heaviest sources.
+    #[command(
+        after_help = "Examples:\n  weir top                              ? lists the keys, q quits\n  \
+                      weir top --json --ticks 1 --limit dns  one line, with every node's share of dns\n\n\
+                      With --json a line for each tick. Colours are left out if NO_COLOR is set. \
+                      Sources are those that the answering node itself sees."
+    )]
+    Top(Top),
     /// Why a source is, or is not, being dropped by the answering node.
     #[command(after_help = "Examples:\n  weir explain 198.51.100.7\n  \
                       weir --address http://edge-1:7946 explain 2001:db8::7\n\n\
@@ -106,6 +119,14 @@ pub(crate) enum Command {
                       are estimates from sampled packets. Management traffic passes before any limit \
                       is looked at.")]
     Explain(Explain),
+    /// Who would have been limited by a limits file, given what hosts recorded.
+    #[command(after_help = "Examples:\n  weir replay limits.toml\n  \
+                      weir replay old.toml --save monday.json && weir replay new.toml --demand monday.json\n\n\
+                      Each host remembers what was offered to each limit in the last ten minutes, \
+                      second by second; longer where it did not change. All members are asked. A \
+                      fleet is replayed as one bucket; of keyed limits, the heaviest sources of the \
+                      answering node are. Numbers in brackets would only be counted: shadow mode.")]
+    Replay(Replay),
     /// Enforce a limits file on this host alone, without ZooKeeper, until interrupted.
     #[command(after_help = "Example: sudo weir run --iface eth0 limits.toml")]
     Run(Run),
@@ -182,10 +203,39 @@ pub(crate) struct Limits {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The pause between two ticks, 100 ms to 1 h.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// End after so many ticks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) ticks: Option<u64>,
+    /// Tick as soon as the last is answered and drawn, to measure how long that takes.
+    #[arg(long, hide = true, conflicts_with = "json")]
+    pub(crate) flat_out: bool,
+    /// Begin with this limit: every node's share of it, and who sends to it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) limit: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The source's IPv4 or IPv6 address.
     #[arg(value_name = "ADDRESS")]
     pub(crate) source: IpAddr,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Replay {
+    /// The candidate; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+    /// Demand that was saved before, instead of asking the fleet.
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) demand: Option<Source>,
+    /// Keep the demand in a file.
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -209,4 +259,13 @@ pub(crate) struct Run {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     quantity::duration(text).map_err(|complaint| complaint.to_string())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = timeout(text)?;
+    if (INTERVAL_LEAST..=INTERVAL_MOST).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(String::from("expected 100ms to 1h"))
+    }
 }

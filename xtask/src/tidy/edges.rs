@@ -32,7 +32,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "weir-proto",
         ],
     ),
-    ("weir", &["weir-model", "weir-proto"]),
+    ("weir", &["weir-limiter", "weir-model", "weir-proto"]),
     (
         "weir-chaos",
         &["weir-bpf-builder", "weir-model", "weir-proto", "weir-sim"],
