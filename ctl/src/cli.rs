@@ -130,6 +130,12 @@ pub(crate) enum Command {
     /// Enforce a limits file on this host alone, without ZooKeeper, until interrupted.
     #[command(after_help = "Example: sudo weir run --iface eth0 limits.toml")]
     Run(Run),
+    /// What a shell reads to complete commands and options.
+    #[command(after_help = "Example: weir completions bash > /etc/bash_completion.d/weir")]
+    Completions(Completions),
+    /// Write the manual pages, which packages hold.
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 #[derive(Args, Debug)]
@@ -255,6 +261,20 @@ pub(crate) struct Run {
     /// Slots of the table of keys, for limits with `per`: a power of two [default: 1048576].
     #[arg(long, value_name = "N")]
     pub(crate) table_slots: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// Which shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Manual {
+    /// Where they go.
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) directory: PathBuf,
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

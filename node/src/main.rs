@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 use weir_abi::maps;
 use weir_node::{
@@ -43,6 +43,13 @@ Exit codes: 0 stopped cleanly, enforcement goes on; 1 failed; 2 wrong usage or c
 enum Command {
     /// Enforce a limits file on one host alone, until interrupted.
     Run(RunArgs),
+    /// Write the manual page, which packages hold.
+    #[command(hide = true)]
+    Manual {
+        /// Where it goes.
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -95,6 +102,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Run(run)) => run_alone(run),
+        Some(Command::Manual { directory }) => manual(&directory),
         None => daemon(cli.daemon),
     };
     match outcome {
@@ -128,6 +136,15 @@ fn daemon(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     } else {
         start::serve(&config)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `weir-node.8`, made from the definition of the command line.
+fn manual(directory: &Path) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let page = clap_mangen::Man::new(Cli::command()).section("8");
+    page.generate_to(directory)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,20 @@
 //! The Debian package: both programs, the unit, examples.
 
+use std::fs;
+
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{output, setup, shell};
+use crate::{output, programs, setup, shell};
 
+/// Where manual pages and completions are put, in the root.
+const PAGES: &str = "target/manual";
+/// Shells, and what their completions are called.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "weir.bash"),
+    ("zsh", "_weir"),
+    ("fish", "weir.fish"),
+];
 /// What is packaged.
 const PROGRAMS: [&str; 2] = ["weir-node", "weir"];
 /// Makes the package; a subcommand of cargo.
@@ -34,11 +44,32 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         build.arg("--release");
     }
     shell::run(&mut build)?;
+    pages(options).context("manual pages and completions")?;
     let printed = shell::output(&mut package)?;
     let path = printed
         .lines()
         .last()
         .context("cargo deb says where it is")?;
     output::good(&format!("packaged: {path}"));
+    Ok(())
+}
+
+/// The programs know their options best.
+fn pages(options: &Options) -> Result<()> {
+    let profile = if options.development {
+        "debug"
+    } else {
+        "release"
+    };
+    let built = programs::beside(profile)?;
+    for program in PROGRAMS {
+        let mut command = shell::command(&built.join(program).display().to_string());
+        shell::run(command.args(["manual", PAGES]))?;
+    }
+    for (name, file) in COMPLETIONS {
+        let mut weir = shell::command(&built.join("weir").display().to_string());
+        let script = shell::output(weir.args(["completions", name]))?;
+        fs::write(shell::root().join(PAGES).join(file), script)?;
+    }
     Ok(())
 }

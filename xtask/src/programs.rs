@@ -93,13 +93,18 @@ pub(crate) fn become_measured(package: &str, arguments: &[OsString]) -> Result<b
         return become_pure(package, arguments);
     }
     shell::run(shell::cargo(&["build", "--quiet", "--release", "--package"]).arg(package))?;
-    let beside = lab()?;
-    let profiles = beside.parent().and_then(Path::parent);
-    let profiles = profiles.context("this program is in no target directory")?;
-    Err(Command::new(profiles.join("release").join(package))
+    Err(Command::new(beside("release")?.join(package))
         .args(arguments)
         .exec())
     .with_context(|| format!("cannot run {package}"))
+}
+
+/// Where programs of another profile are put; this one's directory is called after its own.
+pub(crate) fn beside(profile: &str) -> Result<PathBuf> {
+    let own = lab()?;
+    let profiles = own.parent().and_then(Path::parent);
+    let profiles = profiles.context("this program is in no target directory")?;
+    Ok(profiles.join(profile))
 }
 
 /// Builds the programs that a fleet needs, beside this one.

@@ -6,6 +6,7 @@ mod confirm;
 mod explain;
 mod history;
 mod limits;
+mod manual;
 mod membership;
 mod nodes;
 mod replay;
@@ -46,6 +47,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(arguments) => top::run(&cli, arguments),
         Command::Explain(arguments) => explain::run(&cli, arguments),
         Command::Replay(arguments) => replay::run(&cli, arguments),
+        Command::Completions(arguments) => Ok(manual::completions(arguments.shell)),
+        Command::Manual(arguments) => manual::pages(&arguments.directory),
         Command::Run(arguments) => Err(run::run(&cli, arguments)),
     }
 }
