@@ -244,7 +244,10 @@ fn an_interface_that_disappears_ends_the_daemon() {
 #[test]
 fn a_taken_address_is_named() {
     let host = Host::new();
-    let config = host.node_file(&format!("{}[http]\nlisten = \"192.0.2.77:80\"\n", EMBEDDED));
+    let config = host.node_file(&format!(
+        "{}[http]\nlisten = \"192.0.2.77:80\"\ninsecure = true\n",
+        EMBEDDED
+    ));
     host.run(&["--config", config.to_str().unwrap()])
         .expect(1, &["http.listen", "192.0.2.77:80"]);
     assert!(!host.is_attached(), "what may fail comes first");

@@ -67,7 +67,7 @@ impl Default for Bounds {
 pub struct Peer {
     /// From where.
     pub address: SocketAddr,
-    /// Who that is; `None` in plain text.
+    /// Who that is; `None` in plain text, and where nobody is asked.
     pub identity: Option<Identity>,
 }
 
@@ -150,17 +150,7 @@ impl Door {
 
     async fn let_in(&self, stream: TcpStream, address: SocketAddr, place: OwnedSemaphorePermit) {
         let Security::Tls(credentials) = &self.security else {
-            let connection = Connection {
-                stream: Transport::Plain(stream),
-                peer: Peer {
-                    address,
-                    identity: None,
-                },
-                _place: place,
-                _seat: None,
-            };
-            let _ = self.ready.send(Ok(connection)).await;
-            return;
+            return self.anybody(Transport::Plain(stream), address, place).await;
         };
         let most = self.bounds.handshakes_per_address;
         let Some(seat) = self.handshakes.take(address.ip(), most) else {
@@ -168,16 +158,34 @@ impl Door {
             return;
         };
         let acceptor = credentials.acceptor();
+        let is_mutual = credentials.is_mutual();
         let door = self.clone();
         tokio::spawn(async move {
             let _seat = seat;
             let handshake = timeout(door.bounds.handshake, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => door.known(stream, address, place).await,
+                Ok(Ok(stream)) if is_mutual => door.known(stream, address, place).await,
+                Ok(Ok(stream)) => {
+                    let stream = Transport::Tls(Box::new(stream));
+                    door.anybody(stream, address, place).await;
+                }
                 Ok(Err(error)) => debug!(%address, %error, "turned away"),
                 Err(_) => debug!(%address, "turned away: it showed no certificate in time"),
             }
         });
+    }
+
+    async fn anybody(&self, stream: Transport, address: SocketAddr, place: OwnedSemaphorePermit) {
+        let connection = Connection {
+            stream,
+            peer: Peer {
+                address,
+                identity: None,
+            },
+            _place: place,
+            _seat: None,
+        };
+        let _ = self.ready.send(Ok(connection)).await;
     }
 
     /// The certificate is the authority's; whose is it?
@@ -267,6 +275,14 @@ fn lock<K: Ord>(
 ) -> std::sync::MutexGuard<'_, BTreeMap<K, usize>> {
     // Every critical section is a single count.
     taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Who has the other end.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
 }
 
 impl Connected for Connection {
@@ -366,7 +382,7 @@ mod tests {
             path
         };
         let files = TlsFiles {
-            ca: write("ca.pem", authority.certificate()),
+            ca: Some(write("ca.pem", authority.certificate())),
             certificate: write("node.pem", &issued.certificate),
             key: write("node.key", &issued.key),
         };
@@ -452,7 +468,9 @@ mod tests {
             panic!("it is TLS");
         };
         let third = TcpStream::connect(address).await.expect("a connection");
-        let connector = credentials.connector(Expected::AnyNode).expect("a connector");
+        let connector = credentials
+            .connector(Expected::AnyNode)
+            .expect("a connector");
         let name = rustls::pki_types::ServerName::try_from("weir").expect("a name");
         let third = connector.connect(name, third).await;
         let mut third = third.expect("its side of the handshake is over first");

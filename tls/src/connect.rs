@@ -27,7 +27,11 @@ pub async fn connect(
             let credentials = credentials.clone();
             let connector = service_fn(move |uri: Uri| {
                 let credentials = credentials.clone();
-                async move { secured(&uri, &credentials, expected).await.map(TokioIo::new) }
+                async move {
+                    secured(&uri, &credentials, expected)
+                        .await
+                        .map(TokioIo::new)
+                }
             });
             endpoint.connect_with_connector(connector).await
         }

@@ -29,14 +29,17 @@ use crate::{
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// What is spoken over it.
 const ALPN: &[u8] = b"h2";
+/// To those who are asked for no certificate: browsers, and whoever scrapes metrics.
+const ALPN_HTTP: &[u8] = b"http/1.1";
 /// Bits of a file's mode that let everybody read or write it.
 const FOR_EVERYBODY: u32 = 0o006;
 
 /// Which files hold whom to trust, and who one is: all of PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate of the fleet's authority; of two while one takes over from the other.
-    pub ca: PathBuf,
+    /// The certificate of the fleet's authority; of two while one takes over from the other. `None` to
+    /// ask nobody for a certificate, and to connect to nobody.
+    pub ca: Option<PathBuf>,
     /// The own certificate, and those between it and the authority's.
     pub certificate: PathBuf,
     /// Its key.
@@ -163,11 +166,17 @@ impl Credentials {
             certificate,
             key,
         } = &self.shared.files;
-        [ca, certificate, key]
+        [ca.as_ref(), Some(certificate), Some(key)]
             .into_iter()
+            .flatten()
             .map(PathBuf::as_path)
             .filter(|path| fs::File::open(path).is_err())
             .collect()
+    }
+
+    /// Whether peers have to show a certificate.
+    pub(crate) fn is_mutual(&self) -> bool {
+        self.shared.files.ca.is_some()
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -227,8 +236,13 @@ impl fmt::Debug for Credentials {
 }
 
 fn stamps(files: &TlsFiles) -> [Option<Stamp>; 3] {
-    [&files.ca, &files.certificate, &files.key].map(|path| {
-        let found = fs::metadata(path).ok()?;
+    let files = [
+        files.ca.as_ref(),
+        Some(&files.certificate),
+        Some(&files.key),
+    ];
+    files.map(|path| {
+        let found = fs::metadata(path?).ok()?;
         Some(Stamp {
             modified: found.modified().ok(),
             length: found.len(),
@@ -242,12 +256,14 @@ impl Loaded {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         let authority = |reason: String| TlsError::Authority {
-            path: files.ca.clone(),
+            path: files.ca.clone().unwrap_or_default(),
             reason,
         };
-        for certificate in certificates(&files.ca)? {
-            let added = roots.add(certificate);
-            added.map_err(|error| authority(error.to_string()))?;
+        if let Some(ca) = &files.ca {
+            for certificate in certificates(ca)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| authority(error.to_string()))?;
+            }
         }
         let roots = Arc::new(roots);
         let chain = certificates(&files.certificate)?;
@@ -255,10 +271,13 @@ impl Loaded {
             path: files.certificate.clone(),
             expected: "certificate",
         })?;
-        let identity = Identity::of(first).map_err(|source| TlsError::Identity {
-            path: files.certificate.clone(),
-            source,
-        })?;
+        let identity = match &files.ca {
+            Some(_) => Identity::of(first).map_err(|source| TlsError::Identity {
+                path: files.certificate.clone(),
+                source,
+            })?,
+            None => Identity::default(),
+        };
         let text = read(&files.key)?;
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| TlsError::Missing {
             path: files.key.clone(),
@@ -269,16 +288,22 @@ impl Loaded {
             key: files.key.clone(),
             source,
         };
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| authority(error.to_string()))?;
-        let mut server = ServerConfig::builder_with_provider(provider.clone())
+        let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
-            .map_err(misfit)?
-            .with_client_cert_verifier(clients)
+            .map_err(misfit)?;
+        let (builder, alpn) = if files.ca.is_some() {
+            let trusted = roots.clone();
+            let clients = WebPkiClientVerifier::builder_with_provider(trusted, provider.clone())
+                .build()
+                .map_err(|error| authority(error.to_string()))?;
+            (builder.with_client_cert_verifier(clients), ALPN)
+        } else {
+            (builder.with_no_client_auth(), ALPN_HTTP)
+        };
+        let mut server = builder
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(misfit)?;
-        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.alpn_protocols = vec![alpn.to_vec()];
         // A ticket would let in who has no valid certificate any more.
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
@@ -348,7 +373,7 @@ mod tests {
         fn files(&self) -> TlsFiles {
             let path = |name| self.0.path().join(name);
             TlsFiles {
-                ca: path("ca.pem"),
+                ca: Some(path("ca.pem")),
                 certificate: path("node.pem"),
                 key: path("node.key"),
             }
@@ -356,9 +381,12 @@ mod tests {
 
         fn issue(&self, authority: &Authority, node: u128) {
             let subject = Subject::Node(NodeId::from_u128(node));
-            let issued = authority.issue(subject, "node", DAY).expect("a certificate");
+            let issued = authority
+                .issue(subject, "node", DAY)
+                .expect("a certificate");
             let files = self.files();
-            fs::write(files.ca, authority.certificate()).expect("written");
+            let ca = files.ca.expect("there is one");
+            fs::write(ca, authority.certificate()).expect("written");
             fs::write(files.certificate, issued.certificate).expect("written");
             fs::write(files.key, issued.key).expect("written");
         }
@@ -408,7 +436,7 @@ mod tests {
         assert!(load().contains("node.key has no private key"), "{}", load());
         fs::write(&files.certificate, authority.certificate()).expect("written");
         assert!(load().contains("no URI name"), "{}", load());
-        fs::remove_file(&files.ca).expect("removed");
+        fs::remove_file(files.ca.as_ref().expect("there is one")).expect("removed");
         assert!(load().contains("ca.pem"), "{}", load());
     }
 

@@ -71,8 +71,7 @@ impl Identity {
     ///
     /// [`IdentityError`] says what is wrong with it.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
-        let malformed =
-            |error: webpki::Error| IdentityError::Malformed(error.to_string());
+        let malformed = |error: webpki::Error| IdentityError::Malformed(error.to_string());
         let parsed = webpki::EndEntityCert::try_from(certificate).map_err(malformed)?;
         Self::of_names(parsed.valid_uri_names())
     }
@@ -130,9 +129,9 @@ impl Expected {
         match (self, found.node) {
             (Self::AnyNode, Some(_)) => Ok(()),
             (Self::Node(expected), Some(node)) if node == expected => Ok(()),
-            (Self::Node(expected), Some(node)) => {
-                Err(format!("node {node} answers where node {expected} was expected"))
-            }
+            (Self::Node(expected), Some(node)) => Err(format!(
+                "node {node} answers where node {expected} was expected"
+            )),
             (_, None) => Err("whoever answers has no certificate of a node".to_owned()),
         }
     }
@@ -172,6 +171,9 @@ mod tests {
         }
         let two = [1, 2].map(|id| Identity::uri_of(NodeId::from_u128(id)));
         let refused = read(&[&two[0], &two[1]]);
-        assert!(matches!(refused, Err(IdentityError::Ambiguous(..))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(IdentityError::Ambiguous(..))),
+            "{refused:?}"
+        );
     }
 }

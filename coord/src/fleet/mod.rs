@@ -5,6 +5,7 @@
 //! in, the core's commands come out and are performed, and what concerns the host's own kernel is
 //! returned as a [`Notice`].
 
+mod hearsay;
 mod leading;
 mod standing;
 mod view;
@@ -29,10 +30,11 @@ use weir_model::{
 };
 
 use crate::{
-    grpc::{Inquiry, LeaderLink, Streams},
+    grpc::{Inquiry, LeaderLink, Security, Streams},
     trial::{Countdown, Due},
     zookeeper::{Event, Keeper, Live, Roster, TakeOver},
 };
+use hearsay::Hearsay;
 use standing::{Membership, Retry, Setback};
 
 /// What the fleet tells the host.
@@ -78,6 +80,8 @@ pub struct Host {
     pub timing: Timing,
     /// What commits.
     pub commit: CommitBy,
+    /// How it speaks to other nodes.
+    pub security: Security,
 }
 
 /// What makes a leader's decisions last.
@@ -119,6 +123,7 @@ pub struct Fleet {
     connection: Connection,
     is_taking_over: bool,
     at_least: Term,
+    hearsay: Hearsay,
     retry: Retry,
     setback: Setback,
     turned_away: bool,
@@ -141,12 +146,12 @@ impl Fleet {
     pub fn new(host: Host, keeper: Keeper, streams: Streams) -> Self {
         Self {
             campaign: Campaign::new(host.node, host.timing),
-            inquiry: Inquiry::default(),
+            inquiry: Inquiry::secured(host.security.clone()),
             removals: BTreeMap::new(),
+            link: LeaderLink::secured(host.security.clone()),
             host,
             keeper,
             streams,
-            link: LeaderLink::spawn(),
             leader: None,
             term: None,
             roster: Roster::default(),
@@ -160,6 +165,7 @@ impl Fleet {
             },
             is_taking_over: false,
             at_least: Term(0),
+            hearsay: Hearsay::default(),
             retry: Retry::default(),
             setback: Setback::default(),
             turned_away: false,
@@ -319,6 +325,16 @@ impl Fleet {
 
     /// A node has said something to this node, which it takes for the leader.
     pub fn hear(&mut self, message: FromNode, now: Nanos) {
+        let message = match (&self.leader, &self.term) {
+            (Some(leader), Some(stored)) => {
+                let own = leader.term();
+                match self.hearsay.sift(message, own, stored) {
+                    Some(message) => message,
+                    None => return,
+                }
+            }
+            _ => message,
+        };
         if let FromNode::Report(report) = &message
             && self.leader.is_some()
             && let Some(newcomer) = self.newcomer(report.node)
@@ -470,8 +486,8 @@ impl Fleet {
         if is_deposed && record.leader != Some(self.host.node) {
             self.resign("a newer term is in force");
         }
-        let leads = record.leader.is_some();
-        self.link.follow(leads.then(|| record.address.clone()));
+        let leader = record.leader.map(|leader| (leader, record.address.clone()));
+        self.link.follow(leader);
         self.at_least = self.at_least.max(term);
         self.campaign.set_term(term, now);
         let lease = record.lease;

@@ -11,12 +11,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info};
 use weir_coord_core::news::Omission;
-use weir_model::message::{FromNode, ToNode};
+use weir_model::{
+    NodeId,
+    message::{FromNode, ToNode},
+};
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
     stream::{ProposeDecoder, ReportEncoder},
     v1::coordination_client::CoordinationClient,
 };
+use weir_tls::{Expected, Security};
 
 use super::{INBOX, OUTBOX};
 
@@ -33,10 +37,13 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The stream to the leader, kept open by a task of its own while the leader's address is known.
 #[derive(Debug)]
 pub struct LeaderLink {
-    address: watch::Sender<Option<String>>,
+    leader: watch::Sender<Option<Whereabouts>>,
     outgoing: watch::Sender<Option<Outbox>>,
     incoming: mpsc::Receiver<ToNode>,
 }
+
+/// Who leads, and where that is: `host:port`.
+type Whereabouts = (NodeId, String);
 
 type Outbox = mpsc::Sender<FromNode>;
 
@@ -44,22 +51,28 @@ impl LeaderLink {
     /// Starts the task. Ends when the link is dropped.
     #[must_use]
     pub fn spawn() -> Self {
-        let (address, addresses) = watch::channel(None);
+        Self::secured(Security::Plain)
+    }
+
+    /// As [`LeaderLink::spawn`]; nobody is spoken to who cannot show to be the leader.
+    #[must_use]
+    pub fn secured(security: Security) -> Self {
+        let (leader, leaders) = watch::channel(None);
         let (outgoing, _) = watch::channel(None);
         let (inbox, incoming) = mpsc::channel(INBOX);
-        tokio::spawn(keep_attached(addresses, outgoing.clone(), inbox));
+        tokio::spawn(keep_attached(leaders, outgoing.clone(), inbox, security));
         Self {
-            address,
+            leader,
             outgoing,
             incoming,
         }
     }
 
-    /// Who leads now, `host:port`. A stream to another address ends.
-    pub fn follow(&self, address: Option<String>) {
-        self.address.send_if_modified(|current| {
-            let changed = *current != address;
-            *current = address;
+    /// Who leads now, and where, `host:port`. A stream to anybody else ends.
+    pub fn follow(&self, leader: Option<(NodeId, String)>) {
+        self.leader.send_if_modified(|current| {
+            let changed = *current != leader;
+            *current = leader;
             changed
         });
     }
@@ -80,25 +93,26 @@ impl LeaderLink {
 }
 
 async fn keep_attached(
-    mut addresses: watch::Receiver<Option<String>>,
+    mut leaders: watch::Receiver<Option<Whereabouts>>,
     outgoing: watch::Sender<Option<Outbox>>,
     inbox: mpsc::Sender<ToNode>,
+    security: Security,
 ) {
     loop {
-        let Some(address) = addresses.borrow_and_update().clone() else {
-            if addresses.changed().await.is_err() {
+        let Some(leader) = leaders.borrow_and_update().clone() else {
+            if leaders.changed().await.is_err() {
                 return;
             }
             continue;
         };
         tokio::select! {
-            changed = addresses.changed() => {
+            changed = leaders.changed() => {
                 if changed.is_err() {
                     return;
                 }
             }
-            reason = attach(&address, &outgoing, &inbox) => {
-                debug!(leader = %address, %reason, "not attached to the leader");
+            reason = attach(&leader, &security, &outgoing, &inbox) => {
+                debug!(leader = %leader.1, %reason, "not attached to the leader");
                 outgoing.send_replace(None);
                 sleep(RETRY).await;
             }
@@ -109,7 +123,8 @@ async fn keep_attached(
 
 /// Holds one stream until it ends; returns why.
 async fn attach(
-    address: &str,
+    (leader, address): &Whereabouts,
+    security: &Security,
     outgoing: &watch::Sender<Option<Outbox>>,
     inbox: &mpsc::Sender<ToNode>,
 ) -> String {
@@ -122,9 +137,9 @@ async fn attach(
             .tcp_nodelay(true),
         Err(error) => return error.to_string(),
     };
-    let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint)).await {
+    let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint, security, *leader)).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return error.to_string(),
+        Ok(Err(error)) => return reason(&error),
         Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
     };
     let mut client = CoordinationClient::new(channel)
@@ -164,14 +179,30 @@ async fn attach(
     "the leader ended the stream".to_owned()
 }
 
+/// An error and its causes: transports name theirs not.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// The first connection of several attempts, each begun a while after the one before it. At most
 /// `CONNECT_TIMEOUT / ANOTHER_ATTEMPT` are under way. A peer that refuses ends them all.
-async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+async fn connect(
+    endpoint: &Endpoint,
+    security: &Security,
+    leader: NodeId,
+) -> Result<Channel, tonic::transport::Error> {
+    let expected = Expected::Node(leader);
     let mut attempts = FuturesUnordered::new();
     let mut next = interval(ANOTHER_ATTEMPT);
     loop {
         tokio::select! {
-            _ = next.tick() => attempts.push(endpoint.connect()),
+            _ = next.tick() => attempts.push(weir_tls::connect(endpoint, security, expected)),
             Some(connected) = attempts.next() => return connected,
         }
     }
@@ -189,7 +220,9 @@ mod tests {
         let address = listener.local_addr().expect("its address");
         drop(listener);
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let refused = timeout(CONNECT_TIMEOUT, connect(&endpoint)).await;
+        let anybody = NodeId::from_u128(1);
+        let connecting = connect(&endpoint, &Security::Plain, anybody);
+        let refused = timeout(CONNECT_TIMEOUT, connecting).await;
         assert!(refused.expect("an answer, not a timeout").is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod apply;
+mod cert;
 mod check;
 mod confirm;
 mod explain;
@@ -42,6 +43,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Limits(arguments) => limits::run(&cli, arguments),
         Command::Nodes => nodes::run(&cli),
         Command::Explain(arguments) => explain::run(&cli, arguments),
+        Command::Cert(arguments) => cert::run(&cli, arguments),
         Command::Run(arguments) => Err(run::run(&cli, arguments)),
     }
 }
@@ -52,7 +54,7 @@ fn ask<T>(cli: &Cli, question: impl AsyncFnOnce(Client) -> anyhow::Result<T>) ->
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(async { question(client::connect(&cli.address, cli.timeout).await?).await })
+    runtime.block_on(async { question(client::connect(&cli.address, &cli.certificates, cli.timeout).await?).await })
 }
 
 /// Prints an object on one line.
