@@ -53,7 +53,10 @@ async fn no_log_has_the_password() {
     stranger.until("refused", refused).await;
     let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
     assert!(log.contains("as somebody might log it"), "it is kept");
-    assert!(log.contains("zookeeper_client"), "the client logs too: {log}");
+    assert!(
+        log.contains("zookeeper_client"),
+        "the client logs too: {log}"
+    );
     for line in log.lines() {
         assert!(!line.contains(CANARY), "{line}");
     }

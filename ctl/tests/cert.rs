@@ -69,7 +69,10 @@ fn nothing_is_overwritten() {
         let output = weir(path, arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(file) && said.contains("not overwritten"), "{said}");
+        assert!(
+            said.contains(file) && said.contains("not overwritten"),
+            "{said}"
+        );
         assert_eq!(fs::read(path.join(file)).unwrap(), before);
     }
     // One of the two is enough.

@@ -355,6 +355,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::fs;
 
+    use rustls::pki_types::pem::PemObject as _;
     use tokio::io::AsyncReadExt as _;
     use tokio_stream::StreamExt as _;
     use tonic::transport::Endpoint;
@@ -480,5 +481,47 @@ mod tests {
         let again = connect(&endpoint, &security, Expected::Node(NODE)).await;
         assert!(again.is_ok(), "{again:?}");
         assert!(accepted.next().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_for_no_certificate_needs_none() {
+        let authority = Authority::create(DAY * 2).expect("an authority");
+        let issued = authority.issue(Subject::Node(NODE), "node", DAY);
+        let issued = issued.expect("a certificate");
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("own.pem"), &issued.certificate).expect("written");
+        fs::write(path("own.key"), &issued.key).expect("written");
+        let files = TlsFiles {
+            ca: None,
+            certificate: path("own.pem"),
+            key: path("own.key"),
+        };
+        let security = Security::Tls(Credentials::load(files).expect("files of use"));
+        let (listener, address) = bound().await;
+        let mut accepted = accept(listener, security, Bounds::default());
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        let authority = authority.certificate().as_bytes();
+        let authority = rustls::pki_types::CertificateDer::from_pem_slice(authority);
+        roots.add(authority.expect("PEM")).expect("an authority");
+        let verifier = crate::verify::NodeVerifier {
+            roots: std::sync::Arc::new(roots),
+            expected: Expected::AnyNode,
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("a version")
+            .dangerous()
+            .with_custom_certificate_verifier(std::sync::Arc::new(verifier))
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let name = rustls::pki_types::ServerName::try_from("weir").expect("a name");
+        let stream = connector.connect(name, stream).await;
+        assert!(stream.is_ok(), "{stream:?}");
+        let connection = accepted.next().await.expect("it").expect("accepted");
+        assert!(connection.peer.identity.is_none());
     }
 }

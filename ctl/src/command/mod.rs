@@ -54,7 +54,9 @@ fn ask<T>(cli: &Cli, question: impl AsyncFnOnce(Client) -> anyhow::Result<T>) ->
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(async { question(client::connect(&cli.address, &cli.certificates, cli.timeout).await?).await })
+    runtime.block_on(async {
+        question(client::connect(&cli.address, &cli.certificates, cli.timeout).await?).await
+    })
 }
 
 /// Prints an object on one line.
