@@ -218,7 +218,7 @@ async fn certificates_that_have_ended_are_refused() {
 async fn a_link_attaches_to_the_leader_that_is_meant() {
     let authority = authority();
     let mut leader = leading(&authority, LEADER).await;
-    let link = LeaderLink::secured(holder(&authority, Subject::Node(NODE)));
+    let link = LeaderLink::secured(PATIENCE, holder(&authority, Subject::Node(NODE)));
     link.follow(Some((LEADER, leader.address.to_string())));
     let mut again = tokio::time::interval(Duration::from_millis(10));
     let heard = async {

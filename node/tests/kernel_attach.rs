@@ -7,9 +7,9 @@ mod kernel_support;
 use std::{fs, path::Path};
 
 use kernel_support::{TestHost, Wire, amount, ip, limit, policy, stingy, udp, upgrade, wait_for};
-use weir_model::{LimitId, Nanos, PolicyVersion};
+use weir_model::{LimitId, Nanos, PolicyVersion, policy::PortRange};
 use weir_node::dataplane::{
-    self, AttachMode, GrantRequest, InstallOutcome, LoadError, LoadOptions,
+    self, AttachMode, GrantRequest, InstallOutcome, LoadError, LoadOptions, ManagementEntry,
 };
 
 /// What is in a directory, and below; without what the kernel puts into each BPF file system.
@@ -162,12 +162,73 @@ fn a_failed_restart_leaves_the_old_program_in_place() {
             .unwrap();
         drop(first);
         let id = program_id("near");
-        let error = host.load(&host.options(&["near", "lo"])).unwrap_err();
-        assert!(matches!(error, LoadError::NativeRefused { .. }), "{error}");
-        assert_eq!(program_id("near"), id);
+        for management in [Vec::new(), ssh()] {
+            let options = LoadOptions {
+                management,
+                ..host.options(&["near", "lo"])
+            };
+            let error = host.load(&options).unwrap_err();
+            assert!(matches!(error, LoadError::NativeRefused { .. }), "{error}");
+            assert_eq!(program_id("near"), id);
+        }
         let second = host.load(&host.options(&["near"])).unwrap();
         assert_eq!(second.active_policy(), PolicyVersion(3));
-        assert_ne!(program_id("near"), id);
+    });
+}
+
+fn ssh() -> Vec<ManagementEntry> {
+    let ports = vec![PortRange {
+        first: 22,
+        last: 22,
+    }];
+    let from = Vec::new();
+    vec![ManagementEntry { ports, from }]
+}
+
+#[test]
+fn a_restart_takes_the_programs_that_are_there_if_they_are_the_same() {
+    TestHost::run(|host| {
+        host.wire("near", "far");
+        let load = |management: &[ManagementEntry]| {
+            let options = LoadOptions {
+                management: management.to_vec(),
+                ..host.options(&["near"])
+            };
+            let loaded = host.load(&options).unwrap();
+            (program_id("near"), loaded)
+        };
+        let (first, mut dataplane) = load(&[]);
+        let mut leased = limit("leased");
+        leased.budget = amount(1_000, 1_000);
+        dataplane
+            .activate(&policy([leased]), PolicyVersion(1))
+            .unwrap();
+        drop(dataplane);
+
+        // Nothing is verified again, and grants go through the program that was there.
+        let (second, mut dataplane) = load(&[]);
+        assert_eq!(second, first);
+        let request = GrantRequest {
+            limit: LimitId::of("leased"),
+            amount: amount(1_000, 1_000),
+            floor: amount(0, 0),
+            expires: Nanos(dataplane::now().0 + 60_000_000_000),
+        };
+        let outcomes = dataplane.install(&[request]).unwrap();
+        assert!(matches!(outcomes[..], [InstallOutcome::Installed { .. }]));
+        drop(dataplane);
+
+        // Another allow-list is frozen in maps of another program.
+        let (third, dataplane) = load(&ssh());
+        assert_ne!(third, second);
+        drop(dataplane);
+        assert_eq!(load(&ssh()).0, third);
+
+        // Whoever pins other programs makes void what is written beside them.
+        let pins = host.bpffs().join("weir/test");
+        let layout = fs::read_dir(pins).unwrap().next().unwrap().unwrap().path();
+        fs::remove_file(layout.join("sweep")).unwrap();
+        assert_ne!(load(&ssh()).0, third);
     });
 }
 

@@ -55,7 +55,7 @@ impl std::ops::AddAssign for Tally {
 type Step = (&'static str, fn() -> Result<Tally>);
 
 /// Random steps of the model in its short form; the scopes that are explored whole always are.
-const MODEL_STEPS: &str = "1000000";
+const MODEL_STEPS: &str = "10000000";
 
 const QUICK: [Step; 7] = [
     ("format", || {

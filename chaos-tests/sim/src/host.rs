@@ -7,6 +7,7 @@ use std::{
 
 use weir_coord_core::{
     campaign::Campaign,
+    carry::carried,
     commit::FleetCommit,
     follower::{Command, Follower, Grant},
     leader::Leader,
@@ -244,8 +245,8 @@ impl Host {
         }
     }
 
-    /// Enforces another policy. What is held of a limit whose units are others ends: its bucket is
-    /// a new one, and empty.
+    /// Enforces another policy. The bucket of a limit whose units are others is a new one, and empty; what
+    /// is left of its lease is carried over.
     pub fn switch_policy(&mut self, policies: &Policies, version: PolicyVersion, local: Nanos) {
         if version == self.policy {
             return;
@@ -254,9 +255,18 @@ impl Host {
         self.prepared = former;
         for (before, after) in policies.leased(former).iter().zip(policies.leased(version)) {
             if before.revision != after.revision {
+                let held = self.kernel.grant(after.id);
+                let left = held.and_then(|held| carried(&held, before, after, local));
                 self.kernel.renew(after.id, local);
                 self.floors.remove(&after.id);
-                self.lease_terms.remove(&after.id);
+                match left {
+                    Some(left) => {
+                        self.kernel.install(left, local);
+                    }
+                    None => {
+                        self.lease_terms.remove(&after.id);
+                    }
+                }
             }
         }
         self.renew_keys(policies.of(former), policies.of(version), local);

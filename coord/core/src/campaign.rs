@@ -108,6 +108,12 @@ impl Campaign {
         term == self.term && now - self.heard >= self.timing.suspicion()
     }
 
+    /// Whether this node has heard no leader, of whatever term, for long enough to look for one.
+    #[must_use]
+    pub fn is_alone(&self, now: Nanos) -> bool {
+        now - self.heard >= self.timing.suspicion()
+    }
+
     /// A voter has answered whether it suspects the leader of `term`.
     pub fn answered(&mut self, voter: NodeId, term: Term, suspects: bool, now: Nanos) {
         if term == self.term && suspects {

@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod allocation;
 pub mod book;
 pub mod campaign;
+pub mod carry;
 pub mod commit;
 pub mod demand;
 pub mod follower;

@@ -7,6 +7,7 @@
 
 mod hearsay;
 mod leading;
+mod search;
 mod standing;
 mod view;
 
@@ -35,6 +36,7 @@ use crate::{
     zookeeper::{Event, Keeper, Live, Roster, TakeOver},
 };
 use hearsay::Hearsay;
+use search::Search;
 use standing::{Membership, Retry, Setback};
 
 /// What the fleet tells the host.
@@ -113,6 +115,7 @@ pub struct Fleet {
     leader: Option<Leader<FleetCommit>>,
     campaign: Campaign,
     inquiry: Inquiry,
+    search: Search,
     term: Option<TermRecord>,
     roster: Roster,
     /// Whether the roster had this node, in this life of its daemon.
@@ -147,8 +150,9 @@ impl Fleet {
         Self {
             campaign: Campaign::new(host.node, host.timing),
             inquiry: Inquiry::secured(host.security.clone()),
+            search: Search::default(),
             removals: BTreeMap::new(),
-            link: LeaderLink::secured(host.security.clone()),
+            link: LeaderLink::secured(host.timing.suspicion(), host.security.clone()),
             host,
             keeper,
             streams,
@@ -252,7 +256,9 @@ impl Fleet {
         while let Some(answer) = self.inquiry.poll() {
             self.campaign
                 .answered(answer.voter, answer.term, answer.suspects, now);
+            self.hear_of_leader(answer, now);
         }
+        self.search(now);
         self.campaign(now);
         self.insist_on_removals(now);
         self.lead(Input::Tick, now);
@@ -486,8 +492,7 @@ impl Fleet {
         if is_deposed && record.leader != Some(self.host.node) {
             self.resign("a newer term is in force");
         }
-        let leader = record.leader.map(|leader| (leader, record.address.clone()));
-        self.link.follow(leader);
+        self.follow(&record);
         self.at_least = self.at_least.max(term);
         self.campaign.set_term(term, now);
         let lease = record.lease;

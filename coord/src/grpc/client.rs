@@ -5,10 +5,13 @@ use std::time::Duration;
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 use tracing::{debug, info};
 use weir_coord_core::news::Omission;
 use weir_model::{
@@ -18,7 +21,7 @@ use weir_model::{
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
     stream::{ProposeDecoder, ReportEncoder},
-    v1::coordination_client::CoordinationClient,
+    v1::{self, coordination_client::CoordinationClient},
 };
 use weir_tls::{Expected, Security};
 
@@ -33,6 +36,9 @@ const ANOTHER_ATTEMPT: Duration = Duration::from_millis(100);
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// The pause between two attempts. A lease lasts many of them.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// A leader that never says anything is connected to again after so many times the silence at last.
+const LONGEST_SILENCE: u32 = 16;
 
 /// The stream to the leader, kept open by a task of its own while the leader's address is known.
 #[derive(Debug)]
@@ -49,18 +55,27 @@ type Outbox = mpsc::Sender<FromNode>;
 
 impl LeaderLink {
     /// Starts the task. Ends when the link is dropped.
+    ///
+    /// A leader that says nothing for as long as `silence` is connected to once more, beside the stream
+    /// that there is, which is given up as soon as there is another.
     #[must_use]
-    pub fn spawn() -> Self {
-        Self::secured(Security::Plain)
+    pub fn spawn(silence: Duration) -> Self {
+        Self::secured(silence, Security::Plain)
     }
 
     /// As [`LeaderLink::spawn`]; nobody is spoken to who cannot show to be the leader.
     #[must_use]
-    pub fn secured(security: Security) -> Self {
+    pub fn secured(silence: Duration, security: Security) -> Self {
         let (leader, leaders) = watch::channel(None);
         let (outgoing, _) = watch::channel(None);
         let (inbox, incoming) = mpsc::channel(INBOX);
-        tokio::spawn(keep_attached(leaders, outgoing.clone(), inbox, security));
+        let ends = Ends {
+            outgoing: outgoing.clone(),
+            inbox,
+            silence,
+            security,
+        };
+        tokio::spawn(keep_attached(leaders, ends));
         Self {
             leader,
             outgoing,
@@ -92,12 +107,15 @@ impl LeaderLink {
     }
 }
 
-async fn keep_attached(
-    mut leaders: watch::Receiver<Option<Whereabouts>>,
+/// The protocol's ends of the stream.
+struct Ends {
     outgoing: watch::Sender<Option<Outbox>>,
     inbox: mpsc::Sender<ToNode>,
+    silence: Duration,
     security: Security,
-) {
+}
+
+async fn keep_attached(mut leaders: watch::Receiver<Option<Whereabouts>>, ends: Ends) {
     loop {
         let Some(leader) = leaders.borrow_and_update().clone() else {
             if leaders.changed().await.is_err() {
@@ -111,36 +129,117 @@ async fn keep_attached(
                     return;
                 }
             }
-            reason = attach(&leader, &security, &outgoing, &inbox) => {
+            reason = ends.attach(&leader) => {
                 debug!(leader = %leader.1, %reason, "not attached to the leader");
-                outgoing.send_replace(None);
+                ends.outgoing.send_replace(None);
                 sleep(RETRY).await;
             }
         }
-        outgoing.send_replace(None);
+        ends.outgoing.send_replace(None);
     }
 }
 
-/// Holds one stream until it ends; returns why.
-async fn attach(
-    (leader, address): &Whereabouts,
+impl Ends {
+    /// Holds a stream until it ends; returns why.
+    async fn attach(&self, leader: &Whereabouts) -> String {
+        let address = &leader.1;
+        let mut attached = match open(leader, &self.security).await {
+            Ok(attached) => attached,
+            Err(reason) => return reason,
+        };
+        let mut silence = self.silence;
+        loop {
+            info!(leader = %address, "attached to the leader");
+            let Attached { outbox, stream } = attached;
+            self.outgoing.send_replace(Some(outbox));
+            let begin = Instant::now();
+            let heard = watch::Sender::new(begin);
+            attached = tokio::select! {
+                reason = self.listen(stream, &heard) => return reason,
+                other = another(leader, &self.security, silence, heard.subscribe()) => other,
+            };
+            // What was cut waits until TCP tries again, which after a while is seconds.
+            debug!(leader = %address, "the stream was silent; another one takes its place");
+            // Somebody who is no member, and will be none, is never spoken to.
+            silence = if *heard.borrow() > begin {
+                self.silence
+            } else {
+                (silence * 2).min(self.silence * LONGEST_SILENCE)
+            };
+        }
+    }
+
+    /// Takes what the leader says until the stream ends.
+    async fn listen(
+        &self,
+        mut stream: Streaming<v1::ToNode>,
+        heard: &watch::Sender<Instant>,
+    ) -> String {
+        let mut decoder = ProposeDecoder::default();
+        while let Some(message) = stream.next().await {
+            heard.send_replace(Instant::now());
+            let wire = match message {
+                Ok(wire) => wire,
+                Err(status) => return status.to_string(),
+            };
+            match decoder.decode(wire) {
+                Ok(message) => {
+                    if self.inbox.try_send(message).is_err() {
+                        debug!("a message of the leader was dropped: the inbox is full");
+                    }
+                }
+                Err(error) => return error.to_string(),
+            }
+        }
+        "the leader ended the stream".to_owned()
+    }
+}
+
+/// Another stream, begun and begun again while nothing is heard on the one that there is.
+async fn another(
+    leader: &Whereabouts,
     security: &Security,
-    outgoing: &watch::Sender<Option<Outbox>>,
-    inbox: &mpsc::Sender<ToNode>,
-) -> String {
-    let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
-        Ok(endpoint) => endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true),
-        Err(error) => return error.to_string(),
-    };
+    silence: Duration,
+    mut heard: watch::Receiver<Instant>,
+) -> Attached {
+    loop {
+        let last = *heard.borrow_and_update();
+        sleep_until(last + silence).await;
+        if heard.has_changed().unwrap_or(false) {
+            continue;
+        }
+        tokio::select! {
+            Ok(()) = heard.changed() => {}
+            opened = open(leader, security) => match opened {
+                Ok(attached) => return attached,
+                Err(reason) => {
+                    debug!(leader = %leader.1, %reason, "the leader is silent");
+                    sleep(RETRY).await;
+                }
+            },
+        }
+    }
+}
+
+/// An open stream.
+struct Attached {
+    outbox: Outbox,
+    stream: Streaming<v1::ToNode>,
+}
+
+/// Opens a stream, or says why there is none.
+async fn open((leader, address): &Whereabouts, security: &Security) -> Result<Attached, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
     let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint, security, *leader)).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return reason(&error),
-        Err(_) => return format!("no connection within {CONNECT_TIMEOUT:?}"),
+        Ok(Err(error)) => return Err(reason(&error)),
+        Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
     };
     let mut client = CoordinationClient::new(channel)
         .max_decoding_message_size(MAX_STREAM_BYTES)
@@ -155,28 +254,11 @@ async fn attach(
             other => other,
         })
     });
-    let mut stream = match client.attach(encoded).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => return status.to_string(),
-    };
-    info!(leader = %address, "attached to the leader");
-    outgoing.send_replace(Some(outbox));
-    let mut decoder = ProposeDecoder::default();
-    while let Some(message) = stream.next().await {
-        let wire = match message {
-            Ok(wire) => wire,
-            Err(status) => return status.to_string(),
-        };
-        match decoder.decode(wire) {
-            Ok(message) => {
-                if inbox.try_send(message).is_err() {
-                    debug!("a message of the leader was dropped: the inbox is full");
-                }
-            }
-            Err(error) => return error.to_string(),
-        }
-    }
-    "the leader ended the stream".to_owned()
+    let attached = client.attach(encoded).await;
+    Ok(Attached {
+        outbox,
+        stream: attached.map_err(|status| status.to_string())?.into_inner(),
+    })
 }
 
 /// An error and its causes: transports name theirs not.

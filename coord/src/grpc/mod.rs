@@ -11,7 +11,7 @@ mod suspects;
 
 pub use client::LeaderLink;
 pub use server::{AttachService, Inbound, Streams, Suspicion, incoming};
-pub use suspects::{Inquiry, Suspected};
+pub use suspects::{Inquiry, Suspected, Whereabouts};
 pub use weir_tls::Security;
 
 /// Messages that wait for one peer. Beyond it new ones are dropped.

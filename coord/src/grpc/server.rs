@@ -31,7 +31,7 @@ use weir_proto::coordination::{
 };
 use weir_tls::{Bounds, Connection, Peer, Security, accept};
 
-use super::{INBOX, OUTBOX, pace::Pace};
+use super::{INBOX, OUTBOX, Whereabouts, pace::Pace};
 
 /// Who has said nothing after so long, which is longer than any tick, is not going to.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
@@ -39,28 +39,44 @@ const FIRST_WITHIN: Duration = Duration::from_secs(30);
 /// What nodes said, in the order of arrival.
 pub type Inbound = mpsc::Receiver<FromNode>;
 
-/// A voter's word on whether it misses a leader, kept up to date by the fleet.
+/// A node's word on who leads, and whether it misses a leader, kept up to date by the fleet.
 #[derive(Clone, Debug, Default)]
 pub struct Suspicion {
-    missed: Arc<Mutex<Option<(NodeId, Term)>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    missed: Option<(NodeId, Term)>,
+    newest: Option<Whereabouts>,
 }
 
 impl Suspicion {
     /// This node misses the leader of `term`, or of none.
     pub fn set(&self, node: NodeId, missed: Option<Term>) {
-        *self.lock() = missed.map(|term| (node, term));
+        self.lock().missed = missed.map(|term| (node, term));
+    }
+
+    /// The newest term that this node knows of, and its leader.
+    pub fn set_newest(&self, newest: Option<Whereabouts>) {
+        self.lock().newest = newest;
     }
 
     /// Whose word it is, and whether it misses the leader of `term`.
     fn of(&self, term: Term) -> Option<NodeId> {
-        self.lock()
+        let missed = self.lock().missed;
+        missed
             .filter(|(_, missed)| *missed == term)
             .map(|(node, _)| node)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(NodeId, Term)>> {
+    fn newest(&self) -> Option<Whereabouts> {
+        self.lock().newest.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         // Every critical section is a single assignment.
-        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,10 +233,18 @@ impl Coordination for AttachService {
         request: Request<v1::SuspectRequest>,
     ) -> Result<Response<v1::SuspectResponse>, Status> {
         node_of(&request)?;
-        let voter = self.streams.suspicion.of(Term(request.into_inner().term));
+        let suspicion = &self.streams.suspicion;
+        let voter = suspicion.of(Term(request.into_inner().term));
+        let newest = suspicion.newest();
+        let id = |node: NodeId| node.0.into_bytes().to_vec();
         Ok(Response::new(v1::SuspectResponse {
-            node: voter.map_or_else(Vec::new, |voter| voter.0.into_bytes().to_vec()),
+            node: voter.map_or_else(Vec::new, id),
             suspects: voter.is_some(),
+            newest_term: newest.as_ref().map_or(0, |newest| newest.term.0),
+            newest_leader: newest
+                .as_ref()
+                .map_or_else(Vec::new, |newest| id(newest.leader)),
+            newest_address: newest.map_or_else(String::new, |newest| newest.address),
         }))
     }
 }

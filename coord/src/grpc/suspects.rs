@@ -1,21 +1,22 @@
-//! Asking voters whether they miss the leader.
+//! Asking nodes whether they miss the leader, and who it is.
 
 use std::time::Duration;
 
 use tokio::{sync::mpsc, time::timeout};
 use tonic::transport::Endpoint;
 use tracing::debug;
+use uuid::Uuid;
 use weir_model::{NodeId, Term};
 use weir_proto::coordination::v1::{self, coordination_client::CoordinationClient};
 use weir_tls::{Expected, Security};
 
 /// A voter that takes longer is taken not to answer; it is asked again in the next tick.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// Answers that wait to be read. Voters are seven at most, and are asked once a tick.
+/// Answers that wait to be read. Ten nodes are asked in a tick at most.
 const ANSWERS: usize = 64;
 
 /// A voter's word on the leader of a term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspected {
     /// Whose.
     pub voter: NodeId,
@@ -23,6 +24,19 @@ pub struct Suspected {
     pub term: Term,
     /// Whether it misses the leader.
     pub suspects: bool,
+    /// Who leads now, as far as it knows.
+    pub newest: Option<Whereabouts>,
+}
+
+/// Where the leader of a term is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its term.
+    pub term: Term,
+    /// Who it is.
+    pub leader: NodeId,
+    /// `host:port`.
+    pub address: String,
 }
 
 /// Asks, without waiting, and collects the answers.
@@ -58,11 +72,12 @@ impl Inquiry {
         let security = self.security.clone();
         tokio::spawn(async move {
             match timeout(PATIENCE, suspects(voter, &address, term, &security)).await {
-                Ok(Ok(suspects)) => {
+                Ok(Ok(answer)) => {
                     let answer = Suspected {
                         voter,
                         term,
-                        suspects,
+                        suspects: answer.suspects,
+                        newest: newest(answer),
                     };
                     // Beyond the bound there are answers enough.
                     let _ = asking.try_send(answer);
@@ -79,12 +94,21 @@ impl Inquiry {
     }
 }
 
+fn newest(answer: v1::SuspectResponse) -> Option<Whereabouts> {
+    let leader = Uuid::from_slice(&answer.newest_leader).ok()?;
+    Some(Whereabouts {
+        term: Term(answer.newest_term),
+        leader: NodeId(leader),
+        address: answer.newest_address,
+    })
+}
+
 async fn suspects(
     voter: NodeId,
     address: &str,
     term: Term,
     security: &Security,
-) -> Result<bool, String> {
+) -> Result<v1::SuspectResponse, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| error.to_string())?
         .tcp_nodelay(true);
@@ -94,5 +118,5 @@ async fn suspects(
     let request = v1::SuspectRequest { term: term.0 };
     let answer = CoordinationClient::new(channel).suspect(request).await;
     let answer = answer.map_err(|status| status.to_string())?;
-    Ok(answer.into_inner().suspects)
+    Ok(answer.into_inner())
 }

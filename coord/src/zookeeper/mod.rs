@@ -46,7 +46,7 @@ pub use lock::{Guard, LockError, LockName};
 pub use mailbox::{ANSWERS_MAX, Events};
 pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, Next, PolicyEntry, PolicyError, Publication};
 pub use roster::RosterError;
-pub use session::{CONNECT_PAUSE_MAX, CONNECT_PAUSE_MIN};
+pub use session::{ATTEMPT_PERIOD, ATTEMPTS_MAX};
 pub use settings::{
     Credentials, FLEET_NAME_MAX, SESSION_TIMEOUT_DEFAULT, Settings, SettingsError, Tls,
 };

@@ -2,9 +2,10 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use weir_coord_core::record::LiveRecord;
 use weir_model::PolicyVersion;
@@ -20,10 +21,15 @@ use super::{
     settings::Settings,
 };
 
-/// The pause after the first failed attempt to connect.
-pub const CONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The longest pause between attempts to connect: what a returned server waits at most.
-pub const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// While there is no session another attempt to get one begins so often: what a server that returns
+/// waits at most.
+pub const ATTEMPT_PERIOD: Duration = Duration::from_millis(250);
+/// Most attempts under way. A server that is slow to grant a session is asked for as many, of which all
+/// but one end unused, by their timeouts.
+pub const ATTEMPTS_MAX: usize = 3;
+/// The first attempts are given up after so long, later ones after twice as long each, within the timeout
+/// of the session.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before a fleet that was refused is looked at again.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a clean end waits for the server to hear of it.
@@ -102,27 +108,31 @@ impl Sessions {
         }
     }
 
+    /// A session with whichever server grants one first. Attempts overlap: one that waits for a server
+    /// that does not answer, or for TCP, which tries again after a second only, holds up no other.
     async fn connect(&self) -> Client {
-        let mut pause = CONNECT_PAUSE_MIN;
+        let mut attempts = FuturesUnordered::new();
+        let mut next = interval(self.spread(ATTEMPT_PERIOD));
+        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let longest = self.settings.session_timeout();
+        let mut patience = ATTEMPT_PATIENCE.min(longest);
         let mut failures = 0_u64;
         loop {
-            let mut connector = Client::connector()
-                .with_fail_eagerly()
-                .with_session_timeout(self.settings.session_timeout());
-            if let Some(credentials) = self.settings.credentials() {
-                connector = connector.with_auth("digest", &credentials.to_auth());
-            }
-            let servers = self.settings.servers();
-            let connected = match self.settings.tls() {
-                Some(tls) => {
-                    let connector = connector.with_tls(tls.options());
-                    connector.secure_connect(servers).await
+            let connected = tokio::select! {
+                _ = next.tick(), if attempts.len() < ATTEMPTS_MAX => {
+                    attempts.push(timeout(patience, self.attempt()));
+                    continue;
                 }
-                None => connector.connect(servers).await,
+                Some(connected) = attempts.next() => connected,
             };
             let error = match connected {
-                Ok(client) => return client,
-                Err(error) => error,
+                Ok(Ok(client)) => return client,
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    // It may be busy, and not gone.
+                    patience = (patience * 2).min(longest);
+                    Error::Timeout
+                }
             };
             failures += 1;
             if failures == 1 {
@@ -130,16 +140,32 @@ impl Sessions {
                 tracing::warn!(servers, %error, "no ZooKeeper server answers; trying on");
                 self.outbox.tell(Event::Disconnected);
             }
-            sleep(self.spread(pause)).await;
-            pause = (pause * 2).min(CONNECT_PAUSE_MAX);
         }
     }
 
-    /// Between three quarters of the pause and all of it, by the node's identity, so that a fleet
+    /// Tries every server once, in an order of its own.
+    async fn attempt(&self) -> Result<Client, Error> {
+        let mut connector = Client::connector()
+            .with_fail_eagerly()
+            .with_session_timeout(self.settings.session_timeout());
+        if let Some(credentials) = self.settings.credentials() {
+            connector = connector.with_auth("digest", &credentials.to_auth());
+        }
+        let servers = self.settings.servers();
+        match self.settings.tls() {
+            Some(tls) => {
+                let connector = connector.with_tls(tls.options());
+                connector.secure_connect(servers).await
+            }
+            None => connector.connect(servers).await,
+        }
+    }
+
+    /// Between three quarters of the period and all of it, by the node's identity, so that a fleet
     /// does not come back in step.
-    fn spread(&self, pause: Duration) -> Duration {
+    fn spread(&self, period: Duration) -> Duration {
         let [.., place] = *self.live.node.0.as_bytes();
-        pause - pause / 4 * u32::from(place) / u32::from(u8::MAX)
+        period - period / 4 * u32::from(place) / u32::from(u8::MAX)
     }
 
     /// Serves one session and returns how it ended.

@@ -148,7 +148,16 @@ pub struct Node {
 
 impl Node {
     pub fn spawn(number: u128, settings: Settings) -> Self {
-        let (keeper, events) = zookeeper::spawn(settings, live(number));
+        Self::spawn_at(number, address(number), settings)
+    }
+
+    /// With another address.
+    pub fn spawn_at(number: u128, address: String, settings: Settings) -> Self {
+        let live = LiveRecord {
+            address,
+            ..live(number)
+        };
+        let (keeper, events) = zookeeper::spawn(settings, live);
         Self {
             number,
             keeper,

@@ -1,6 +1,8 @@
 //! The host's side: the kernel's maps, the follower that decides what goes into them, and the
 //! policy that they enforce.
 
+mod policy;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tracing::{error, info, warn};
@@ -11,7 +13,7 @@ use weir_coord_core::{
     record::MemberRecord,
 };
 use weir_model::{
-    Amount, HotKey, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, file,
+    Amount, HotKey, Incarnation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
     message::{FromNode, Position, ToNode},
 };
 
@@ -20,7 +22,8 @@ use super::{
     observation::Observation,
     rates::OwnRates,
 };
-use crate::dataplane::{self, Dataplane, DataplaneError, GrantRequest, InstallOutcome, Prepared};
+use crate::dataplane::{self, Dataplane, GrantRequest, InstallOutcome};
+use policy::{Ready, Wanted};
 
 /// What this host enforces.
 pub struct Enforcement {
@@ -40,21 +43,6 @@ pub struct Enforcement {
     hot_wanted: Option<Vec<HotKey>>,
 }
 
-/// Another policy that can be enforced from one packet to the next, or nearly so.
-struct Ready {
-    version: PolicyVersion,
-    document: String,
-    /// It lies beside the one in force, unless that has changed since.
-    aside: Option<(Policy, Prepared)>,
-}
-
-/// A policy that could not be enforced when it came.
-struct Wanted {
-    version: PolicyVersion,
-    document: String,
-    at: Nanos,
-}
-
 /// When the kernel is told that a lease ends: when it does, in all but a build that breaks that.
 fn kernel_expiry(expires: Nanos) -> Nanos {
     const LONG_AFTER: Duration = Duration::from_secs(3_600);
@@ -64,9 +52,6 @@ fn kernel_expiry(expires: Nanos) -> Nanos {
         expires
     }
 }
-
-/// The pause before it is tried again.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Enforcement {
     /// Takes up what the kernel enforces already, or what was in force when the host last ran.
@@ -172,171 +157,6 @@ impl Enforcement {
             }
             self.take_back_floors();
         }
-    }
-
-    /// ZooKeeper says which document is in force. One that is older than what is enforced here is
-    /// kept ready: whoever leads has begun with the newer one, and has yet to write so.
-    pub fn follow_policy(&mut self, version: PolicyVersion, document: &str) {
-        if version < self.policy_version() {
-            self.make_ready(version, document);
-        } else {
-            self.set_policy(version, document);
-        }
-    }
-
-    /// Writes another document beside the one in force, so that a leader can begin with it at any
-    /// moment. `None` if it is no policy.
-    pub fn make_ready(&mut self, version: PolicyVersion, document: &str) -> Option<Policy> {
-        let policy = match file::parse(document) {
-            Ok(policy) => policy,
-            Err(problems) => {
-                for problem in problems {
-                    error!(%version, "the limits document has a problem: {problem}");
-                }
-                return None;
-            }
-        };
-        self.give_up_aside();
-        match self.dataplane.prepare(&policy, version) {
-            Ok(prepared) => {
-                info!(%version, limits = policy.limits.len(), "policy ready");
-                self.ready = Some(Ready {
-                    version,
-                    document: document.to_owned(),
-                    aside: Some((policy.clone(), prepared)),
-                });
-                if let Some(follower) = &mut self.follower {
-                    follower.prepare_policy(version);
-                }
-            }
-            Err(error) => {
-                error!(%version, %error, "the next policy cannot be enforced here");
-            }
-        }
-        Some(policy)
-    }
-
-    /// What lies beside the policy in force is about to be overwritten, and if that fails it is
-    /// neither.
-    fn give_up_aside(&mut self) {
-        if let Some(ready) = &mut self.ready {
-            ready.aside = None;
-        }
-    }
-
-    /// Begins with a policy that is ready, because a leader has.
-    fn enforce(&mut self, version: PolicyVersion) {
-        let Some(ready) = self.ready.take_if(|ready| ready.version == version) else {
-            warn!(%version, "a policy that is not ready was asked for");
-            return;
-        };
-        let before = self.memory.policy();
-        let is_enforced = match ready.aside {
-            Some((policy, prepared)) => {
-                let done = self.dataplane.activate_prepared(&policy, prepared);
-                self.has_activated(version, policy, done)
-            }
-            None => self.activate(version, &ready.document),
-        };
-        if !is_enforced {
-            return;
-        }
-        self.memory.set_policy(version, &ready.document);
-        self.keep_ready(before);
-        let held = self.held();
-        if let Some(follower) = &mut self.follower {
-            follower.enforced(version, held, dataplane::now());
-        }
-        if self.is_member {
-            self.ensure_floors();
-        }
-    }
-
-    /// The one before stays ready, for a leader that has not heard of this one.
-    fn keep_ready(&mut self, before: Option<(PolicyVersion, String)>) {
-        self.ready = before.map(|(version, document)| Ready {
-            version,
-            document,
-            aside: None,
-        });
-    }
-
-    /// Enforces another document. One that this host cannot enforce leaves the one in force, and
-    /// is tried again by [`Self::retry_policy`]: what failed may have been memory.
-    pub fn set_policy(&mut self, version: PolicyVersion, document: &str) {
-        self.wanted = None;
-        if version == self.policy_version() {
-            return;
-        }
-        let before = self.memory.policy();
-        if self.adopt_policy(version, document) {
-            self.memory.set_policy(version, document);
-            self.keep_ready(before);
-        } else {
-            let at = dataplane::now() + RETRY_PAUSE;
-            self.wanted = Some(Wanted {
-                version,
-                document: document.to_owned(),
-                at,
-            });
-        }
-    }
-
-    /// Tries a policy that failed once more, if there is one and its time has come. `true` if it
-    /// is in force now.
-    pub fn retry_policy(&mut self) -> bool {
-        let is_due = |wanted: &Wanted| wanted.at <= dataplane::now();
-        let Some(wanted) = self.wanted.take_if(|wanted| is_due(wanted)) else {
-            return false;
-        };
-        self.set_policy(wanted.version, &wanted.document);
-        self.policy_version() == wanted.version
-    }
-
-    fn adopt_policy(&mut self, version: PolicyVersion, document: &str) -> bool {
-        if !self.activate(version, document) {
-            return false;
-        }
-        self.read_back();
-        if self.is_member {
-            self.ensure_floors();
-        }
-        true
-    }
-
-    fn activate(&mut self, version: PolicyVersion, document: &str) -> bool {
-        let policy = match file::parse(document) {
-            Ok(policy) => policy,
-            Err(problems) => {
-                for problem in problems {
-                    error!(%version, "the limits document has a problem: {problem}");
-                }
-                return false;
-            }
-        };
-        self.give_up_aside();
-        let done = self.dataplane.activate(&policy, version);
-        self.has_activated(version, policy, done)
-    }
-
-    fn has_activated(
-        &mut self,
-        version: PolicyVersion,
-        policy: Policy,
-        done: Result<(), DataplaneError>,
-    ) -> bool {
-        if let Err(error) = done {
-            error!(%version, %error, "the policy cannot be enforced here; keeping the last one");
-            return false;
-        }
-        info!(%version, limits = policy.limits.len(), "policy in force");
-        self.rates.set_policy(&policy);
-        self.observation.set_policy(&policy);
-        let hot = self.dataplane.hot_keys();
-        self.hot_wanted = Some(hot.filter(|key| policy.hot_limit(key).is_some()).collect());
-        self.set_hot_keys();
-        self.policy = Some((version, policy));
-        true
     }
 
     /// Gives a limit that holds nothing the floor that it had, if the document's is not less: the

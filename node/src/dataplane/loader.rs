@@ -1,8 +1,9 @@
 //! The privileged step: loading the programs and attaching them.
 //!
 //! What a daemon left pinned is adopted: the maps, with every bucket and grant, and the links,
-//! whose program is replaced in one step. Packets are decided by the old program or by the new
-//! one, never by none. The allow-list is frozen in maps of its own, which come anew with each load.
+//! whose program is replaced in one step, if it is to be another one. Packets are decided by the old
+//! program or by the new one, never by none. The allow-list is frozen in maps of its own, which come
+//! anew with each program.
 
 use std::{
     fs,
@@ -23,8 +24,8 @@ use super::{
     management::ManagementEntry,
     maps::{Maps, refused},
     object::Object,
-    pins::{PinDirectory, PinGroup, file_error},
-    preflight, sys,
+    pins::{PinDirectory, PinGroup},
+    preflight, reuse, sys,
     undo::Undo,
 };
 
@@ -186,12 +187,19 @@ impl Loading<'_> {
 
     /// Where this layout is.
     fn adopt(mut self) -> Result<Dataplane, LoadError> {
-        let object = Object::load(self.own, self.options, &mut self.undo)?;
+        let found = Object::pinned(self.own, self.options);
+        let is_new = found.is_none();
+        let object = match found {
+            Some(object) => object,
+            None => Object::load(self.own, self.options, &mut self.undo)?,
+        };
         object.sweep_new_table(self.own, self.options.sizes)?;
         let dataplane = self.dataplane(self.own, object)?;
         self.attach(&dataplane.programs)?;
-        // What is pinned until here does as well: it has the same maps.
-        pin_programs(self.own, &dataplane.programs)?;
+        if is_new {
+            // What is pinned until here does as well: it has the same maps.
+            reuse::pin(self.own, &dataplane.programs, self.options)?;
+        }
         self.undo.keep();
         Ok(dataplane)
     }
@@ -245,7 +253,7 @@ impl Loading<'_> {
         self.undo.push(move || drop(all.remove_all()));
         let object = Object::load(next, self.options, &mut self.undo)?;
         object.sweep_new_table(next, self.options.sizes)?;
-        pin_programs(next, object.programs())?;
+        reuse::pin(next, object.programs(), self.options)?;
         Ok(object)
     }
 
@@ -263,22 +271,6 @@ impl Loading<'_> {
         }
         Ok(())
     }
-}
-
-/// Pins what another version needs in order to take over: the program that decides, to go back to,
-/// and the one that says what buckets hold.
-fn pin_programs(pins: &PinDirectory, programs: &Programs) -> Result<(), LoadError> {
-    for (name, program) in [
-        (maps::XDP_PROGRAM, &programs.decide),
-        (maps::INSTALL_PROGRAM, &programs.install),
-    ] {
-        let (path, new) = (pins.pin(name), pins.pin(&format!("{name}-new")));
-        // A left-over of a run that was killed here.
-        let _ = fs::remove_file(&new);
-        let pinned = sys::pin(program.as_fd(), &new).and_then(|()| fs::rename(&new, &path));
-        pinned.map_err(|source| file_error(&path, source))?;
-    }
-    Ok(())
 }
 
 /// Takes the programs off all interfaces of a group and forgets its limits, buckets and grants.

@@ -22,6 +22,7 @@ mod object;
 mod pins;
 mod preflight;
 mod raw;
+mod reuse;
 mod slots;
 mod sys;
 mod tidy;

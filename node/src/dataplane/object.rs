@@ -20,7 +20,7 @@ use super::{
     management::{self, ManagementEntry},
     maps::{Tries, refused, typed},
     pins::{PinDirectory, file_error},
-    sys,
+    reuse, sys,
     undo::Undo,
 };
 
@@ -53,6 +53,16 @@ impl Object {
         Ok(Self {
             programs,
             test_clock,
+        })
+    }
+
+    /// What a daemon before this one loaded, if this one would load the same.
+    pub(crate) fn pinned(pins: &PinDirectory, options: &LoadOptions) -> Option<Self> {
+        let programs = reuse::pinned(pins, options)?;
+        let fits = |name: &&str| check_shape(name, options.sizes, &pins.pin(name)).is_ok();
+        maps::PINNED.iter().all(|name| fits(&name)).then_some(Self {
+            programs,
+            test_clock: None,
         })
     }
 

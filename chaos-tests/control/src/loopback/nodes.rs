@@ -110,14 +110,14 @@ impl Node {
         first: Instant,
         mut stop: watch::Receiver<()>,
     ) -> Vec<Arrival> {
-        let mut link = LeaderLink::spawn();
+        let mut link = LeaderLink::spawn(Timing::DEFAULT.suspicion());
         let mut ticks = interval_at(first, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 _ = stop.changed() => return self.arrivals,
                 _ = ticks.tick() => {
-                    link.follow(Some((NodeId::from_u128(1), leader.clone())));
+                    link.follow(Some((weir_model::NodeId::from_u128(1), leader.clone())));
                     self.report(&link);
                 }
                 Some(message) = link.receive() => self.hear(message, &link),

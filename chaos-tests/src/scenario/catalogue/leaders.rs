@@ -1,6 +1,6 @@
 //! What happens to leaders, and to daemons that hold much.
 
-use super::{LEADER_RECOVERY, OVERLOAD, UTILISED, flood, isolated, on_floor, reused, skewed};
+use super::{BACK_TICKS, LEADER_RECOVERY, OVERLOAD, UTILISED, flood, isolated, on_floor, reused, skewed};
 use crate::{
     scenario::{
         declared::Declared,
@@ -10,10 +10,6 @@ use crate::{
     stage::{Fault, Script, Who},
 };
 
-/// A leader that was deposed learns from ZooKeeper whom to follow. Its client tries one server after
-/// the other, and gives each two fifths of a session.
-const DEPOSED_BACK_TICKS: f64 = 9.0;
-
 pub(in crate::scenario) fn minority_partition(_: u64) -> Declared {
     Declared::on(
         flood(11_500).fault(ms(2_500), ms(5_000), isolated(Who::Leader)),
@@ -21,7 +17,7 @@ pub(in crate::scenario) fn minority_partition(_: u64) -> Declared {
             UTILISED,
             Expect::Recovery(Edge::Begin, reused()),
             Expect::OnFloor(0, on_floor()),
-            Expect::Back(0, DEPOSED_BACK_TICKS),
+            Expect::Back(0, BACK_TICKS),
             Expect::NobodyElseFalls,
             Expect::LeaderChanges(1, 2),
         ],

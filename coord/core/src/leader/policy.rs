@@ -11,6 +11,9 @@
 //! it, and does not propose by an older one. Without that, nodes go back to a budget which has been
 //! lowered, and which was promised.
 //!
+//! A limit whose units have changed begins with an empty bucket at every node, and with what is
+//! [left](crate::carry) of the node's lease: less than the book says that it may hold.
+//!
 //! A lowered limit is proposed at once. What nodes hold above it, floors above all, stays in the
 //! book until they acknowledge less; the limit is *pending* while the book adds up to too much, or
 //! while there is a member that has not acknowledged anything under this policy. Without that, the
@@ -192,7 +195,7 @@ impl<B: CommitBackend> Leader<B> {
         {
             self.prepared = None;
         }
-        // Nodes begin a limit whose units have changed with an empty bucket and no grant.
+        // Nodes begin a limit whose units have changed with an empty bucket, and what is left of its lease.
         self.renewal_forced = true;
         self.book.set_limits(coordinated(&self.policy));
         self.reheat();

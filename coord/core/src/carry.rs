@@ -1,0 +1,56 @@
+//! What is left of a lease when another policy gives its limit other units.
+//!
+//! The bucket of a limit is a new one when its units are others, and holds nothing. Without what is left
+//! here every host would be on its floor until the next commit, each time that a rate is halved.
+//!
+//! It is safe, as the leader's book covers it already: what a node may hold of a limit stays there, in
+//! the new units and rounded up, until the node acknowledges less or its lease is over, for nobody
+//! knows when a node takes up a policy. What is left is no more than was held, rounded down, and ends
+//! when that would have. And it is no larger a part of the new budget than it was of the old one, so
+//! that hosts which have taken up a lowered limit keep to it from that moment.
+
+use weir_model::{Amount, Limit, Nanos, Units, UnitsPerSecond};
+
+use crate::follower::Grant;
+
+/// What a node goes on holding of a limit for as long as its lease lasts, if only the limit's units and
+/// amounts are others now. Nothing of what has ended, nor of a floor.
+#[must_use]
+pub fn carried(held: &Grant, before: &Limit, after: &Limit, now: Nanos) -> Option<Grant> {
+    let is_same = before.id == after.id
+        && before.cost == after.cost
+        && before.promise == after.promise
+        && before.overhead_bytes == after.overhead_bytes
+        && before.quic == after.quic
+        && before.is_leased()
+        && after.is_leased();
+    if !is_same || now >= held.expires || held.expires == Nanos::NEVER {
+        return None;
+    }
+    let in_new_units = |amount: Amount| amount.rescaled_down(before.scale, after.scale);
+    let floor = in_new_units(held.floor).min(after.floor);
+    let amount = Amount {
+        rate: UnitsPerSecond(part(
+            held.amount.rate.0,
+            before.budget.rate.0,
+            after.budget.rate.0,
+        )),
+        burst: Units(part(
+            held.amount.burst.0,
+            before.budget.burst.0,
+            after.budget.burst.0,
+        )),
+    };
+    Some(Grant {
+        limit: after.id,
+        amount: amount.min(in_new_units(held.amount)).max(floor),
+        floor,
+        expires: held.expires,
+    })
+}
+
+/// As much of the new budget as was held of the old one, rounded down.
+fn part(held: u64, before: u64, after: u64) -> u64 {
+    let part = u128::from(held.min(before)) * u128::from(after) / u128::from(before.max(1));
+    u64::try_from(part).expect("no more than the new budget")
+}

@@ -1,0 +1,215 @@
+//! Which policy is enforced, and which one is ready to be.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+use weir_coord_core::{carry::carried, follower::Grant};
+use weir_model::{Nanos, Policy, PolicyVersion, file};
+
+use super::Enforcement;
+use crate::dataplane::{self, DataplaneError, Prepared};
+
+/// Another policy that can be enforced from one packet to the next, or nearly so.
+pub(super) struct Ready {
+    version: PolicyVersion,
+    document: String,
+    /// It lies beside the one in force, unless that has changed since.
+    aside: Option<(Policy, Prepared)>,
+}
+
+/// A policy that could not be enforced when it came.
+pub(super) struct Wanted {
+    version: PolicyVersion,
+    document: String,
+    at: Nanos,
+}
+
+/// The pause before it is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+impl Enforcement {
+    /// ZooKeeper says which document is in force. One that is older than what is enforced here is
+    /// kept ready: whoever leads has begun with the newer one, and has yet to write so.
+    pub fn follow_policy(&mut self, version: PolicyVersion, document: &str) {
+        if version < self.policy_version() {
+            self.make_ready(version, document);
+        } else {
+            self.set_policy(version, document);
+        }
+    }
+
+    /// Writes another document beside the one in force, so that a leader can begin with it at any
+    /// moment. `None` if it is no policy.
+    pub fn make_ready(&mut self, version: PolicyVersion, document: &str) -> Option<Policy> {
+        let policy = match file::parse(document) {
+            Ok(policy) => policy,
+            Err(problems) => {
+                for problem in problems {
+                    error!(%version, "the limits document has a problem: {problem}");
+                }
+                return None;
+            }
+        };
+        self.give_up_aside();
+        match self.dataplane.prepare(&policy, version) {
+            Ok(prepared) => {
+                info!(%version, limits = policy.limits.len(), "policy ready");
+                self.ready = Some(Ready {
+                    version,
+                    document: document.to_owned(),
+                    aside: Some((policy.clone(), prepared)),
+                });
+                if let Some(follower) = &mut self.follower {
+                    follower.prepare_policy(version);
+                }
+            }
+            Err(error) => {
+                error!(%version, %error, "the next policy cannot be enforced here");
+            }
+        }
+        Some(policy)
+    }
+
+    /// What lies beside the policy in force is about to be overwritten, and if that fails it is
+    /// neither.
+    fn give_up_aside(&mut self) {
+        if let Some(ready) = &mut self.ready {
+            ready.aside = None;
+        }
+    }
+
+    /// Begins with a policy that is ready, because a leader has.
+    pub(super) fn enforce(&mut self, version: PolicyVersion) {
+        let Some(ready) = self.ready.take_if(|ready| ready.version == version) else {
+            warn!(%version, "a policy that is not ready was asked for");
+            return;
+        };
+        let before = self.memory.policy();
+        let is_enforced = match ready.aside {
+            Some((policy, prepared)) => {
+                let left = self.left_of_leases(&policy);
+                let done = self.dataplane.activate_prepared(&policy, prepared);
+                self.has_activated(version, policy, &left, done)
+            }
+            None => self.activate(version, &ready.document),
+        };
+        if !is_enforced {
+            return;
+        }
+        self.memory.set_policy(version, &ready.document);
+        self.keep_ready(before);
+        let held = self.held();
+        if let Some(follower) = &mut self.follower {
+            follower.enforced(version, held, dataplane::now());
+        }
+        if self.is_member {
+            self.ensure_floors();
+        }
+    }
+
+    /// The one before stays ready, for a leader that has not heard of this one.
+    fn keep_ready(&mut self, before: Option<(PolicyVersion, String)>) {
+        self.ready = before.map(|(version, document)| Ready {
+            version,
+            document,
+            aside: None,
+        });
+    }
+
+    /// Enforces another document. One that this host cannot enforce leaves the one in force, and
+    /// is tried again by [`Self::retry_policy`]: what failed may have been memory.
+    pub fn set_policy(&mut self, version: PolicyVersion, document: &str) {
+        self.wanted = None;
+        if version == self.policy_version() {
+            return;
+        }
+        let before = self.memory.policy();
+        if self.adopt_policy(version, document) {
+            self.memory.set_policy(version, document);
+            self.keep_ready(before);
+        } else {
+            let at = dataplane::now() + RETRY_PAUSE;
+            self.wanted = Some(Wanted {
+                version,
+                document: document.to_owned(),
+                at,
+            });
+        }
+    }
+
+    /// Tries a policy that failed once more, if there is one and its time has come. `true` if it
+    /// is in force now.
+    pub fn retry_policy(&mut self) -> bool {
+        let is_due = |wanted: &Wanted| wanted.at <= dataplane::now();
+        let Some(wanted) = self.wanted.take_if(|wanted| is_due(wanted)) else {
+            return false;
+        };
+        self.set_policy(wanted.version, &wanted.document);
+        self.policy_version() == wanted.version
+    }
+
+    pub(super) fn adopt_policy(&mut self, version: PolicyVersion, document: &str) -> bool {
+        if !self.activate(version, document) {
+            return false;
+        }
+        self.read_back();
+        if self.is_member {
+            self.ensure_floors();
+        }
+        true
+    }
+
+    fn activate(&mut self, version: PolicyVersion, document: &str) -> bool {
+        let policy = match file::parse(document) {
+            Ok(policy) => policy,
+            Err(problems) => {
+                for problem in problems {
+                    error!(%version, "the limits document has a problem: {problem}");
+                }
+                return false;
+            }
+        };
+        self.give_up_aside();
+        let left = self.left_of_leases(&policy);
+        let done = self.dataplane.activate(&policy, version);
+        self.has_activated(version, policy, &left, done)
+    }
+
+    fn has_activated(
+        &mut self,
+        version: PolicyVersion,
+        policy: Policy,
+        left: &[Grant],
+        done: Result<(), DataplaneError>,
+    ) -> bool {
+        if let Err(error) = done {
+            error!(%version, %error, "the policy cannot be enforced here; keeping the last one");
+            return false;
+        }
+        info!(%version, limits = policy.limits.len(), "policy in force");
+        self.rates.set_policy(&policy);
+        self.observation.set_policy(&policy);
+        let hot = self.dataplane.hot_keys();
+        self.hot_wanted = Some(hot.filter(|key| policy.hot_limit(key).is_some()).collect());
+        self.set_hot_keys();
+        self.policy = Some((version, policy));
+        self.install_outside_protocol(left);
+        true
+    }
+
+    /// What leases leave of limits whose buckets will be others by this policy.
+    fn left_of_leases(&self, next: &Policy) -> Vec<Grant> {
+        let now = dataplane::now();
+        let changed = self.strict_limits().filter_map(|before| {
+            let after = next.limit(before.id)?;
+            (after.revision != before.revision).then_some((before, after))
+        });
+        changed
+            .filter_map(|(before, after)| {
+                let left = carried(&self.held_of(before), before, after, now)?;
+                let floor = left.floor.min(self.reserved_floor(after));
+                Some(Grant { floor, ..left })
+            })
+            .collect()
+    }
+}
