@@ -31,12 +31,14 @@ impl io::Write for Log {
 async fn no_log_has_the_password() {
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt()
+    let server = server();
+    let subscriber = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_ansi(false)
         .with_writer(move || writer.clone())
-        .init();
-    let server = server();
+        .finish();
+    // Everything here runs on one thread.
+    let _logging = tracing::subscriber::set_default(subscriber);
     let named = |address: &str| {
         settings(address, SESSION).with_credentials(Credentials::new("weir", CANARY))
     };
