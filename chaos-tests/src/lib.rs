@@ -5,6 +5,7 @@
 //! - [`stage`] plays a script of shifts and faults and records what was counted;
 //! - [`oracle`] judges a recording, and shares no code with what it judges;
 //! - [`compose`] does the same to containers;
+//! - [`documents`] types what documents show;
 //! - [`demo`] and [`scenario`] are scripts with their views and verdicts.
 
 pub mod bench;
@@ -12,6 +13,7 @@ pub mod clock;
 pub mod command;
 pub mod compose;
 pub mod demo;
+pub mod documents;
 pub mod fleet;
 pub mod interrupt;
 pub mod namespace;

@@ -17,6 +17,7 @@ pub mod message;
 pub mod policy;
 pub mod prefix;
 pub mod register;
+pub mod rows;
 pub mod time;
 
 #[cfg(feature = "file")]

@@ -13,6 +13,7 @@ use crate::{
     hot::{HeavyKey, HotKey},
     identity::{Generation, Incarnation, LimitId, NodeId, PolicyVersion, Term},
     register::{EnvelopeRecord, RegisterUpdate},
+    rows::Rows,
     time::Nanos,
 };
 
@@ -103,7 +104,7 @@ pub struct Propose {
     pub lease: Duration,
     /// This node's share of every leased limit of the policy, and of every hot key. None for a voter
     /// that takes no part.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Every hot key: one that is not named is none any more. `None` if all stay as they are: a
     /// voter takes no part, or a new leader does not know yet which there are.
     pub hot: Option<Vec<HotKey>>,

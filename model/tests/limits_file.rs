@@ -78,10 +78,21 @@ fn what_is_good_has_no_warnings() {
     for text in [
         include_str!("../../deploy/examples/limits.toml"),
         include_str!("../../deploy/compose/config/limits.toml"),
+        include_str!("../../deploy/examples/one-host/limits.toml"),
         include_str!("fixtures/fleet.toml"),
         include_str!("fixtures/demo.toml"),
     ] {
         assert_eq!(file::check(text).problems, []);
+    }
+}
+
+#[test]
+fn examples_of_fleets_have_no_errors() {
+    for text in [
+        include_str!("../../deploy/examples/five-hosts/limits.toml"),
+        include_str!("../../deploy/examples/fifty-hosts/limits.toml"),
+    ] {
+        assert!(file::check(text).value.is_some(), "{text}");
     }
 }
 

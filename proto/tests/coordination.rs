@@ -140,7 +140,7 @@ fn propose() -> impl Strategy<Value = Propose> {
                 policy: PolicyVersion(policy),
                 anchor,
                 lease: Duration::from_nanos(lease),
-                rows: numbered(rows, |row| &mut row.limit),
+                rows: numbered(rows, |row| &mut row.limit).into(),
                 hot,
                 register: register.map(Arc::new),
             },

@@ -15,6 +15,7 @@ use weir_model::{
     },
     prefix::Prefix,
     register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
+    rows::Rows,
 };
 use weir_proto::{
     WireError,
@@ -140,13 +141,13 @@ proptest! {
     fn proposals_come_back(limits in 1_u64..12, steps in steps()) {
         let (mut encoder, mut decoder) = (ProposeEncoder::default(), ProposeDecoder::default());
         let mut propose = propose_of(limits);
-        for row in &mut propose.rows {
+        for row in propose.rows.to_mut() {
             row.floor = amount(row.limit.0, row.limit.0);
         }
         for (step, numbers) in steps {
             propose.position.generation = Generation(numbers[0]);
             propose.anchor.at = Nanos(propose.anchor.at.0.wrapping_add(numbers[1]));
-            for (row, number) in propose.rows.iter_mut().zip(numbers.iter().skip(2).cycle()) {
+            for (row, number) in propose.rows.to_mut().iter_mut().zip(numbers.iter().skip(2).cycle()) {
                 if number % 3 != 0 {
                     row.amount = amount(*number, number / 2);
                 }
@@ -164,16 +165,49 @@ proptest! {
                 Step::Turn(2) => propose.policy = PolicyVersion(numbers[2]),
                 Step::Turn(3) => propose.anchor.incarnation = Incarnation(numbers[2]),
                 Step::Turn(4) => propose.lease = Duration::from_nanos(numbers[2]),
-                Step::Turn(5) => propose.rows.truncate(1),
-                Step::Turn(6) => propose.rows[0].floor = amount(numbers[2], 0),
+                Step::Turn(5) => propose.rows.to_mut().truncate(1),
+                Step::Turn(6) => propose.rows.to_mut()[0].floor = amount(numbers[2], 0),
                 Step::Turn(8) => propose.hot = hot(numbers[2]),
-                Step::Turn(7) => propose.rows[0].limit = LimitId(numbers[2] | 1 << 20),
+                Step::Turn(7) => propose.rows.to_mut()[0].limit = LimitId(numbers[2] | 1 << 20),
                 Step::Turn(_) => propose.anchor.at = Nanos(numbers[2]),
                 Step::Tick => {}
             }
             let message = ToNode::Propose(propose.clone());
             let wire = encoder.encode(message.clone());
             prop_assert_eq!(decoder.decode(over_the_wire(&wire)), Ok(message));
+        }
+    }
+
+    /// Rows that say what has changed are sent as those that do not, also where a proposal found no
+    /// room and never was part of the stream.
+    #[test]
+    fn it_makes_no_difference_who_compares(
+        steps in vec((vec((0_usize..12, 1_u64..1 << 40, 0_u64..20), 0..5), any::<bool>()), 1..20),
+    ) {
+        let (mut told, mut compares) = (ProposeEncoder::default(), ProposeEncoder::default());
+        let mut decoder = ProposeDecoder::default();
+        let mut propose = propose_of(12);
+        for ((changes, is_sent), number) in steps.into_iter().zip(1..) {
+            let mut all = propose.rows.to_vec();
+            let mut changed: Vec<u32> = changes.iter().map(|(place, ..)| *place as u32).collect();
+            changed.sort_unstable();
+            changed.dedup();
+            for (place, rate, floor) in changes {
+                all[place].amount = amount(rate, rate / 2);
+                // Nearly always as it was: a proposal is sent whole if it is not.
+                all[place].floor = amount(u64::from(floor == 0), 0);
+            }
+            let rows = Rows::numbered(number, Arc::new(all.clone())).since(number - 1, changed);
+            propose.position.generation = Generation(number);
+            propose.rows = rows;
+            if is_sent {
+                let wire = told.encode(ToNode::Propose(propose.clone()));
+                let rows = all.into();
+                let same = compares.encode(ToNode::Propose(Propose { rows, ..propose.clone() }));
+                prop_assert_eq!(&wire, &same);
+                let decoded = decoder.decode(over_the_wire(&wire));
+                prop_assert_eq!(decoded, Ok(ToNode::Propose(propose.clone())));
+            }
         }
     }
 

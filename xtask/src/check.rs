@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{output, programs, setup, shell, tidy};
+use crate::{output, package, programs, setup, shell, tidy};
 
 /// How much is checked.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ const QUICK: [Step; 7] = [
     }),
 ];
 
-const FLEETS: [Step; 4] = [
+const FLEETS: [Step; 5] = [
     ("chaos, short: faults, and nothing above budget", || {
         lab(&["chaos", "--short", "--without-times"])
     }),
@@ -82,6 +82,10 @@ const FLEETS: [Step; 4] = [
             lab(&["chaos", "--broken", "--rule", BROKEN_RULE])
         },
     ),
+    ("documents: their commands work", || {
+        package::run(&package::Options { development: true })?;
+        lab(&["documents"])
+    }),
     ("demonstration, short", || {
         lab(&["demo", "--seconds", DEMO_SECONDS])
     }),

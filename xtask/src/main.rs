@@ -6,6 +6,7 @@
 mod check;
 mod ebpf;
 mod output;
+mod package;
 mod programs;
 mod setup;
 mod shell;
@@ -54,6 +55,11 @@ enum Chore {
     /// Example: cargo xtask compose test
     #[command(disable_help_flag = true)]
     Compose(PassedOn),
+    /// Run every command that a document shows, as a reader would
+    ///
+    /// Example: cargo xtask documents docs/tutorial.md
+    #[command(disable_help_flag = true)]
+    Documents(PassedOn),
     /// Play whole fleets of the protocol on one virtual clock, with every fault
     ///
     /// Example: cargo xtask sim --faults all --nodes 50 --seeds 100 --ticks 600
@@ -71,6 +77,10 @@ enum Chore {
     /// Example: cargo xtask bench control --nodes 10,100
     #[command(disable_help_flag = true)]
     Bench(PassedOn),
+    /// Make the Debian package: both programs, the unit, examples
+    ///
+    /// Example: cargo xtask package
+    Package(package::Options),
     /// Run every check; the last line is `N passed, N failed`
     ///
     /// Example: cargo xtask test --quick
@@ -107,6 +117,8 @@ fn run(chore: Chore) -> Result<bool> {
         Chore::Demo(passed_on) => programs::become_lab("demo", &passed_on.arguments),
         Chore::Fleet(passed_on) => programs::become_lab("fleet", &passed_on.arguments),
         Chore::Chaos(passed_on) => programs::become_lab("chaos", &passed_on.arguments),
+        Chore::Documents(passed_on) => programs::become_documents(&passed_on.arguments),
+        Chore::Package(options) => package::run(&options).map(|()| true),
         Chore::Compose(passed_on) => programs::become_compose(&passed_on.arguments),
         Chore::Sim(passed_on) => programs::become_pure("weir-sim", &passed_on.arguments),
         Chore::Model(passed_on) => programs::become_pure("weir-model-check", &passed_on.arguments),

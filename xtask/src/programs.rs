@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{output, setup, shell};
+use crate::{output, package, setup, shell};
 
 /// Packages whose programs a fleet needs.
 const PACKAGES: [&str; 3] = ["weir-node", "weir", "weir-chaos"];
@@ -20,15 +20,16 @@ const BROKEN_DAEMON: &str = "weir-node-broken";
 
 /// Sets up, builds, and becomes `weir-chaos` with these arguments. Returns only if that fails.
 pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
-    let asks_for_help = |word: &OsString| word == "--help" || word == "-h";
-    if !arguments.iter().any(asks_for_help) {
-        setup::run()?;
-    }
     let breaks_rules = |word: &OsString| word == "--broken" || word == "--without";
-    if arguments.iter().any(breaks_rules) {
-        build_broken()?;
-    } else {
+    if asks_for_help(arguments) {
         build()?;
+    } else {
+        setup::run()?;
+        if arguments.iter().any(breaks_rules) {
+            build_broken()?;
+        } else {
+            build()?;
+        }
     }
     // What is written goes to `target` of the workspace, wherever this was called from.
     Err(Command::new(lab()?)
@@ -39,12 +40,27 @@ pub(crate) fn become_lab(chore: &str, arguments: &[OsString]) -> Result<bool> {
     .context("cannot run weir-chaos")
 }
 
+/// Answering that takes the programs and nothing else.
+fn asks_for_help(arguments: &[OsString]) -> bool {
+    arguments
+        .iter()
+        .any(|word| word == "--help" || word == "-h")
+}
+
 /// As [`become_lab`], with Docker.
 pub(crate) fn become_compose(arguments: &[OsString]) -> Result<bool> {
-    if arguments.first().is_some_and(|word| word == "test") {
+    if arguments.first().is_some_and(|word| word == "test") && !asks_for_help(arguments) {
         setup::containers()?;
     }
     become_lab("compose", arguments)
+}
+
+/// As [`become_lab`], with a package to install.
+pub(crate) fn become_documents(arguments: &[OsString]) -> Result<bool> {
+    if !asks_for_help(arguments) {
+        package::run(&package::Options { development: true })?;
+    }
+    become_lab("documents", arguments)
 }
 
 /// Builds and becomes a program that needs nothing but a Rust toolchain. Returns only if that fails.
@@ -73,6 +89,9 @@ pub(crate) fn build_broken() -> Result<()> {
 /// As [`become_pure`], for a program that measures itself: optimised, and without the assertions of a
 /// development build.
 pub(crate) fn become_measured(package: &str, arguments: &[OsString]) -> Result<bool> {
+    if asks_for_help(arguments) {
+        return become_pure(package, arguments);
+    }
     shell::run(shell::cargo(&["build", "--quiet", "--release", "--package"]).arg(package))?;
     let beside = lab()?;
     let profiles = beside.parent().and_then(Path::parent);

@@ -9,7 +9,7 @@ use crate::{output, shell};
 /// A Debian package, and what it is for.
 type Package = (&'static str, &'static str);
 
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 15] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -42,6 +42,7 @@ const PACKAGES: [Package; 14] = [
     ),
     ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
+    ("iputils-ping", "a client, in the tutorial"),
 ];
 
 /// What containers need besides.
@@ -153,9 +154,24 @@ fn is_root() -> Result<bool> {
 }
 
 fn linker() -> Result<()> {
-    if let Some(path) = shell::find(LINKER) {
+    let features = ["--no-default-features", "--features", "llvm-22"];
+    install_program(LINKER, LINKER_VERSION, &features, &[("LLVM_PREFIX", LLVM)])
+}
+
+/// Builds a program from the registry, unless this version is there.
+pub(crate) fn program(name: &str, version: &str) -> Result<()> {
+    install_program(name, version, &[], &[]).with_context(|| name.to_owned())
+}
+
+fn install_program(
+    name: &str,
+    version: &str,
+    options: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<()> {
+    if let Some(path) = shell::find(name) {
         let found = shell::output(Command::new(&path).arg("--version")).unwrap_or_default();
-        if is_wanted(&found) {
+        if is_wanted(&found, version) {
             return Ok(());
         }
         output::note(&format!(
@@ -164,31 +180,17 @@ fn linker() -> Result<()> {
             found.trim()
         ));
     }
-    output::heading(&format!(
-        "building {LINKER} {LINKER_VERSION} (some minutes)"
-    ));
-    let mut install = shell::cargo(&[
-        "install",
-        LINKER,
-        "--version",
-        LINKER_VERSION,
-        "--no-default-features",
-        "--features",
-        "llvm-22",
-        "--locked",
-        "--force",
-    ]);
-    shell::run(
-        install
-            .env("LLVM_PREFIX", LLVM)
-            .env_remove("RUSTUP_TOOLCHAIN"),
-    )
+    output::heading(&format!("building {name} {version} (some minutes)"));
+    let mut install = shell::cargo(&["install", name, "--version", version, "--locked", "--force"]);
+    install
+        .args(options)
+        .envs(environment.iter().copied())
+        .env_remove("RUSTUP_TOOLCHAIN");
+    shell::run(&mut install)
 }
 
-fn is_wanted(version: &str) -> bool {
-    version
-        .split_whitespace()
-        .any(|word| word == LINKER_VERSION)
+fn is_wanted(found: &str, version: &str) -> bool {
+    found.split_whitespace().any(|word| word == version)
 }
 
 #[cfg(test)]
@@ -204,9 +206,10 @@ mod tests {
     }
 
     #[test]
-    fn wants_one_version_of_the_linker() {
-        assert!(is_wanted("bpf-linker 0.13.0\n"));
-        assert!(!is_wanted("bpf-linker 0.13.01\n"));
-        assert!(!is_wanted(""));
+    fn wants_one_version_of_a_program() {
+        assert!(is_wanted("bpf-linker 0.13.0\n", "0.13.0"));
+        assert!(is_wanted("3.8.0\n", "3.8.0"));
+        assert!(!is_wanted("bpf-linker 0.13.01\n", "0.13.0"));
+        assert!(!is_wanted("", "0.13.0"));
     }
 }

@@ -58,12 +58,15 @@ pub(crate) struct Row {
     pub(crate) leader_cores: Option<f64>,
     /// Over gRPC: CPU seconds a second of the process, all nodes included.
     pub(crate) processor_cores: Option<f64>,
+    /// Over gRPC: seconds a second for which threads of the process were ready and had no processor: it
+    /// was at other work. Times are no property of what is measured unless this is little.
+    pub(crate) waited_cores: Option<f64>,
     /// Over gRPC: why two cores do not carry this; `None` if they do.
     pub(crate) shortfall: Option<String>,
 }
 
 impl Row {
-    pub(crate) const HEADING: &str = "over      nodes limits changing  tick p50   p99 ms  answers p99  B/s a node  B/s a voter  ticks to converge   MiB  committed  commit p99 ms  cores: leader  all";
+    pub(crate) const HEADING: &str = "over      nodes limits changing  tick p50   p99 ms  answers p99  B/s a node  B/s a voter  ticks to converge   MiB  committed  commit p99 ms  cores: leader  all  waiting";
 }
 
 impl fmt::Display for Row {
@@ -73,7 +76,7 @@ impl fmt::Display for Row {
         };
         write!(
             f,
-            "{:<9} {:>5} {:>6} {:>7}%  {:>8.2} {:>8.2}  {:>11.2}  {:>10}  {:>11}  {:>17}  {:>4.0}  {:>8}%  {:>13}  {:>13}  {:>3}",
+            "{:<9} {:>5} {:>6} {:>7}%  {:>8.2} {:>8.2}  {:>11.2}  {:>10}  {:>11}  {:>17}  {:>4.0}  {:>8}%  {:>13}  {:>13}  {:>3}  {:>7}",
             self.transport,
             self.nodes,
             self.limits,
@@ -90,6 +93,7 @@ impl fmt::Display for Row {
             shown(self.commit_ms_p99, 1),
             shown(self.leader_cores, 2),
             shown(self.processor_cores, 2),
+            shown(self.waited_cores, 2),
         )
     }
 }
@@ -131,6 +135,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Row> {
         commit_ms_p99: None,
         leader_cores: None,
         processor_cores: None,
+        waited_cores: None,
         shortfall: None,
     })
 }

@@ -15,6 +15,17 @@ pub(crate) fn process_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
 }
 
+/// For how long all threads of this process were ready and had no processor, each of them: the second
+/// field of `schedstat` (Linux, `Documentation/scheduler/sched-stats.rst`). What has ended counts no more.
+pub(crate) fn process_waiting() -> Duration {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let waited = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(waited.sum())
+}
+
 /// What this process has in memory (`VmRSS`), in MiB.
 pub(crate) fn resident_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -3,8 +3,8 @@
 use crate::{NotCarried, Report, measure::Row};
 
 const GRPC: &str = "\
-| nodes | limits | changing | tick p99 ms | commit p50, p99 ms | ticks kept | node kbit/s | voter kB/s | leader cores | all cores | MiB |
-| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| nodes | limits | changing | tick p99 ms | commit p50, p99 ms | ticks kept | node kbit/s | voter kB/s | leader cores | all cores | waiting | MiB |
+| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 ";
 const SIMULATED: &str = "\
 | nodes | limits | changing | tick p50, p99 ms | answers p99 ms | node kbit/s | voter kB/s | ticks to converge | MiB |
@@ -31,7 +31,7 @@ pub(crate) fn markdown(report: &Report) -> String {
 
 fn grpc(row: &Row) -> String {
     format!(
-        "| {} | {} | {} % | {:.1} | {}, {} | {} % | {} | {} | {} | {} | {:.0} |\n",
+        "| {} | {} | {} % | {:.1} | {}, {} | {} % | {} | {} | {} | {} | {} | {:.0} |\n",
         row.nodes,
         row.limits,
         row.changing,
@@ -43,6 +43,7 @@ fn grpc(row: &Row) -> String {
         kilobytes(row.bytes_per_voter_s),
         number(row.leader_cores, 2),
         number(row.processor_cores, 2),
+        number(row.waited_cores, 2),
         row.resident_mib,
     )
 }

@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod compose;
 mod demo;
+mod documents;
 mod fleet;
 mod traffic;
 
@@ -35,6 +36,10 @@ enum Command {
     /// The cluster of `deploy/compose`, in containers
     #[command(subcommand)]
     Compose(compose::Command),
+    /// Run every command that a document shows
+    ///
+    /// Example: documents docs/tutorial.md
+    Documents(documents::Documents),
     /// Measure what things cost
     ///
     /// Example: bench data-plane --quick
@@ -50,6 +55,7 @@ impl Arguments {
             Command::Demo(demo) => demo.run(interrupt),
             Command::Chaos(chaos) => chaos.run(interrupt),
             Command::Compose(command) => command.run(interrupt),
+            Command::Documents(documents) => documents.run(interrupt),
             Command::Bench(bench) => bench.run(interrupt),
         }
     }

@@ -120,6 +120,12 @@ impl Operator {
         })
     }
 
+    /// Where the daemon of `host` is asked.
+    #[must_use]
+    pub fn socket(&self, host: usize) -> &Path {
+        &self.sockets[host]
+    }
+
     /// The daemon's program.
     #[must_use]
     pub fn daemon(&self) -> &Path {

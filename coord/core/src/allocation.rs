@@ -22,7 +22,7 @@ pub const fn tolerance(limit: &Limit) -> u64 {
 
 /// A member that takes part in this round.
 #[derive(Clone, Copy, Debug)]
-pub struct Participant {
+pub struct Participant<'b> {
     /// Its weight, at least 1.
     pub weight: u32,
     /// What it could use.
@@ -30,7 +30,7 @@ pub struct Participant {
     /// The floor that the roster reserves for it: no proposal has a larger one.
     pub reserved: Amount,
     /// What it may hold, by the book.
-    pub holding: Holding,
+    pub holding: &'b Holding,
 }
 
 /// What each participant should hold of `limit`, floors included, if all may have `budget`, and
@@ -39,7 +39,7 @@ pub struct Participant {
 pub fn targets(
     limit: &Limit,
     budget: Amount,
-    participants: &[Participant],
+    participants: &[Participant<'_>],
     pool: Pool,
 ) -> Vec<Amount> {
     let present: Amount = participants
@@ -63,7 +63,12 @@ fn is_crowded(limit: &Limit, budget: Amount, members: usize) -> bool {
     limit.floor == Amount::ZERO && least > budget.burst.0
 }
 
-fn divided(limit: &Limit, budget: Amount, participants: &[Participant], pool: Pool) -> Vec<Amount> {
+fn divided(
+    limit: &Limit,
+    budget: Amount,
+    participants: &[Participant<'_>],
+    pool: Pool,
+) -> Vec<Amount> {
     let claims: Vec<Claim> = participants
         .iter()
         .map(|participant| Claim {
@@ -139,13 +144,13 @@ fn round(limit: &Limit, budget: Amount, rates: &mut [u64]) {
 /// however little it is, nothing else will give it back.
 fn keep_what_is_close(
     budget: Amount,
-    participants: &[Participant],
+    participants: &[Participant<'_>],
     pool: Pool,
     targets: &mut [Amount],
 ) {
     let is_close =
         |one: u64, other: u64| one.abs_diff(other) <= one.max(other) >> (SIGNIFICANT_BITS - 1);
-    let held_if_close = |participant: &Participant, target: &Amount| {
+    let held_if_close = |participant: &Participant<'_>, target: &Amount| {
         let held = participant.holding.latest.amount;
         let is_close =
             is_close(held.rate.0, target.rate.0) && is_close(held.burst.0, target.burst.0);
@@ -195,7 +200,7 @@ fn with_bursts(limit: &Limit, budget: Amount, rates: &[u64]) -> Vec<Amount> {
 fn is_settled(
     limit: &Limit,
     budget: Amount,
-    participants: &[Participant],
+    participants: &[Participant<'_>],
     targets: &[Amount],
     pool: Pool,
 ) -> bool {
@@ -225,7 +230,7 @@ fn is_settled(
 const KEEPING_DIVISOR: u64 = 4;
 
 /// All of it for one node: the one that holds it while it has much use for it, else the hungriest.
-fn whole(limit: &Limit, budget: Amount, participants: &[Participant]) -> Vec<Amount> {
+fn whole(limit: &Limit, budget: Amount, participants: &[Participant<'_>]) -> Vec<Amount> {
     let by_demand = |index: &usize| (participants[*index].demand, core::cmp::Reverse(*index));
     let hungriest = (0..participants.len()).max_by_key(by_demand);
     let enough = hungriest.map_or(0, |index| participants[index].demand.0 / KEEPING_DIVISOR);
@@ -250,7 +255,7 @@ fn whole(limit: &Limit, budget: Amount, participants: &[Participant]) -> Vec<Amo
 /// others into what nobody may be using. Keeps `Σ envelopes ≤ budget` where it held before.
 pub fn step<'a>(
     limit: &'a Limit,
-    participants: &'a [Participant],
+    participants: &'a [Participant<'a>],
     targets: &'a [Amount],
     pool: Pool,
 ) -> impl Iterator<Item = Entry> + 'a {

@@ -8,7 +8,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::time::Duration;
 
 use weir_model::{
-    Amount, LimitId, NodeId, PolicyVersion,
+    Amount, NodeId, PolicyVersion,
     message::Position,
     register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate},
 };
@@ -24,7 +24,8 @@ struct Held {
     position: Position,
     lease: Duration,
     policy: PolicyVersion,
-    nodes: BTreeMap<NodeId, BTreeMap<LimitId, LimitEnvelope>>,
+    /// The limits of each in the order of their identities.
+    nodes: BTreeMap<NodeId, Vec<LimitEnvelope>>,
 }
 
 impl Register {
@@ -57,14 +58,7 @@ impl Register {
         held.lease = update.lease;
         held.policy = policy;
         for node in &update.nodes {
-            let limits = held.nodes.entry(node.node).or_default();
-            for limit in &node.limits {
-                if is_spent_key(limit) {
-                    limits.remove(&limit.limit);
-                } else {
-                    limits.insert(limit.limit, *limit);
-                }
-            }
+            merge(held.nodes.entry(node.node).or_default(), &node.limits);
         }
         true
     }
@@ -81,7 +75,7 @@ impl Register {
         let held = self.held.as_ref()?;
         let nodes = held.nodes.iter().map(|(node, limits)| NodeEnvelope {
             node: *node,
-            limits: limits.values().copied().collect(),
+            limits: limits.clone(),
         });
         Some(EnvelopeRecord {
             term: held.position.term,
@@ -90,6 +84,44 @@ impl Register {
             policy: held.policy,
             nodes: nodes.collect::<Vec<_>>(),
         })
+    }
+}
+
+/// Puts new entries in the place of those of the same limits. Both are in the order of limits, but
+/// for what somebody may have made up.
+fn merge(known: &mut Vec<LimitEnvelope>, new: &[LimitEnvelope]) {
+    /// How far the next one is looked for from where the last one was, before it is looked for everywhere.
+    const NEARBY: usize = 16;
+    known.reserve(if known.is_empty() { new.len() } else { 0 });
+    let mut next = 0;
+    for entry in new {
+        let end = known.len().min(next + NEARBY);
+        let nearby = known[next..end].partition_point(|other| other.limit < entry.limit);
+        let is_here = nearby < end - next || end == known.len();
+        let is_after = next == 0 || known[next - 1].limit < entry.limit;
+        let found = if is_here && is_after {
+            match known.get(next + nearby) {
+                Some(other) if other.limit == entry.limit => Ok(next + nearby),
+                _ => Err(next + nearby),
+            }
+        } else {
+            known.binary_search_by_key(&entry.limit, |other| other.limit)
+        };
+        next = match found {
+            Ok(at) if is_spent_key(entry) => {
+                known.remove(at);
+                at
+            }
+            Ok(at) => {
+                known[at] = *entry;
+                at + 1
+            }
+            Err(at) if is_spent_key(entry) => at,
+            Err(at) => {
+                known.insert(at, *entry);
+                at + 1
+            }
+        };
     }
 }
 
@@ -102,7 +134,8 @@ fn is_spent_key(limit: &LimitEnvelope) -> bool {
 mod tests {
     use super::*;
     use alloc::vec;
-    use weir_model::{Generation, Scale, Term, UnitsPerSecond};
+    use proptest::prelude::*;
+    use weir_model::{Generation, LimitId, Scale, Term, UnitsPerSecond};
 
     fn update(base: Option<u64>, rows: &[(u128, u64)]) -> RegisterUpdate {
         let nodes = rows.iter().map(|(node, rate)| NodeEnvelope {
@@ -152,5 +185,50 @@ mod tests {
             .map(|node| node.limits[0].amount.rate.0)
             .collect();
         assert_eq!(rates, [6, 7]);
+    }
+
+    fn entry(limit: u64, rate: u64) -> LimitEnvelope {
+        LimitEnvelope {
+            limit: LimitId(limit),
+            scale: Scale::default(),
+            amount: Amount {
+                rate: UnitsPerSecond(rate),
+                ..Amount::ZERO
+            },
+            floor: Amount::ZERO,
+        }
+    }
+
+    proptest! {
+        /// In whatever order entries come, and whether they are far apart or not: the last one of each
+        /// limit stays, but for keys of which nothing may be held.
+        #[test]
+        fn the_last_entry_of_each_limit_stays(
+            updates in prop::collection::vec(
+                (prop::collection::vec((0_u64..100, any::<bool>(), 0_u64..3), 0..40), any::<bool>()),
+                1..8,
+            ),
+        ) {
+            let (mut known, mut expected) = (Vec::new(), BTreeMap::new());
+            for (mut update, is_in_order) in updates {
+                if is_in_order {
+                    update.sort_unstable();
+                }
+                let key = |number: u64| LimitId(0xffff << 48 | number);
+                let id = |number, is_key: bool| if is_key { key(number) } else { LimitId(number) };
+                let mut new: Vec<LimitEnvelope> = Vec::new();
+                for (number, is_key, rate) in update {
+                    let entry = LimitEnvelope { limit: id(number, is_key), ..entry(number, rate) };
+                    if is_spent_key(&entry) {
+                        expected.remove(&entry.limit);
+                    } else {
+                        expected.insert(entry.limit, entry);
+                    }
+                    new.push(entry);
+                }
+                merge(&mut known, &new);
+                prop_assert!(known.iter().eq(expected.values()));
+            }
+        }
     }
 }

@@ -99,11 +99,6 @@ impl<K: Copy + Ord> Slots<K> {
         }
     }
 
-    /// Whose number this is.
-    pub(crate) fn key(&self, slot: u32) -> Option<K> {
-        self.keys.get(slot as usize).copied().flatten()
-    }
-
     /// One more than the largest number.
     pub(crate) fn end(&self) -> usize {
         self.keys.len()
@@ -127,7 +122,7 @@ mod tests {
             [0, 1, 2, 1]
         );
         slots.remove("a");
-        assert_eq!((slots.find("a"), slots.key(1)), (None, None));
+        assert_eq!(slots.find("a"), None);
         assert_eq!((slots.insert("d"), slots.end()), (1, 3));
         assert!(slots.iter().eq([("b", 0), ("c", 2), ("d", 1)]));
     }

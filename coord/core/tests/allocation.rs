@@ -10,7 +10,7 @@ use weir_coord_core::{
 };
 use weir_model::{Amount, Limit, Units, UnitsPerSecond};
 
-fn participants(demands: &[u64]) -> Vec<Participant> {
+fn participants(demands: &[u64]) -> Vec<Participant<'static>> {
     let participant = |demand: &u64| Participant {
         weight: 1,
         demand: UnitsPerSecond(demand << 10),
@@ -18,7 +18,7 @@ fn participants(demands: &[u64]) -> Vec<Participant> {
             rate: UnitsPerSecond(u64::MAX),
             burst: Units(u64::MAX),
         },
-        holding: Holding::default(),
+        holding: &Holding::NOTHING,
     };
     demands.iter().map(participant).collect()
 }

@@ -138,10 +138,39 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn the_example_is_good() {
-    let text = include_str!("../../../deploy/examples/node.toml");
-    let outcome = check(text, &host(), &Overrides::default());
-    assert_eq!(outcome.problems, []);
+fn the_examples_are_good() {
+    for text in [
+        include_str!("../../../deploy/examples/node.toml"),
+        include_str!("../../../deploy/examples/one-host/node.toml"),
+        include_str!("../../../deploy/examples/five-hosts/node.toml"),
+        include_str!("../../../deploy/examples/fifty-hosts/node-a.toml"),
+        include_str!("../../../deploy/examples/fifty-hosts/node-b.toml"),
+    ] {
+        let outcome = check(text, &host(), &Overrides::default());
+        assert_eq!(outcome.problems, [], "{text}");
+    }
+}
+
+#[test]
+fn the_manifest_is_good() {
+    let text = in_manifest(include_str!("../../../deploy/kubernetes/weir.yaml"));
+    // As the manifest's environment says.
+    let overrides = Overrides {
+        grpc_advertise: Some("192.0.2.21:7946".to_owned()),
+        ..Overrides::default()
+    };
+    assert_eq!(check(&text, &host(), &overrides).problems, [], "{text}");
+}
+
+/// The node file in the manifest's ConfigMap.
+fn in_manifest(manifest: &str) -> String {
+    let lines = manifest
+        .lines()
+        .skip_while(|line| *line != "  node.toml: |");
+    let block = lines.skip(1).take_while(|line| *line != "---");
+    block
+        .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
+        .collect()
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl From<message::Propose> for v1::Propose {
             policy: propose.policy.0,
             anchor: Some(propose.anchor.into()),
             lease_ns: nanos_of(propose.lease),
-            rows: propose.rows.into_iter().map(Into::into).collect(),
+            rows: propose.rows.iter().copied().map(Into::into).collect(),
             register: propose.register.as_deref().map(encoded_register),
             hot: propose.hot.map(|hot| v1::HotKeys {
                 keys: hot.into_iter().map(Into::into).collect(),

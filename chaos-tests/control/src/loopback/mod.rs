@@ -18,7 +18,7 @@ use weir_coord_core::timing::Timing;
 use crate::{
     load::Load,
     measure::{Plan, Row, percentile, round},
-    processor::{process_time, resident_mib},
+    processor::{process_time, process_waiting, resident_mib},
     start::Start,
 };
 use clock::Clock;
@@ -87,17 +87,25 @@ async fn run(plan: &Plan) -> Result<Outcome> {
     let payloads = service.payloads.clone();
     let mut leading = Leading::begin(service, start.mandate(), clock)?;
     let begun = clock.now();
+    let before = (process_time()?, process_waiting());
     while nodes.granted() < plan.nodes {
         leading.tick().await?;
         if clock.now() > begun + PATIENCE || leading.stepped_down.is_some() {
             let (granted, why) = (nodes.granted(), leading.stepped_down);
+            let (spent, waited) = (process_time()? - before.0, process_waiting() - before.1);
             nodes.end()?;
-            return Ok(never(match why {
+            let what = match why {
                 Some(why) => {
-                    format!("the leader stepped down before every node had a grant: {why:?}")
+                    format!("the leader stepped down when {granted} nodes had a grant: {why:?}")
                 }
                 None => format!("{granted} nodes had a grant after {PATIENCE:?}"),
-            }));
+            };
+            return Ok(never(format!(
+                "{what}; of {:.1} s, threads ran for {:.1} s and waited {:.1} s for a processor",
+                (clock.now() - begun).as_secs_f64(),
+                spent.as_secs_f64(),
+                waited.as_secs_f64(),
+            )));
         }
     }
     for _ in 0..WARM_UP {
@@ -132,6 +140,8 @@ struct Window {
     seconds: f64,
     /// CPU time of the process.
     processor: Duration,
+    /// For how long its threads waited for one.
+    waited: Duration,
     /// Payload of each kind of nodes.
     bytes: [u64; 3],
     resident_mib: f64,
@@ -146,6 +156,7 @@ impl Window {
         bytes: impl Fn() -> [u64; 3],
     ) -> Result<Self> {
         let (begun, processor, before) = (clock.now(), process_time()?, bytes());
+        let waited = process_waiting();
         let planned = u32::try_from(plan.ticks).unwrap_or(u32::MAX);
         // The last tick is due a moment before.
         let end = begun + (TICK * planned - TICK / 2);
@@ -163,6 +174,7 @@ impl Window {
             spent,
             seconds: (clock.now() - begun).as_secs_f64(),
             processor: process_time()? - processor,
+            waited: process_waiting() - waited,
             bytes: std::array::from_fn(|kind| after[kind] - before[kind]),
             resident_mib: resident_mib(),
         })
@@ -216,6 +228,7 @@ impl Window {
             commit_ms_p99: (!took.is_empty()).then(|| percentile(&mut took, 99)),
             leader_cores: Some(round(leader.as_secs_f64() / self.seconds)),
             processor_cores: Some(round(processor)),
+            waited_cores: Some(round(self.waited.as_secs_f64() / self.seconds)),
             shortfall,
         }
     }

@@ -15,6 +15,15 @@ pub struct Entry {
     pub floor: Amount,
 }
 
+impl Holding {
+    /// What a node holds of which nobody has heard.
+    pub const NOTHING: Self = Self {
+        latest: Entry::floor(Amount::ZERO),
+        envelope: Amount::ZERO,
+        floor: Amount::ZERO,
+    };
+}
+
 impl Entry {
     /// Reserves a floor and leases nothing.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use weir_model::Generation;
+use weir_model::{Generation, LimitId};
 
 use super::{Book, LimitSlot, NodeSlot};
 use crate::record::{LimitEnvelope, NodeEnvelope};
@@ -14,53 +14,66 @@ impl Book {
         self.envelopes_since(None)
     }
 
-    /// What has changed since the proposal `base` was made: everything if there is none.
+    /// What has changed since the proposal `base` was made: everything if there is none. Nodes, and the
+    /// limits of each, are in the order of their identities.
     #[must_use]
     pub fn envelopes_since(&self, base: Option<Generation>) -> Vec<NodeEnvelope> {
-        let mut by_node: Vec<Vec<LimitSlot>> = alloc::vec![Vec::new(); self.accounts.len()];
-        match base.and_then(|base| self.news.0.since(base)) {
-            Some(news) => {
-                for (generation, node, limit) in news {
-                    // One that has changed once more comes later.
-                    if self.pages[limit.index()].backing(node).changed == generation {
-                        by_node[node.index()].push(limit);
-                    }
-                }
-            }
-            None => {
-                for (slot, page) in (0..).zip(&self.pages) {
-                    for (node, _, backing) in page.known() {
-                        if base.is_none_or(|base| backing.changed > base) {
-                            by_node[node.index()].push(LimitSlot(slot));
-                        }
-                    }
-                }
-            }
+        let changed = self.changed_since(base);
+        let mut by_node: Vec<Vec<LimitEnvelope>> = alloc::vec![Vec::new(); self.accounts.len()];
+        // Limit by limit, as pages are: the other way round each entry is found somewhere else.
+        for (limit, slot) in self.limits.iter() {
+            self.add_envelopes(limit, slot, &changed[slot as usize], &mut by_node);
         }
         let nodes = self.nodes.iter().filter_map(|(node, slot)| {
             let limits = core::mem::take(&mut by_node[slot as usize]);
-            (!limits.is_empty()).then(|| NodeEnvelope {
-                node,
-                limits: self.envelopes_of(NodeSlot(slot), limits),
-            })
+            (!limits.is_empty()).then_some(NodeEnvelope { node, limits })
         });
         nodes.collect()
     }
 
-    fn envelopes_of(&self, node: NodeSlot, limits: Vec<LimitSlot>) -> Vec<LimitEnvelope> {
-        let envelope = |slot: LimitSlot| {
-            let (page, limit) = (&self.pages[slot.index()], self.limits.key(slot.0)?);
-            let holding = page.holding(node);
-            Some(LimitEnvelope {
+    /// By limit: the nodes whose entry is another one since `base`, each once.
+    fn changed_since(&self, base: Option<Generation>) -> Vec<Vec<NodeSlot>> {
+        let mut changed: Vec<Vec<NodeSlot>> = alloc::vec![Vec::new(); self.pages.len()];
+        if let Some(news) = base.and_then(|base| self.news.0.since(base)) {
+            for (generation, node, limit) in news {
+                // One that has changed once more comes later.
+                if self.pages[limit.index()].backing(node).changed == generation {
+                    changed[limit.index()].push(node);
+                }
+            }
+            for nodes in &mut changed {
+                // What was proposed, in the order of nodes; what was answered, in that of answers.
+                nodes.sort_unstable();
+                nodes.dedup();
+            }
+        } else {
+            let is_new = |stamp: Generation| base.is_none_or(|base| stamp > base);
+            for (nodes, page) in changed.iter_mut().zip(&self.pages) {
+                let known = page.known();
+                let known = known.filter(|(_, _, backing)| is_new(backing.changed));
+                nodes.extend(known.map(|(node, _, _)| node));
+            }
+        }
+        changed
+    }
+
+    /// Adds what each of these nodes may hold of a limit.
+    fn add_envelopes(
+        &self,
+        limit: LimitId,
+        slot: u32,
+        nodes: &[NodeSlot],
+        by_node: &mut [Vec<LimitEnvelope>],
+    ) {
+        let page = &self.pages[LimitSlot(slot).index()];
+        for node in nodes {
+            let holding = page.holding(*node);
+            by_node[node.index()].push(LimitEnvelope {
                 limit,
                 scale: page.scale,
                 amount: holding.envelope,
                 floor: holding.floor,
-            })
-        };
-        let mut envelopes: Vec<LimitEnvelope> = limits.into_iter().filter_map(envelope).collect();
-        envelopes.sort_unstable_by_key(|envelope| envelope.limit);
-        envelopes.dedup_by_key(|envelope| envelope.limit);
-        envelopes
+            });
+        }
     }
 }

@@ -1,4 +1,8 @@
 //! What every node could use of every limit, as a table.
+//!
+//! Nodes speak one after the other, and a plan is made limit by limit. So what was said is noted first,
+//! and then sorted into the table all at once: else each row of a report would fetch a line of another
+//! column from memory.
 
 use alloc::vec::Vec;
 
@@ -15,6 +19,10 @@ use crate::{
 /// Stands for a demand that is not known. No meter measures as much.
 const UNKNOWN: u64 = u64::MAX;
 
+/// Demands that are noted before the table is brought up to date, whether it is asked for or not: four
+/// megabytes.
+const MOST_NOTED: usize = 1 << 18;
+
 /// The demands that meters say, where a plan finds them side by side.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Demands {
@@ -22,6 +30,15 @@ pub(super) struct Demands {
     table: Vec<Vec<u64>>,
     /// By limit: whether any is another one since it was asked last.
     has_moved: Vec<bool>,
+    /// What was said since the table was brought up to date.
+    noted: Vec<Noted>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    limit: LimitSlot,
+    node: NodeSlot,
+    demand: u64,
 }
 
 /// One limit of [`Demands`].
@@ -37,8 +54,48 @@ impl DemandsOf<'_> {
 }
 
 impl Demands {
-    pub(super) fn set(&mut self, limit: LimitSlot, node: NodeSlot, demand: UnitsPerSecond) {
-        let (limit, node) = (limit.index(), node.index());
+    /// A demand is this one from the next [`Self::settle`] on.
+    pub(super) fn note(&mut self, limit: LimitSlot, node: NodeSlot, demand: UnitsPerSecond) {
+        let demand = demand.0.min(UNKNOWN - 1);
+        self.noted.push(Noted {
+            limit,
+            node,
+            demand,
+        });
+        if self.noted.len() >= MOST_NOTED {
+            self.settle();
+        }
+    }
+
+    /// Brings the table up to date, limit by limit.
+    pub(super) fn settle(&mut self) {
+        let noted = core::mem::take(&mut self.noted);
+        let Some(end) = noted.iter().map(|noted| noted.limit.index() + 1).max() else {
+            return;
+        };
+        // Sorted by counting; of one limit in the order in which it was said.
+        let mut next = alloc::vec![0_usize; end + 1];
+        for noted in &noted {
+            next[noted.limit.index() + 1] += 1;
+        }
+        for limit in 0..end {
+            next[limit + 1] += next[limit];
+        }
+        let mut sorted = noted.clone();
+        for noted in &noted {
+            let place = &mut next[noted.limit.index()];
+            sorted[*place] = *noted;
+            *place += 1;
+        }
+        for noted in sorted {
+            self.set(noted);
+        }
+        self.noted = noted;
+        self.noted.clear();
+    }
+
+    fn set(&mut self, noted: Noted) {
+        let (limit, node) = (noted.limit.index(), noted.node.index());
         if limit >= self.table.len() {
             self.table.resize_with(limit + 1, Vec::new);
             self.has_moved.resize(limit + 1, false);
@@ -47,9 +104,10 @@ impl Demands {
         if node >= row.len() {
             row.resize(node + 1, UNKNOWN);
         }
-        let demand = demand.0.min(UNKNOWN - 1);
-        self.has_moved[limit] |= row[node] != demand;
-        row[node] = demand;
+        if row[node] != noted.demand {
+            self.has_moved[limit] = true;
+            row[node] = noted.demand;
+        }
     }
 
     /// What all nodes could use of one limit.
@@ -59,6 +117,7 @@ impl Demands {
 
     /// A slot is another limit's.
     pub(super) fn forget_limit(&mut self, limit: LimitSlot) {
+        self.noted.retain(|noted| noted.limit != limit);
         if let Some(row) = self.table.get_mut(limit.index()) {
             row.clear();
             self.has_moved[limit.index()] = true;
@@ -99,7 +158,7 @@ impl<B: CommitBackend> Leader<B> {
                 count.observe(quiet, report, counted, limit);
                 let demand = count.meter.rates().demand;
                 has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
-                self.demands.0.set(slot, member.slot, demand);
+                self.demands.0.note(slot, member.slot, demand);
             } else if let Some(limit) = self.policy.limit(counted.limit) {
                 let count = member.other_counts.entry(limit.id).or_default();
                 count.observe(None, report, counted, limit);
@@ -110,5 +169,43 @@ impl<B: CommitBackend> Leader<B> {
         if has_moved && is_small && now - self.last_plan >= self.timing.tick / PLANS_PER_TICK {
             self.advance(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_last_counts_and_what_was_forgotten_does_not() {
+        let mut demands = Demands::default();
+        let (one, other) = (LimitSlot(3), LimitSlot(0));
+        let node = NodeSlot(2);
+        let note = |demands: &mut Demands, limit, demand| {
+            demands.note(limit, node, UnitsPerSecond(demand));
+        };
+        note(&mut demands, one, 5);
+        note(&mut demands, other, 6);
+        note(&mut demands, one, 7);
+        assert_eq!(demands.of_limit(one).of(node), None, "it is only noted");
+        demands.settle();
+        assert_eq!(demands.of_limit(one).of(node), Some(UnitsPerSecond(7)));
+        assert_eq!(demands.of_limit(other).of(node), Some(UnitsPerSecond(6)));
+        assert_eq!(demands.of_limit(one).of(NodeSlot(1)), None);
+        assert!(demands.take_moved(one) && !demands.take_moved(one));
+        note(&mut demands, one, 7);
+        demands.settle();
+        assert!(!demands.take_moved(one), "it is what it was");
+        note(&mut demands, one, 8);
+        demands.forget_limit(one);
+        demands.settle();
+        assert_eq!(demands.of_limit(one).of(node), None);
+        for demand in 0..=MOST_NOTED as u64 {
+            note(&mut demands, other, demand);
+        }
+        assert!(
+            demands.noted.len() < MOST_NOTED,
+            "however seldom it is asked"
+        );
     }
 }

@@ -93,7 +93,7 @@ impl HotKeys {
 
     /// What is to be divided of a hot key. Who does not use its floor of an elastic one takes nothing
     /// from those who want more.
-    pub(super) fn open_budget(&self, limit: &Limit, participants: &[Participant]) -> Amount {
+    pub(super) fn open_budget(&self, limit: &Limit, participants: &[Participant<'_>]) -> Amount {
         let floor = limit.floor.rate.0;
         let unused: u64 = participants
             .iter()

@@ -4,10 +4,10 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use weir_model::{
     Amount, Generation, Limit, LimitId, Nanos, PolicyVersion,
-    message::{LimitReport, Report, Row, Token},
+    message::{LimitReport, Report, Token},
 };
 
-use super::view::HeldView;
+use super::{rows::LatestRows, view::HeldView};
 use crate::{
     book::{LimitSlot, NodeSlot},
     demand::Meter,
@@ -35,7 +35,7 @@ pub(super) struct Member {
     /// What it counts of others.
     pub(super) other_counts: BTreeMap<LimitId, Count>,
     /// What was last proposed to it, whole; `None` if it has to be looked up.
-    pub(super) rows: Derived<Option<Vec<Row>>>,
+    pub(super) rows: Derived<Option<LatestRows>>,
     /// Whether the roster reserves the floors of the policy for it, all of them; `None` if it has to
     /// be looked up.
     pub(super) has_floors: Derived<Option<bool>>,

@@ -22,6 +22,7 @@ mod plan;
 mod policy;
 mod proposal;
 mod roster;
+mod rows;
 mod takeover;
 mod view;
 
@@ -187,6 +188,8 @@ pub struct Leader<B> {
     round: Derived<Round>,
     /// Who had not answered when it was last looked at.
     awaited: Derived<Option<NodeId>>,
+    /// How many different rows were made for members.
+    rows_made: Derived<u64>,
     members: BTreeMap<NodeId, Member>,
     joining: BTreeMap<NodeId, Joining>,
     leaving: BTreeMap<NodeId, Leaving>,
@@ -257,6 +260,7 @@ impl<B: CommitBackend> Leader<B> {
             demands: Derived::default(),
             round: Derived::default(),
             awaited: Derived(None),
+            rows_made: Derived(0),
             members: BTreeMap::new(),
             joining: BTreeMap::new(),
             leaving: BTreeMap::new(),

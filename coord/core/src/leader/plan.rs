@@ -4,14 +4,14 @@
 //! and the policy. While none of these is another one the plan is what was proposed last, so it is
 //! not made again.
 
-use alloc::vec::Vec;
+use alloc::{borrow::Cow, vec::Vec};
 
 use weir_model::{Amount, Limit, LimitId, Nanos, NodeId, Policy};
 
 use super::{Leader, coordinated, hot::HotKeys, roster::Stage};
 use crate::{
     allocation::{Participant, step, targets},
-    book::{Change, Entry, LimitSlot, NodeSlot},
+    book::{Change, Entry, Holding, LimitSlot, NodeSlot},
     commit::CommitBackend,
     rules::Mutation,
 };
@@ -185,6 +185,7 @@ impl<B: CommitBackend> Leader<B> {
 
     pub(super) fn plan(&mut self, now: Nanos) -> Plan {
         let seats = self.seats(now);
+        self.demands.0.settle();
         // Who joins changes what others may have, and what is reserved.
         let is_joining = !self.joining.is_empty();
         let is_other = self.round.0.is_other || is_joining || self.round.0.seats != seats;
@@ -197,14 +198,13 @@ impl<B: CommitBackend> Leader<B> {
             changes: Vec::new(),
             grows: false,
         };
-        let mut participants = Vec::with_capacity(seats.len());
         for index in 0..self.places.0.len() {
             let place = self.places.0[index];
             let is_noted = self.book.take_limit_note(place.slot);
             if self.demands.0.take_moved(place.slot) || is_noted || is_other {
                 match place.limit(&self.policy, &self.hot) {
                     Some(limit) => {
-                        self.plan_limit(place, limit, &seats, &mut participants, &mut plan);
+                        self.plan_limit(place, limit, &seats, &mut plan);
                     }
                     None if self.hot.knows(now) => self.plan_nothing(place, &seats, &mut plan),
                     None => {}
@@ -244,20 +244,17 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     /// Adds what is new of one limit to the plan.
-    fn plan_limit(
-        &self,
-        place: Place,
-        limit: &Limit,
-        seats: &[Seat],
-        participants: &mut Vec<Participant>,
-        plan: &mut Plan,
-    ) {
+    fn plan_limit(&self, place: Place, limit: &Limit, seats: &[Seat], plan: &mut Plan) {
         let is_hot = matches!(place.kind, Kind::Hot);
         let shares = |seat: &&Seat| seat.role == Role::Shares;
-        participants.clear();
-        let holdings = self.book.holdings(place.slot);
+        let mut holdings = Cow::Borrowed(self.book.holdings(place.slot));
+        let mut pool = self.book.pool(place.slot);
+        if is_hot {
+            pool = self.with_floors(place.slot, limit, pool);
+            assume_floors(limit, seats, holdings.to_mut());
+        }
         let demands = self.demands.0.of_limit(place.slot);
-        participants.extend(seats.iter().filter(shares).map(|seat| {
+        let participants = seats.iter().filter(shares).map(|seat| {
             let holding = holdings.get(seat.slot.index());
             Participant {
                 weight: seat.weight,
@@ -266,24 +263,19 @@ impl<B: CommitBackend> Leader<B> {
                     .or_else(|| self.hot.wanted(seat.node, place.id))
                     .unwrap_or(limit.floor.rate),
                 reserved: self.reserved_for(seat, limit, is_hot),
-                holding: holding.copied().unwrap_or_default(),
+                holding: holding.unwrap_or(&Holding::NOTHING),
             }
-        }));
-        let mut pool = self.book.pool(place.slot);
+        });
+        let participants: Vec<Participant<'_>> = participants.collect();
         let budget = if is_hot {
-            pool = self.with_floors(place.slot, limit, pool);
-            for participant in &mut *participants {
-                let envelope = &mut participant.holding.envelope;
-                *envelope = envelope.max(limit.floor);
-            }
-            self.hot.open_budget(limit, participants)
+            self.hot.open_budget(limit, &participants)
         } else {
             self.open_budget(limit)
         };
-        let targets = targets(limit, budget, participants, pool);
+        let targets = targets(limit, budget, &participants, pool);
         let mut entries = participants
             .iter()
-            .zip(step(limit, participants, &targets, pool));
+            .zip(step(limit, &participants, &targets, pool));
         for (part, seat) in seats.iter().enumerate() {
             let (latest, entry) = if seat.role == Role::Shares {
                 let (participant, entry) = entries.next().expect("one for each that shares");
@@ -345,6 +337,15 @@ impl<B: CommitBackend> Leader<B> {
             let held = self.book.envelope(*node, limit.id);
             budget.saturating_sub(joining.record.floor(limit).saturating_sub(held))
         })
+    }
+}
+
+/// Every member has its floor of a hot key, whatever the book says.
+fn assume_floors(limit: &Limit, seats: &[Seat], holdings: &mut Vec<Holding>) {
+    let end = seats.iter().map(|seat| seat.slot.index() + 1).max();
+    holdings.resize(holdings.len().max(end.unwrap_or(0)), Holding::NOTHING);
+    for holding in holdings {
+        holding.envelope = holding.envelope.max(limit.floor);
     }
 }
 

@@ -7,11 +7,13 @@ use weir_model::{
     HotKey, Nanos, NodeId,
     message::{Position, Propose, Row, Shared, ToNode, Token},
     register::RegisterUpdate,
+    rows::Rows,
 };
 
 use super::{
     Command, Leader,
     plan::{Plan, PlannedChange},
+    rows::LatestRows,
 };
 use crate::{
     book::Change,
@@ -39,14 +41,17 @@ impl<B: CommitBackend> Leader<B> {
             if let Some(member) = self.members.get_mut(&part.node) {
                 member.unanswered_since.get_or_insert(now);
                 if let Some(rows) = &mut member.rows.0 {
-                    for change in &changes {
-                        let place = self.round.0.place(change.limit);
-                        let place = place.expect("a plan is about limits that are shared");
-                        if let Some(row) = self.places.0[place].row {
-                            rows[row].amount = change.entry.amount;
-                            rows[row].floor = change.entry.floor;
-                        }
-                    }
+                    let place = |limit| {
+                        let place = self.round.0.place(limit);
+                        place.expect("a plan is about limits that are shared")
+                    };
+                    let with_row = |change: &Change| {
+                        let row = self.places.0[place(change.limit)].row?;
+                        Some((row, change.entry))
+                    };
+                    self.rows_made.0 += 1;
+                    let changes = changes.iter().filter_map(with_row);
+                    rows.change(self.rows_made.0, changes.collect());
                 }
             }
             self.book.end_proposal(part.slot, self.generation, changes);
@@ -61,7 +66,7 @@ impl<B: CommitBackend> Leader<B> {
             self.send_proposal(part.node, rows, self.hot.announced(), &mut registers);
         }
         for voter in self.electorate.others(|voter| plan.has(voter)) {
-            self.send_proposal(voter, Vec::new(), None, &mut registers);
+            self.send_proposal(voter, Rows::default(), None, &mut registers);
         }
         self.book.close(self.generation);
         self.joining_proposed();
@@ -85,9 +90,9 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     /// All that was last proposed to a member: in the order of the policy, and hot keys behind.
-    fn rows(&mut self, node: NodeId) -> Vec<Row> {
+    fn rows(&mut self, node: NodeId) -> Rows {
         let Some(member) = self.members.get_mut(&node) else {
-            return Vec::new();
+            return Rows::default();
         };
         if self.book.take_latest_note(member.slot) {
             member.rows.0 = None;
@@ -105,9 +110,10 @@ impl<B: CommitBackend> Leader<B> {
                     floor: latest.floor,
                 };
             }
-            rows
+            self.rows_made.0 += 1;
+            LatestRows::new(self.rows_made.0, rows)
         });
-        rows.clone()
+        rows.rows()
     }
 
     /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
@@ -115,7 +121,7 @@ impl<B: CommitBackend> Leader<B> {
     fn send_proposal(
         &mut self,
         node: NodeId,
-        rows: Vec<Row>,
+        rows: Rows,
         hot: Option<Vec<HotKey>>,
         registers: &mut Registers,
     ) {
@@ -141,7 +147,7 @@ impl<B: CommitBackend> Leader<B> {
     fn proposal(
         &self,
         anchor: Token,
-        rows: Vec<Row>,
+        rows: Rows,
         hot: Option<Vec<HotKey>>,
         register: Option<Shared<RegisterUpdate>>,
     ) -> ToNode {
@@ -225,7 +231,7 @@ impl<B: CommitBackend> Leader<B> {
             if !self.electorate.has_voted(voter, self.generation)
                 && !self.members.contains_key(&voter)
             {
-                self.send_proposal(voter, Vec::new(), None, &mut registers);
+                self.send_proposal(voter, Rows::default(), None, &mut registers);
             } else {
                 self.send_commit(voter);
             }

@@ -137,7 +137,8 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
         ..v1::ProposeChange::default()
     };
     let mut changed = Vec::new();
-    for (index, (row, before)) in propose.rows.iter().zip(&last.rows).enumerate() {
+    let mut compare = |index: usize| {
+        let (row, before) = (&propose.rows[index], &last.rows[index]);
         if row.limit != before.limit || row.floor != before.floor {
             return None;
         }
@@ -147,7 +148,12 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
             change.rates.push(rate);
             change.bursts.push(burst);
         }
-    }
+        Some(())
+    };
+    match propose.rows.changed(&last.rows) {
+        Some(known) => known.iter().try_for_each(|row| compare(*row as usize)),
+        None => (0..propose.rows.len()).try_for_each(compare),
+    }?;
     change.rows = gaps(changed);
     Some(change)
 }
@@ -162,11 +168,12 @@ fn apply(last: &Propose, change: v1::ProposeChange) -> Result<Propose, WireError
     propose.register = register.transpose()?.map(Arc::new);
     let amounts = change.rates.iter().zip(&change.bursts);
     let count = change.rates.len();
+    let all = propose.rows.to_mut();
     for (index, (rate, burst)) in rows(&change.rows, count, last.rows.len(), FIELD)?
         .into_iter()
         .zip(amounts)
     {
-        propose.rows[index].amount = unpack_amount(*rate, *burst, FIELD)?;
+        all[index].amount = unpack_amount(*rate, *burst, FIELD)?;
     }
     Ok(propose)
 }
