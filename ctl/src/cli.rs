@@ -7,6 +7,11 @@ use weir_model::file::quantity;
 
 use crate::{address::Address, source::Source};
 
+/// The shortest pause between two ticks of a live view: hosts count no more often.
+pub(crate) const INTERVAL_LEAST: Duration = Duration::from_millis(100);
+/// The longest.
+pub(crate) const INTERVAL_MOST: Duration = Duration::from_secs(3_600);
+
 /// Limits for a fleet of edge hosts, enforced in XDP and coordinated over ZooKeeper.
 #[derive(Parser, Debug)]
 #[command(
@@ -45,7 +50,7 @@ pub(crate) struct Cli {
 }
 
 /// What https://HOST:PORT takes.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Certificates {
     /// The certificate of the fleet's authority, for https://HOST:PORT.
     #[arg(long, global = true, env = "WEIR_CA", value_name = "FILE")]
@@ -116,6 +121,14 @@ pub(crate) enum Command {
     /// Every limit on every node: share, floor, traffic, lease left.
     #[command(after_help = "Example: weir nodes")]
     Nodes,
+    /// The fleet, live, full screen: limits, nodes, heaviest sources.
+    #[command(
+        after_help = "Examples:\n  weir top                              ? lists the keys, q quits\n  \
+                      weir top --json --ticks 1 --limit dns  one line, with every node's share of dns\n\n\
+                      With --json a line for each tick. Colours are left out if NO_COLOR is set. \
+                      Sources are those that the answering node itself sees."
+    )]
+    Top(Top),
     /// Why a source is, or is not, being dropped by the answering node.
     #[command(after_help = "Examples:\n  weir explain 198.51.100.7\n  \
                       weir --address http://edge-1:7946 explain 2001:db8::7\n\n\
@@ -126,6 +139,14 @@ pub(crate) enum Command {
     /// Make a development authority, and certificates for nodes and operators.
     #[command(subcommand)]
     Cert(Cert),
+    /// Who would have been limited by a limits file, given what hosts recorded.
+    #[command(after_help = "Examples:\n  weir replay limits.toml\n  \
+                      weir replay old.toml --save monday.json && weir replay new.toml --demand monday.json\n\n\
+                      Each host remembers what was offered to each limit in the last ten minutes, \
+                      second by second; longer where it did not change. All members are asked. A \
+                      fleet is replayed as one bucket; of keyed limits, the heaviest sources of the \
+                      answering node are. Numbers in brackets would only be counted: shadow mode.")]
+    Replay(Replay),
     /// Enforce a limits file on this host alone, without ZooKeeper, until interrupted.
     #[command(after_help = "Example: sudo weir run --iface eth0 limits.toml")]
     Run(Run),
@@ -202,10 +223,39 @@ pub(crate) struct Limits {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// The pause between two ticks, 100 ms to 1 h.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// End after so many ticks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) ticks: Option<u64>,
+    /// Tick as soon as the last is answered and drawn, to measure how long that takes.
+    #[arg(long, hide = true, conflicts_with = "json")]
+    pub(crate) flat_out: bool,
+    /// Begin with this limit: every node's share of it, and who sends to it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) limit: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The source's IPv4 or IPv6 address.
     #[arg(value_name = "ADDRESS")]
     pub(crate) source: IpAddr,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Replay {
+    /// The candidate; - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Source,
+    /// Demand that was saved before, instead of asking the fleet.
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) demand: Option<Source>,
+    /// Keep the demand in a file.
+    #[arg(long, value_name = "RECORD")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -231,19 +281,19 @@ pub(crate) struct Run {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Cert {
     /// Make an authority: ca.pem, which everybody gets, and ca.key, which nobody else does.
-    #[command(after_help = "Example: weir cert ca --out /root/weir-ca")]
+    #[command(after_help = "Example: weir cert ca --out weir-ca")]
     Ca(CertCa),
     /// Make a node's certificate: NAME.pem and NAME.key, beside a copy of ca.pem if elsewhere.
     #[command(after_help = "Example:\n  \
-                      weir cert node edge-1 --id $(ssh edge-1 weir-node --identity) --ca-dir /root/weir-ca\n\n\
+                      weir cert node edge-1 --id $(ssh edge-1 weir-node --identity) --ca-dir weir-ca\n\n\
                       On the host the files are named in /etc/weir/node.toml:\n  \
                       [grpc] tls = { ca_file = \"…/ca.pem\", certificate_file = \"…/edge-1.pem\", key_file = \"…/edge-1.key\" }\n\
                       and belong to root and the group of the user that ticks: chgrp weir, chmod 0640.")]
     Node(CertNode),
     /// Make an operator's certificate, with a role: NAME.pem and NAME.key.
     #[command(
-        after_help = "Examples:\n  weir cert operator ada --role operate --ca-dir /root/weir-ca\n  \
-                      weir cert operator prometheus --role read --days 30 --ca-dir /root/weir-ca"
+        after_help = "Examples:\n  weir cert operator ada --role operate --ca-dir weir-ca\n  \
+                      weir cert operator prometheus --role read --days 30 --ca-dir weir-ca"
     )]
     Operator(CertOperator),
 }
@@ -308,4 +358,13 @@ fn file_name(text: &str) -> Result<String, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     quantity::duration(text).map_err(|complaint| complaint.to_string())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = timeout(text)?;
+    if (INTERVAL_LEAST..=INTERVAL_MOST).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(String::from("expected 100ms to 1h"))
+    }
 }

@@ -145,6 +145,11 @@ impl From<Status> for ClientError {
 }
 
 impl Certificates {
+    /// Whether there is all that TLS takes.
+    pub(crate) fn are_named(&self) -> bool {
+        self.files().is_some()
+    }
+
     /// `None` unless all are named.
     fn files(&self) -> Option<TlsFiles> {
         Some(TlsFiles {

@@ -8,8 +8,10 @@ mod cli;
 mod client;
 mod command;
 mod number;
+mod replay;
 mod source;
 mod table;
+mod top;
 mod view;
 
 use std::process::ExitCode;

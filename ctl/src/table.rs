@@ -11,6 +11,7 @@ pub(crate) enum Tone {
     Plain,
     Good,
     Bad,
+    Changed,
     Quiet,
 }
 
@@ -20,6 +21,7 @@ impl Tone {
             Self::Plain => "",
             Self::Good => "\x1b[32m",
             Self::Bad => "\x1b[1;31m",
+            Self::Changed => "\x1b[33m",
             Self::Quiet => "\x1b[2m",
         }
     }
@@ -42,6 +44,16 @@ impl Cell {
         Self {
             text: text.into(),
             tone,
+        }
+    }
+
+    /// The text, in its colour if there are colours.
+    pub(crate) fn shown(&self, has_colour: bool) -> String {
+        let Self { text, tone } = self;
+        if has_colour && *tone != Tone::Plain {
+            format!("{}{text}\x1b[0m", tone.escape())
+        } else {
+            text.clone()
         }
     }
 }
@@ -92,22 +104,18 @@ impl Table {
         // Padding is written when something follows it, so that no line ends in spaces.
         let mut pending = 0;
         for (index, ((_, align), width)) in self.columns.iter().zip(widths).enumerate() {
-            let Cell { text, tone } = cell(index).unwrap_or_else(|| Cell::from(""));
-            let padding = width - text.chars().count();
+            let cell = cell(index).unwrap_or_else(|| Cell::from(""));
+            let padding = width - cell.text.chars().count();
             if index > 0 {
                 pending += GAP.len();
             }
             if *align == Align::Right {
                 pending += padding;
             }
-            if !text.is_empty() {
+            if !cell.text.is_empty() {
                 line.extend(std::iter::repeat_n(' ', pending));
                 pending = 0;
-                if self.has_colour && tone != Tone::Plain {
-                    line += &format!("{}{text}\x1b[0m", tone.escape());
-                } else {
-                    line += &text;
-                }
+                line += &cell.shown(self.has_colour);
             }
             if *align == Align::Left {
                 pending += padding;

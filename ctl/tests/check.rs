@@ -23,6 +23,12 @@ const KEYED: &str = "version = 1\n[fleet]\nmax_members = 16\nunparsed = \"pass\"
 const ELASTIC: &str = "version = 1\n[[limit]]\nname = \"web\"\nrate = \"10k packets/s\"\n\
                        burst = \"500 packets\"\npromise = \"elastic\"\nexcess = \"20%\"\n\
                        [[limit]]\nname = \"dns\"\nrate = \"10k packets/s\"\n";
+const CONFLICTS: &str = "version = 1\n\
+                         [[limit]]\nname = \"udp\"\nproto = \"udp\"\nrate = \"10k packets/s\"\n\
+                         [[limit]]\nname = \"dns\"\nproto = \"udp\"\nports = [53]\n\
+                         rate = \"20k packets/s\"\n\
+                         [[limit]]\nname = \"login\"\nproto = \"tcp\"\nports = [22]\n\
+                         rate = \"1k connections/s\"\n";
 const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n";
 
 fn weir() -> Command {
@@ -48,6 +54,7 @@ impl Files {
             ("keyed", KEYED),
             ("elastic", ELASTIC),
             ("doubtful", DOUBTFUL),
+            ("conflicts", CONFLICTS),
         ] {
             fs::write(directory.path().join(name), content).expect("a written file");
         }
@@ -166,6 +173,36 @@ fn a_doubtful_file_is_good_with_a_warning() {
 }
 
 #[test]
+fn limits_in_each_others_way_are_warned_of_and_floors_above_the_budget_refused() {
+    let files = Files::new();
+    let output = files.check("conflicts", &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said: Vec<&str> = text(&output.stdout).lines().collect();
+    assert!(
+        said[0].contains("conflicts:7:8: warning: this limit changes nothing")
+            && said[0].contains("\"udp\" on line 3"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("conflicts:14:9: warning: port 22 (SSH)")
+            && said[1].contains("--confirm-within"),
+        "{said:?}"
+    );
+    let floors = CONFLICTS.replace(
+        "rate = \"10k packets/s\"",
+        "rate = \"10k packets/s\"\nfloor = \"2%\"",
+    );
+    fs::write(files.path("floors"), floors).expect("a written file");
+    let output = files.check("floors", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("floors:6:") && said.contains("add up to 128 % of the rate"),
+        "{said}"
+    );
+}
+
+#[test]
 fn json_is_one_object_on_one_line() {
     let files = Files::new();
     for (name, code, problems, limits) in [
@@ -259,7 +296,9 @@ fn every_command_has_help_with_an_example() {
     };
     let top = help(&[]);
     assert!(top.contains("Example"), "{top}");
-    for command in ["check", "apply", "status", "limits", "nodes", "run"] {
+    for command in [
+        "check", "apply", "status", "limits", "nodes", "top", "explain", "replay", "run",
+    ] {
         assert!(top.contains(&format!("\n  {command} ")), "{command}: {top}");
         let text = help(&[command]);
         assert!(

@@ -161,8 +161,25 @@ fn limit(name: &str) -> v1::ExplainedLimit {
         source: "198.18.0.7/32".to_owned(),
         rate: 29_700.0,
         burst: 3_000.0,
+        budget: 30_000.0,
+        offered_by_all: 90_000.0,
         traffic_seconds: 12.5,
         ..v1::ExplainedLimit::default()
+    }
+}
+
+fn minute(minutes_ago: u32, share_least: f64, dropped: &[(&str, u64)]) -> v1::PastMinute {
+    let dropped = dropped.iter().map(|(reason, packets)| v1::DroppedFor {
+        reason: (*reason).to_owned(),
+        packets: *packets,
+    });
+    v1::PastMinute {
+        minutes_ago,
+        share_least,
+        share_most: 500.0,
+        offered: 5_000.0,
+        admitted: 500.0,
+        dropped: dropped.collect(),
     }
 }
 
@@ -171,6 +188,12 @@ fn explained() -> v1::ExplainReply {
         per: KEYS,
         rate: 500.0,
         burst: 100.0,
+        budget: 500.0,
+        past: vec![
+            minute(0, 500.0, &[("over_limit", 90_000)]),
+            minute(1, 400.0, &[("contended", 1), ("over_limit", 270_000)]),
+            minute(2, 500.0, &[]),
+        ],
         traffic: Some(source("198.18.0.7/32", 5_000.0, 4_500.0, 0.0)),
         ..limit("clients")
     };
@@ -215,6 +238,7 @@ fn explained() -> v1::ExplainReply {
         sampled_one_in: 64,
         drops_since_ms: 4_000,
         samples_lost: 7,
+        term: 4,
         ..v1::ExplainReply::default()
     }
 }
@@ -241,7 +265,7 @@ fn a_source_that_is_dropped_is_explained() {
         output_of(&daemon, &ASK, 0),
         "\
 198.18.0.7 is being dropped at host1: clients drops ~4.50k of ~5.00k packets/s
-policy version 3; about 1 packet in 64 is looked at; drops are remembered for 4.0 s
+policy version 3, term 4; about 1 packet in 64 is looked at; drops are remembered for 4.0 s
 
 LIMIT    MODE     COUNTED AS     MAY SEND    BURST  UNSPENT  LEASE LEFT  OFFERED  DROPPED  UNIT
 clients  enforce  198.18.0.7/32   500/key  100/key        -           -   ~5.00k   ~4.50k  packets/s
@@ -252,6 +276,15 @@ other never applies to it: all prefixes of `to` are IPv6
 DROPPED     BY                    REASON        OVER BY  PASSES IN  FROM        TO
 120 ms ago  clients               over_limit  1 packets       2 ms  198.18.0.7  192.0.2.53:53 udp
 3.2 s ago   (no longer in force)  closed              -          -  198.18.0.7  [2001:db8::53]:53 udp
+
+the last minutes of clients on host1, all sources together:
+MINUTE        SHARE  OFFERED  ADMITTED  DROPPED PACKETS
+now         500/key    5.00k       500  90.0k over_limit
+1 min ago  400..500    5.00k       500  1 contended, 270k over_limit
+2 min ago   500/key    5.00k       500
+
+for it to pass:
+  clients lets 198.18.0.7/32 send 500 packets/s here, and it sends ~5.00k: it has to send less, or `rate` has to be more than 5.00k
 "
     );
     assert_eq!(
@@ -315,11 +348,56 @@ fn a_lease_that_has_run_out_says_what_holds() {
 }
 
 #[test]
+fn what_would_have_to_change_follows_from_what_drops() {
+    type Change = fn(&mut v1::ExplainedLimit);
+    let dropping: Change = |all| {
+        all.traffic = Some(source("198.18.0.7/32", 20_000.0, 15_000.0, 0.0));
+    };
+    let floor: Change = |all| {
+        all.traffic = Some(source("198.18.0.7/32", 20_000.0, 15_000.0, 0.0));
+        all.expired = v1::Expiry::Floor.into();
+        all.rate = 4.0;
+    };
+    let closed: Change = |all| {
+        all.traffic = Some(source("198.18.0.7/32", 20_000.0, 15_000.0, 0.0));
+        all.expired = v1::Expiry::Closed.into();
+    };
+    for (change, expected) in [
+        (
+            dropping,
+            "all admits 29.7k packets/s here of 30.0k in the fleet, and all sources together send \
+             90.0k: they have to send less, or `rate` has to be about 90.3k\n",
+        ),
+        (
+            floor,
+            "all is on its floor here, 4 packets/s, since its lease has run out",
+        ),
+        (
+            closed,
+            "all admits nothing here since its lease has run out",
+        ),
+    ] {
+        let daemon = explaining(|reply| {
+            reply.limits[0].traffic = None;
+            change(&mut reply.limits[1]);
+        });
+        let page = output_of(&daemon, &ASK, 0);
+        assert!(
+            page.contains(&format!("for it to pass:\n  {expected}")),
+            "{page}"
+        );
+    }
+    let shadow = explaining(|reply| reply.limits[0].mode = v1::Mode::Shadow.into());
+    assert!(!output_of(&shadow, &ASK, 0).contains("for it to pass"));
+}
+
+#[test]
 fn explained_as_json() {
     let said = json_of(&explaining(|_| {}), &ASK);
     assert_eq!(said["node"]["name"], "host1");
     assert_eq!(said["sampled_one_in"], 64);
     assert_eq!(said["samples_lost"], 7);
+    assert_eq!(said["term"], 4);
     assert_eq!(
         said["limits"][0],
         json!({
@@ -327,7 +405,16 @@ fn explained_as_json() {
             "per": {"source_v4": 32, "source_v6": 64}, "applies": true, "exempt": null,
             "source": "198.18.0.7/32", "rate": 500.0, "burst": 100.0, "unspent": null,
             "lease_left_ms": null, "expired": null, "offered": 5_000.0, "dropped": 4_500.0,
-            "error": 0.0, "seconds": 12.5, "hot": false,
+            "error": 0.0, "seconds": 12.5, "hot": false, "budget": 500.0,
+            "offered_by_all": 90_000.0,
+            "past": [
+                {"minutes_ago": 0, "share_least": 500.0, "share_most": 500.0, "offered": 5_000.0,
+                 "admitted": 500.0, "dropped": {"over_limit": 90_000}},
+                {"minutes_ago": 1, "share_least": 400.0, "share_most": 500.0, "offered": 5_000.0,
+                 "admitted": 500.0, "dropped": {"contended": 1, "over_limit": 270_000}},
+                {"minutes_ago": 2, "share_least": 500.0, "share_most": 500.0, "offered": 5_000.0,
+                 "admitted": 500.0, "dropped": {}},
+            ],
         })
     );
     assert_eq!(said["limits"][2]["applies"], false);

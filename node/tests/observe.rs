@@ -14,8 +14,8 @@ use std::{
 use daemon_support::{Daemon, Host};
 use weir_coord::testing::{Options, ZooKeeperServer};
 use weir_proto::admin::v1::{
-    ApplyRequest, ExplainReply, ExplainRequest, LimitRow, LimitsRequest, NodesRequest,
-    StatusRequest, admin_client::AdminClient,
+    ApplyRequest, DemandRequest, ExplainReply, ExplainRequest, LimitRow, LimitsRequest,
+    NodesRequest, OverviewRequest, StatusRequest, admin_client::AdminClient,
 };
 
 const LIMITS: &str = "version = 1\n\
@@ -242,6 +242,85 @@ fn the_heaviest_come_first_and_each_is_explained() {
     // A host without limits for it is another one in this table.
     assert_eq!(stage.explain("::ffff:198.18.0.1").address, "198.18.0.1");
     assert_eq!(stage.explain("2001:db8::1").limits[1].exempt, "");
+}
+
+#[test]
+fn the_last_minutes_are_remembered_and_told() {
+    const SENT: u32 = 4_000;
+    let stage = Stage::new();
+    send(&[(stage.sender(31), 1)], SENT);
+    let source = stage.source(31);
+    let dropped = |said: &ExplainReply| -> u64 {
+        let minutes = said.limits[0]
+            .past
+            .iter()
+            .flat_map(|minute| &minute.dropped);
+        let over = minutes.filter(|dropped| dropped.reason == "over_limit");
+        over.map(|dropped| dropped.packets).sum()
+    };
+    stage.wait_until("drops are in the past", || {
+        dropped(&stage.explain(&source)) >= u64::from(SENT - BURST - REFILLED)
+    });
+    let said = stage.explain(&source);
+    assert!(dropped(&said) <= u64::from(SENT - BURST), "{said:?}");
+    let minute = &said.limits[0].past[0];
+    assert_eq!(
+        (minute.share_least, minute.share_most),
+        (1.0, 1.0),
+        "of a key"
+    );
+    assert_eq!(
+        (said.limits[0].budget, said.term),
+        (1.0, 0),
+        "no fleet, no term"
+    );
+    assert!(
+        said.limits[1].past.is_empty(),
+        "of what can't apply there is none"
+    );
+
+    let demand = stage.ask(async |mut client| {
+        let reply = client.demand(DemandRequest {}).await.unwrap();
+        reply.into_inner().limits
+    });
+    let of_limit = &demand[0];
+    assert_eq!(of_limit.limit, "per-client");
+    let spans = of_limit.seconds.iter().zip(&of_limit.offered);
+    let offered: f32 = spans.map(|(seconds, rate)| seconds * rate).sum();
+    assert_near(offered.into(), SENT, "all that was sent, second by second");
+    assert!(
+        of_limit.seconds.len() < 30,
+        "what stays the same is one span: {of_limit:?}"
+    );
+
+    let overview = stage.ask(async |mut client| {
+        let request = OverviewRequest {
+            limit: "per-client".to_owned(),
+            node: String::new(),
+            top: 5,
+        };
+        client.overview(request).await.unwrap().into_inner()
+    });
+    let fleet = overview.fleet.unwrap();
+    assert!(
+        fleet.limits.is_empty() && fleet.policy_version == 1,
+        "{fleet:?}"
+    );
+    let names = |limit: &weir_proto::admin::v1::OverviewLimit| limit.row.clone().unwrap().name;
+    let names: Vec<String> = overview.limits.iter().map(names).collect();
+    assert_eq!(names, ["per-client", "elsewhere"]);
+    assert!(overview.limits.iter().all(|limit| limit.promise_kept));
+    assert_eq!(overview.nodes.len(), 1);
+    let held: Vec<&str> = overview.nodes[0]
+        .limits
+        .iter()
+        .map(|one| one.limit.as_str())
+        .collect();
+    assert_eq!(held, ["per-client"], "of the limit that was asked for");
+    assert_eq!(
+        overview.sources[0].source.as_ref().unwrap().source,
+        format!("{source}/32")
+    );
 }
 
 #[test]

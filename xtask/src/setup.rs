@@ -43,6 +43,7 @@ const PACKAGES: [Package; 15] = [
     ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
     ("iputils-ping", "a client, in the tutorial"),
+    ("tmux", "a terminal for tests of `weir top`"),
 ];
 
 /// What containers need besides.

@@ -13,6 +13,7 @@ use crate::{
     client::ClientError,
     number::span,
     source::{MAX_FLEET_BYTES, Source},
+    table::{Cell, Tone, output_has_colour},
     view::{Applied, Change},
 };
 
@@ -82,7 +83,7 @@ pub(super) fn print(cli: &Cli, applied: &Applied) -> anyhow::Result<ExitCode> {
     if cli.json {
         print_json(applied)?;
     } else {
-        print!("{}", summary(applied));
+        print!("{}", summary(applied, output_has_colour()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,10 +97,10 @@ fn refused(file: &Source, problems: &str) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-fn summary(applied: &Applied) -> String {
+fn summary(applied: &Applied, has_colour: bool) -> String {
     let mut text = String::new();
     for change in &applied.changes {
-        text += &described(change);
+        text += &described(change, |text, tone| Cell::new(text, tone).shown(has_colour));
     }
     let changes = match applied.changes.len() {
         0 => String::from("no limit changes"),
@@ -119,21 +120,71 @@ fn summary(applied: &Applied) -> String {
     text
 }
 
-fn described(change: &Change) -> String {
+fn described(change: &Change, paint: impl Fn(String, Tone) -> String) -> String {
     let name = &change.limit;
+    let line = |mark: &str, tone| paint(format!("{mark} {name}"), tone) + "\n";
     match change.change {
-        "added" => format!("+ {name}\n"),
-        "removed" => format!("- {name}\n"),
+        "added" => line("+", Tone::Good),
+        "removed" => line("-", Tone::Bad),
         _ => {
             let unset = |text: &str| match text {
                 "" => String::from("(unset)"),
                 text => text.to_owned(),
             };
             let fields = change.fields.iter().map(|field| {
-                let (before, after) = (unset(&field.before), unset(&field.after));
+                let before = paint(unset(&field.before), Tone::Bad);
+                let after = paint(unset(&field.after), Tone::Good);
                 format!("    {}: {before} → {after}\n", field.field)
             });
-            format!("~ {name}\n{}", fields.collect::<String>())
+            line("~", Tone::Changed) + &fields.collect::<String>()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Field;
+
+    fn applied() -> Applied {
+        let change = |limit: &str, change, fields| Change {
+            limit: limit.to_owned(),
+            change,
+            fields,
+        };
+        let rate = Field {
+            field: "rate".to_owned(),
+            before: "1000 packets/s".to_owned(),
+            after: String::new(),
+        };
+        Applied {
+            version: 4,
+            dry_run: true,
+            confirm_within_ms: None,
+            changes: vec![
+                change("new", "added", Vec::new()),
+                change("old", "removed", Vec::new()),
+                change("dns", "changed", vec![rate]),
+            ],
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_difference_is_coloured_and_without_colours_the_same() {
+        let coloured = summary(&applied(), true);
+        for part in [
+            "\x1b[32m+ new\x1b[0m\n",
+            "\x1b[1;31m- old\x1b[0m\n",
+            "\x1b[33m~ dns\x1b[0m\n",
+            "rate: \x1b[1;31m1000 packets/s\x1b[0m → \x1b[32m(unset)\x1b[0m\n",
+        ] {
+            assert!(coloured.contains(part), "{coloured:?}");
+        }
+        let mut plain = coloured;
+        for code in ["\x1b[32m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"] {
+            plain = plain.replace(code, "");
+        }
+        assert_eq!(plain, summary(&applied(), false));
     }
 }

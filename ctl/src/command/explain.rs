@@ -1,5 +1,7 @@
 //! `weir explain`.
 
+mod advice;
+
 use std::{fmt::Write as _, process::ExitCode};
 
 use weir_proto::admin::v1;
@@ -10,7 +12,7 @@ use crate::{
     client::ClientError,
     number::{about, for_each, short, span},
     table::{Align, Cell, Table, Tone, output_has_colour},
-    view::{Dropped, Explained, ExplainedLimit},
+    view::{Dropped, Explained, ExplainedLimit, PastMinute},
 };
 
 /// Prints what a node knows of a source.
@@ -51,7 +53,72 @@ fn page(explained: &Explained, has_colour: bool) -> String {
     if !explained.drops.is_empty() {
         let _ = write!(page, "\n{}", drops(&explained.drops, has_colour));
     }
+    let dropping = explained.limits.iter().filter(|limit| has_dropped(limit));
+    for limit in dropping.take(PASTS_TOLD) {
+        let _ = write!(
+            page,
+            "\nthe last minutes of {} on {}, all sources together:\n{}",
+            limit.name,
+            explained.node.name,
+            past(limit, has_colour)
+        );
+    }
+    let advice = advice::of(&explained.limits);
+    if !advice.is_empty() {
+        page += "\nfor it to pass:\n";
+    }
+    for line in advice {
+        let _ = writeln!(page, "  {line}");
+    }
     page
+}
+
+/// Limits of which the last minutes are told.
+const PASTS_TOLD: usize = 3;
+
+fn has_dropped(limit: &ExplainedLimit) -> bool {
+    let of_source = limit.dropped.is_some_and(|dropped| dropped > 0.0);
+    of_source || limit.past.iter().any(|minute| !minute.dropped.is_empty())
+}
+
+fn past(limit: &ExplainedLimit, has_colour: bool) -> Table {
+    let columns = [
+        ("MINUTE", Align::Left),
+        ("SHARE", Align::Right),
+        ("OFFERED", Align::Right),
+        ("ADMITTED", Align::Right),
+        ("DROPPED PACKETS", Align::Left),
+    ];
+    let mut table = Table::new(&columns, has_colour);
+    let is_keyed = limit.per.is_some();
+    for minute in &limit.past {
+        table.row([
+            match minute.minutes_ago {
+                0 => "now".into(),
+                ago => format!("{ago} min ago").into(),
+            },
+            share(minute, is_keyed).into(),
+            short(minute.offered).into(),
+            short(minute.admitted).into(),
+            reasons(minute).into(),
+        ]);
+    }
+    table
+}
+
+fn share(minute: &PastMinute, is_keyed: bool) -> String {
+    let [least, most] = [minute.share_least, minute.share_most].map(short);
+    match (least == most, is_keyed) {
+        (true, true) => format!("{most}/key"),
+        (true, false) => most,
+        (false, _) => format!("{least}..{most}"),
+    }
+}
+
+fn reasons(minute: &PastMinute) -> String {
+    let dropped = minute.dropped.iter();
+    let dropped = dropped.map(|(reason, packets)| format!("{} {reason}", short(*packets as f64)));
+    dropped.collect::<Vec<_>>().join(", ")
 }
 
 /// First what is happening, then how that is known.
@@ -86,8 +153,9 @@ fn verdict(explained: &Explained) -> Vec<String> {
         one_in => format!("about 1 packet in {one_in} is looked at"),
     };
     let second = format!(
-        "policy version {}; {sampled}; drops are remembered for {}",
+        "policy version {}, term {}; {sampled}; drops are remembered for {}",
         explained.policy_version,
+        explained.term,
         span(explained.drops_since_ms)
     );
     vec![first, second]

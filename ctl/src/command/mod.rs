@@ -9,9 +9,11 @@ mod history;
 mod limits;
 mod membership;
 mod nodes;
+mod replay;
 mod rollback;
 mod run;
 mod status;
+mod top;
 mod voters;
 
 use std::process::ExitCode;
@@ -42,8 +44,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&cli),
         Command::Limits(arguments) => limits::run(&cli, arguments),
         Command::Nodes => nodes::run(&cli),
+        Command::Top(arguments) => top::run(&cli, arguments),
         Command::Explain(arguments) => explain::run(&cli, arguments),
         Command::Cert(arguments) => cert::run(&cli, arguments),
+        Command::Replay(arguments) => replay::run(&cli, arguments),
         Command::Run(arguments) => Err(run::run(&cli, arguments)),
     }
 }

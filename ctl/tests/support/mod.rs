@@ -3,6 +3,8 @@
 // Not every test uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod feed;
+
 use std::{
     path::PathBuf,
     process::{Command, Stdio},
@@ -31,6 +33,7 @@ pub(crate) struct Replies {
     pub(crate) nodes: v1::NodesReply,
     pub(crate) apply: v1::ApplyReply,
     pub(crate) explain: v1::ExplainReply,
+    pub(crate) demand: v1::DemandReply,
     /// Instead of any of them.
     pub(crate) refusal: Option<Status>,
     /// The last request to apply.
@@ -44,6 +47,11 @@ pub(crate) struct Replies {
     /// The last that was asked for heaviest sources, and for a source.
     pub(crate) asked_top: u32,
     pub(crate) asked_source: String,
+    /// The last overview that was asked for, and how many were.
+    pub(crate) asked_overview: v1::OverviewRequest,
+    pub(crate) overviews: u64,
+    /// Another fleet, for overviews alone.
+    pub(crate) feed: Option<feed::Feed>,
 }
 
 /// A running daemon; it ends with this.
@@ -231,6 +239,24 @@ impl Admin for Service {
         })
     }
 
+    async fn overview(
+        &self,
+        request: Request<v1::OverviewRequest>,
+    ) -> Result<Response<v1::OverviewReply>, Status> {
+        self.answer(|replies| {
+            replies.asked_overview = request.into_inner();
+            replies.overviews += 1;
+            replies.overview()
+        })
+    }
+
+    async fn demand(
+        &self,
+        _request: Request<v1::DemandRequest>,
+    ) -> Result<Response<v1::DemandReply>, Status> {
+        self.answer(|replies| replies.demand.clone())
+    }
+
     async fn explain(
         &self,
         request: Request<v1::ExplainRequest>,
@@ -284,6 +310,11 @@ impl Replies {
                 node: host1.clone(),
                 ..v1::ExplainReply::default()
             },
+            demand: v1::DemandReply {
+                node: host1.clone(),
+                policy_version: 3,
+                ..v1::DemandReply::default()
+            },
             nodes: nodes(host1, host2, host3),
             apply: v1::ApplyReply {
                 version: 4,
@@ -312,6 +343,43 @@ impl Replies {
             removed: None,
             asked_top: 0,
             asked_source: String::new(),
+            asked_overview: v1::OverviewRequest::default(),
+            overviews: 0,
+            feed: None,
+        }
+    }
+
+    /// What the other replies say, put together for what was asked.
+    fn overview(&self) -> v1::OverviewReply {
+        let asked = &self.asked_overview;
+        if let Some(feed) = self.feed {
+            return feed.overview(self.overviews, asked);
+        }
+        let mut nodes = self.nodes.nodes.clone();
+        for row in &mut nodes {
+            let is_node = row
+                .node
+                .as_ref()
+                .is_some_and(|node| node.name == asked.node);
+            row.limits
+                .retain(|limit| is_node || limit.limit == asked.limit);
+        }
+        let limits = self.limits.limits.iter().zip(&self.status.limits);
+        let limits = limits.map(|(row, state)| v1::OverviewLimit {
+            row: Some(row.clone()),
+            promise_kept: state.promise_kept,
+            nodes_on_floor: state.nodes_on_floor,
+            nodes_failing_open: state.nodes_failing_open,
+            pending: state.pending.len() as u32,
+        });
+        v1::OverviewReply {
+            fleet: Some(v1::StatusReply {
+                limits: Vec::new(),
+                ..self.status.clone()
+            }),
+            limits: limits.collect(),
+            nodes,
+            sources: Vec::new(),
         }
     }
 }

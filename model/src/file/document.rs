@@ -459,6 +459,12 @@ impl<'d> Value<'d> {
             .note(self.value.span().start, severity, complaint);
     }
 
+    /// Whether an error was noted so far, anywhere in the document.
+    pub(super) fn is_among_errors(&self) -> bool {
+        let found = self.notes.found.borrow();
+        found.iter().any(|found| found.severity == Severity::Error)
+    }
+
     /// Notes an error at the key.
     pub fn key_error(&self, complaint: Complaint) {
         self.notes.note(self.key_start, Severity::Error, complaint);

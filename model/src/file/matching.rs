@@ -24,7 +24,7 @@ pub(super) struct MatchText<'d> {
     pub(super) to: Vec<Value<'d>>,
     /// `None` inside if it is wrong.
     protocol: Option<Option<Placed<'d, Protocol>>>,
-    ports: Option<Value<'d>>,
+    pub(super) ports: Option<Value<'d>>,
     tcp_flags: Option<Value<'d>>,
 }
 

@@ -8,6 +8,7 @@
 //! The first step, with [`quantity`] and [`Problem`], serves other files of the same style too.
 
 mod compile;
+mod conflict;
 pub mod document;
 mod keyed;
 mod matching;

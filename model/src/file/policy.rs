@@ -10,6 +10,7 @@ use std::{
 use super::{
     LANGUAGE_VERSION, MAX_DESTINATION_PREFIXES, MAX_SOURCE_LISTS,
     compile::{self, Amounts, Terms},
+    conflict,
     document::{Table, Value},
     objection::Place,
     overlap,
@@ -53,13 +54,17 @@ pub(super) fn read(mut root: Table<'_>) -> Option<Policy> {
     overlap::check(&texts);
     // Floors depend on max_members; without it, complaints about them would be guesses.
     let fleet = fleet?;
+    let places: Vec<conflict::Place<'_>> = texts.iter().map(conflict::Place::of).collect();
     let limits: Vec<Limit> = texts
         .into_iter()
         .filter_map(|text| limit(text, fleet.max_members))
         .collect();
-    (limits.len() == expected).then(|| Policy {
-        fleet,
-        limits: limits.into(),
+    (limits.len() == expected).then(|| {
+        conflict::check(&limits, &places);
+        Policy {
+            fleet,
+            limits: limits.into(),
+        }
     })
 }
 

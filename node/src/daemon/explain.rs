@@ -51,6 +51,7 @@ impl View<'_> {
             sampled_one_in: seen.one_in(),
             drops_since_ms: millis(now - seen.drops_since()),
             samples_lost: totals.map_or(0, |totals| totals.events_lost),
+            term: self.term(),
         }
     }
 
@@ -80,6 +81,15 @@ impl View<'_> {
             traffic: traffic.map(Into::into),
             traffic_seconds: seen.span(limit.id, now).as_secs_f64(),
             hot: hot.is_some(),
+            budget: limit.scale.tokens_per_second(limit.budget.rate),
+            offered_by_all: limit
+                .scale
+                .tokens_per_second(self.enforcement.rates(limit.id).offered),
+            past: if exempt.is_empty() {
+                self.past_of(limit, now)
+            } else {
+                Vec::new()
+            },
             exempt,
         }
     }

@@ -12,6 +12,8 @@ mod membership;
 mod memory;
 mod metrics;
 mod observation;
+mod overview;
+mod past;
 mod rates;
 mod view;
 
@@ -46,6 +48,7 @@ use crate::{
 };
 use continuity::Continuity;
 use metrics::{Snapshot, TickTimes};
+use past::Past;
 use view::View;
 
 /// A host alone needs no number for its lives: its leader ends with it.
@@ -61,6 +64,7 @@ pub struct Daemon {
     attachments: Attachments,
     ticks: TickTimes,
     continuity: Continuity,
+    past: Past,
 }
 
 /// What comes from outside.
@@ -101,6 +105,7 @@ impl Daemon {
             attachments,
             ticks,
             continuity,
+            past: Past::default(),
         };
         if matches!(daemon.coordination, Coordination::Embedded { .. }) {
             daemon.enforcement.set_alone();
@@ -198,6 +203,7 @@ impl Daemon {
         self.coordination.tick(now);
         self.continuity.leased(self.enforcement.has_grants(now));
         self.enforcement.look_around();
+        self.past.tick(&self.enforcement, now);
         self.ticks.observe(start.elapsed());
     }
 
@@ -256,6 +262,7 @@ impl Daemon {
             facts: &self.facts,
             enforcement: &self.enforcement,
             coordination: &self.coordination,
+            past: &self.past,
         }
     }
 
@@ -278,8 +285,15 @@ impl Daemon {
             Question::Limits { top, answer } => {
                 let _ = answer.send(self.as_known_here(self.view().limits(top)));
             }
+            Question::Overview(request, answer) => {
+                let overview = self.view().overview(&request, self.trial());
+                let _ = answer.send(self.as_known_here(overview));
+            }
             Question::Explain(address, answer) => {
                 let _ = answer.send(self.view().explain(address));
+            }
+            Question::Demand(answer) => {
+                let _ = answer.send(self.view().demand());
             }
             Question::Nodes(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().nodes()));

@@ -17,6 +17,7 @@ use weir_proto::admin::v1;
 use super::{
     coordination::{Coordination, LIVELY, LeaderView},
     enforcement::Enforcement,
+    past::Past,
 };
 use crate::dataplane;
 
@@ -43,13 +44,15 @@ pub(super) struct View<'a> {
     pub(super) enforcement: &'a Enforcement,
     /// The fleet's side.
     pub(super) coordination: &'a Coordination,
+    /// What there was.
+    pub(super) past: &'a Past,
 }
 
 /// Rows of pending members in a reply, summed over all limits: each takes up to 100 bytes. With more
 /// than that, each limit names fewer members, but one at least.
 const PENDING_ROWS_MAX: usize = 100_000;
 /// Sources of a limit that are told of, at most.
-const TOP_MAX: usize = 100;
+pub(super) const TOP_MAX: usize = 100;
 
 /// A lease that has no end: the node never had a grant, or the limit is local.
 pub(super) fn is_endless(lease_left: Duration) -> bool {
@@ -76,7 +79,7 @@ impl View<'_> {
     }
 
     /// What this node knows by itself: its own row.
-    fn own(&self) -> LeaderView {
+    pub(super) fn own(&self) -> LeaderView {
         let now = dataplane::now();
         let limits = self.policy().limits.iter().map(|limit| {
             // What others hold follows from the policy, and reading it takes its time.
@@ -161,6 +164,22 @@ impl View<'_> {
         let mut sums = self.sums(leader.or(own.as_ref()));
         let pending = self.pending(leader);
         let over_budget = leader.map_or(&[][..], |leader| &leader.over_budget);
+        let limits = self.policy().limits.iter().map(|limit| v1::LimitStatus {
+            pending: pending.clone(),
+            ..limit_status(
+                limit,
+                &sums.remove(&limit.id).unwrap_or_default(),
+                over_budget.contains(&limit.id),
+            )
+        });
+        v1::StatusReply {
+            limits: limits.collect(),
+            ..self.fleet(leader)
+        }
+    }
+
+    /// The fleet without its limits.
+    pub(super) fn fleet(&self, leader: Option<&LeaderView>) -> v1::StatusReply {
         let fleet = self.coordination.fleet();
         let zookeeper = fleet.map(|fleet| {
             let connection = fleet.connection();
@@ -173,30 +192,24 @@ impl View<'_> {
         v1::StatusReply {
             node: Some(self.this_node()),
             leader: self.leader_node(),
-            term: fleet.and_then(|fleet| fleet.term()).map_or_else(
-                || leader.map_or(0, |leader| leader.term.0),
-                |term| term.term.0,
-            ),
+            term: match self.term() {
+                0 => leader.map_or(0, |leader| leader.term.0),
+                term => term,
+            },
             zookeeper,
             policy_version: self.enforcement.policy_version().0,
             members: self.members(leader),
-            limits: self
-                .policy()
-                .limits
-                .iter()
-                .map(|limit| v1::LimitStatus {
-                    pending: pending.clone(),
-                    ..limit_status(
-                        limit,
-                        &sums.remove(&limit.id).unwrap_or_default(),
-                        over_budget.contains(&limit.id),
-                    )
-                })
-                .collect(),
+            limits: Vec::new(),
             daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
             voters: self.voters(),
             trial: None,
         }
+    }
+
+    /// The current term, as far as ZooKeeper has told; 0 if it has not.
+    pub(super) fn term(&self) -> u64 {
+        let term = self.coordination.fleet().and_then(|fleet| fleet.term());
+        term.map_or(0, |term| term.term.0)
     }
 
     /// Whose acknowledgements commit.
@@ -317,7 +330,7 @@ impl View<'_> {
     }
 
     /// Members that do not enforce this node's policy yet, as far as a leader knows.
-    fn pending(&self, leader: Option<&LeaderView>) -> Vec<v1::Node> {
+    pub(super) fn pending(&self, leader: Option<&LeaderView>) -> Vec<v1::Node> {
         let version = self.enforcement.policy_version();
         let most = (PENDING_ROWS_MAX / self.policy().limits.len().max(1)).max(1);
         leader
@@ -330,7 +343,7 @@ impl View<'_> {
     }
 
     /// What the members count and hold of each limit, added up.
-    fn sums(&self, known: Option<&LeaderView>) -> HashMap<LimitId, Sums> {
+    pub(super) fn sums(&self, known: Option<&LeaderView>) -> HashMap<LimitId, Sums> {
         let mut sums: HashMap<LimitId, Sums> = HashMap::new();
         let members = known.into_iter().flat_map(|known| &known.members);
         for member in members {
@@ -354,21 +367,7 @@ impl View<'_> {
             .limits
             .iter()
             .map(|limit| {
-                let sums = sums.remove(&limit.id).unwrap_or_default();
-                let row = v1::LimitRow {
-                    name: limit.name.clone(),
-                    promise: v1::Promise::from(limit.promise).into(),
-                    mode: v1::Mode::from(limit.mode).into(),
-                    unit: v1::Unit::from(limit.cost).into(),
-                    rate: limit.scale.tokens_per_second(limit.budget.rate),
-                    burst: limit.scale.tokens(limit.budget.burst),
-                    offered: sums.offered,
-                    admitted: sums.admitted,
-                    dropped: sums.dropped,
-                    nodes: sums.nodes,
-                    per: limit.per.map(Into::into),
-                    ..v1::LimitRow::default()
-                };
+                let row = limit_row(limit, &sums.remove(&limit.id).unwrap_or_default());
                 match top {
                     0 => row,
                     top => self.with_top(limit, row, top.min(TOP_MAX)),
@@ -384,19 +383,22 @@ impl View<'_> {
     fn with_top(&self, limit: &Limit, row: v1::LimitRow, top: usize) -> v1::LimitRow {
         let now = dataplane::now();
         let seen = self.enforcement.observation();
-        let top = seen.top(limit.id, top, now);
         v1::LimitRow {
             top_seconds: seen.span(limit.id, now).as_secs_f64(),
             top_left_out: seen.is_left_out(limit.id),
-            top: top
-                .into_iter()
-                .map(|source| v1::HeavySource {
-                    leased: self.leased(limit, source.source, now),
-                    ..source.into()
-                })
-                .collect(),
+            top: self.heaviest(limit, top, now),
             ..row
         }
+    }
+
+    /// The heaviest sources of a limit that this node sees, at most so many.
+    pub(super) fn heaviest(&self, limit: &Limit, most: usize, now: Nanos) -> Vec<v1::HeavySource> {
+        let top = self.enforcement.observation().top(limit.id, most, now);
+        let top = top.into_iter().map(|source| v1::HeavySource {
+            leased: self.leased(limit, source.source, now),
+            ..source.into()
+        });
+        top.collect()
     }
 
     /// What this node may send of a key by its lease, tokens per second; `None` if it is not hot.
@@ -411,21 +413,29 @@ impl View<'_> {
         let leads = self.leader();
         let is_leader = leads.is_some();
         let leader = leads.unwrap_or_else(|| self.own());
-        let mut nodes: Vec<v1::NodeRow> = leader
-            .members
-            .iter()
-            .map(|member| v1::NodeRow {
-                node: Some(self.node_of(member)),
-                live: self.is_live(member.record.node, member.heard),
-                is_leader: is_leader && member.record.node == self.facts.node,
-                limits: self.node_limits(member),
-            })
-            .collect();
-        nodes.sort_by(|a, b| name_of(a.node.as_ref()).cmp(name_of(b.node.as_ref())));
+        let nodes = self.node_rows(&leader, is_leader, |member| self.node_limits(member));
         v1::NodesReply { nodes }
     }
 
-    fn node_limits(&self, member: &MemberView) -> Vec<v1::NodeLimit> {
+    /// Every member, by name, with those of its limits that `limits` says.
+    pub(super) fn node_rows(
+        &self,
+        leader: &LeaderView,
+        is_leader: bool,
+        limits: impl Fn(&MemberView) -> Vec<v1::NodeLimit>,
+    ) -> Vec<v1::NodeRow> {
+        let row = |member: &MemberView| v1::NodeRow {
+            node: Some(self.node_of(member)),
+            live: self.is_live(member.record.node, member.heard),
+            is_leader: is_leader && member.record.node == self.facts.node,
+            limits: limits(member),
+        };
+        let mut nodes: Vec<v1::NodeRow> = leader.members.iter().map(row).collect();
+        nodes.sort_by(|a, b| name_of(a.node.as_ref()).cmp(name_of(b.node.as_ref())));
+        nodes
+    }
+
+    pub(super) fn node_limits(&self, member: &MemberView) -> Vec<v1::NodeLimit> {
         let shares = member.limits.iter().map(|share| (share.limit, share));
         let shares: HashMap<LimitId, &ShareView> = shares.collect();
         let heard = member.heard.unwrap_or_default();
@@ -435,7 +445,12 @@ impl View<'_> {
             .collect()
     }
 
-    fn node_limit(&self, limit: &Limit, share: &ShareView, heard: Duration) -> v1::NodeLimit {
+    pub(super) fn node_limit(
+        &self,
+        limit: &Limit,
+        share: &ShareView,
+        heard: Duration,
+    ) -> v1::NodeLimit {
         let is_leased = limit.is_leased();
         let left = share.held.lease_left.saturating_sub(heard);
         let on_floor = self.is_on_floor(share);
@@ -464,13 +479,13 @@ impl View<'_> {
 
 /// Rates over the fleet, tokens/s.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     offered: f64,
     admitted: f64,
     dropped: f64,
     nodes: u32,
-    on_floor: u32,
-    failing_open: u32,
+    pub(super) on_floor: u32,
+    pub(super) failing_open: u32,
 }
 
 impl Sums {
@@ -495,6 +510,23 @@ pub(super) fn fails_open(limit: &Limit, lease_left: Duration) -> bool {
         && limit.on_expiry == OnExpiry::Open
         && limit.mode == Mode::Enforce
         && lease_left.is_zero()
+}
+
+pub(super) fn limit_row(limit: &Limit, sums: &Sums) -> v1::LimitRow {
+    v1::LimitRow {
+        name: limit.name.clone(),
+        promise: v1::Promise::from(limit.promise).into(),
+        mode: v1::Mode::from(limit.mode).into(),
+        unit: v1::Unit::from(limit.cost).into(),
+        rate: limit.scale.tokens_per_second(limit.budget.rate),
+        burst: limit.scale.tokens(limit.budget.burst),
+        offered: sums.offered,
+        admitted: sums.admitted,
+        dropped: sums.dropped,
+        nodes: sums.nodes,
+        per: limit.per.map(Into::into),
+        ..v1::LimitRow::default()
+    }
 }
 
 fn limit_status(limit: &Limit, sums: &Sums, is_over_budget: bool) -> v1::LimitStatus {

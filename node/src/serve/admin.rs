@@ -121,6 +121,15 @@ fn permitted<T>(request: &Request<T>, needed: Role) -> Result<(), Status> {
     )))
 }
 
+/// What it takes to apply: to see what that would change, no more than to look.
+const fn applying(request: &v1::ApplyRequest) -> Role {
+    if request.dry_run {
+        Role::Read
+    } else {
+        Role::Operate
+    }
+}
+
 /// Answers here, or passes the same call on to the leader.
 macro_rules! answer {
     ($self:ident, $request:ident, $question:expr, $method:ident, $message:expr) => {{
@@ -156,7 +165,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyReply>, Status> {
-        permitted(&request, Role::Operate)?;
+        permitted(&request, applying(request.get_ref()))?;
         let message = request.get_ref().clone();
         let copy = message.clone();
         answer!(
@@ -274,6 +283,26 @@ impl Admin for AdminService {
         )
     }
 
+    async fn overview(
+        &self,
+        request: Request<v1::OverviewRequest>,
+    ) -> Result<Response<v1::OverviewReply>, Status> {
+        permitted(&request, Role::Read)?;
+        let message = request.get_ref().clone();
+        // Of sources each node tells what it sees itself.
+        let copy = v1::OverviewRequest {
+            top: 0,
+            ..message.clone()
+        };
+        answer!(
+            self,
+            request,
+            |answer| Question::Overview(message, answer),
+            overview,
+            copy
+        )
+    }
+
     async fn explain(
         &self,
         request: Request<v1::ExplainRequest>,
@@ -285,6 +314,16 @@ impl Admin for AdminService {
         })?;
         let (answer, answered) = oneshot::channel();
         self.send(Question::Explain(address, answer)).await?;
+        Ok(Response::new(answered.await.map_err(|_| stopping())?))
+    }
+
+    async fn demand(
+        &self,
+        request: Request<v1::DemandRequest>,
+    ) -> Result<Response<v1::DemandReply>, Status> {
+        permitted(&request, Role::Read)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Question::Demand(answer)).await?;
         Ok(Response::new(answered.await.map_err(|_| stopping())?))
     }
 
@@ -345,6 +384,33 @@ impl SeenFrom for v1::LimitsReply {
     }
 }
 
+impl SeenFrom for v1::OverviewReply {
+    /// A leader adds up; of what fails open here, and of sources, this node knows better.
+    fn seen_from(mut self, own: Self) -> Self {
+        let failing = own.limits.iter().filter(|one| one.nodes_failing_open > 0);
+        let failing = failing.filter_map(|one| Some(one.row.as_ref()?.name.as_str()));
+        let failing: HashSet<&str> = failing.collect();
+        for limit in &mut self.limits {
+            if limit
+                .row
+                .as_ref()
+                .is_some_and(|row| failing.contains(row.name.as_str()))
+            {
+                limit.promise_kept = false;
+                limit.nodes_failing_open = limit.nodes_failing_open.max(1);
+            }
+        }
+        Self {
+            fleet: match (self.fleet, own.fleet) {
+                (Some(leaders), Some(own)) => Some(leaders.seen_from(own)),
+                (leaders, own) => leaders.or(own),
+            },
+            sources: own.sources,
+            ..self
+        }
+    }
+}
+
 macro_rules! all_of_it {
     ($($reply:ty),*) => {
         $(impl SeenFrom for $reply {
@@ -392,7 +458,7 @@ mod tests {
         for call in service.split("async fn ").skip(1) {
             let (name, body) = call.split_once("Status> {").expect("a call");
             let first = body.trim_start();
-            assert!(first.starts_with("permitted(&request, Role::"), "{name}");
+            assert!(first.starts_with("permitted(&request, "), "{name}");
         }
     }
 
@@ -417,6 +483,12 @@ mod tests {
         );
         assert_eq!(asked_by(Some(Identity::default()), true), [false, false]);
         assert_eq!(asked_by(None, false), [true, true], "in plain text");
+        let apply = |dry_run| v1::ApplyRequest {
+            dry_run,
+            ..v1::ApplyRequest::default()
+        };
+        assert_eq!(applying(&apply(true)), Role::Read);
+        assert_eq!(applying(&apply(false)), Role::Operate);
         assert!(permitted(&Request::new(()), Role::Operate).is_ok(), "local");
     }
 
@@ -440,6 +512,41 @@ mod tests {
         assert_eq!(seen.limits[0].offered, 300.0);
         assert_eq!(seen.limits[0].top, [source("192.0.2.9/32")]);
         assert_eq!(seen.limits[0].top_seconds, 20.0);
+    }
+
+    #[test]
+    fn an_overview_is_the_leaders_with_what_this_node_knows_better() {
+        let reply = |name: &str, open, source: &str| v1::OverviewReply {
+            fleet: Some(v1::StatusReply {
+                node: Some(v1::Node {
+                    name: name.to_owned(),
+                    ..v1::Node::default()
+                }),
+                term: 4,
+                ..v1::StatusReply::default()
+            }),
+            limits: vec![v1::OverviewLimit {
+                row: Some(v1::LimitRow {
+                    name: "a".to_owned(),
+                    nodes: 3,
+                    ..v1::LimitRow::default()
+                }),
+                promise_kept: true,
+                nodes_failing_open: open,
+                ..v1::OverviewLimit::default()
+            }],
+            nodes: vec![v1::NodeRow::default(); 3 * (1 - open as usize)],
+            sources: vec![v1::OverviewSource {
+                limit: source.to_owned(),
+                ..v1::OverviewSource::default()
+            }],
+        };
+        let seen = reply("leader", 0, "theirs").seen_from(reply("asked", 1, "ours"));
+        assert_eq!(seen.fleet.unwrap().node.unwrap().name, "asked");
+        assert_eq!(seen.nodes.len(), 3, "of all members only a leader knows");
+        assert_eq!(seen.sources[0].limit, "ours");
+        let limit = &seen.limits[0];
+        assert_eq!((limit.promise_kept, limit.nodes_failing_open), (false, 1));
     }
 
     #[test]

@@ -40,8 +40,15 @@ pub enum Question {
         /// Where the answer goes.
         answer: oneshot::Sender<Answer<v1::LimitsReply>>,
     },
+    /// What a live view shows.
+    Overview(
+        v1::OverviewRequest,
+        oneshot::Sender<Answer<v1::OverviewReply>>,
+    ),
     /// Why a source is, or is not, being dropped here.
     Explain(IpAddr, oneshot::Sender<v1::ExplainReply>),
+    /// What was offered to each limit here.
+    Demand(oneshot::Sender<v1::DemandReply>),
     /// Every node.
     Nodes(oneshot::Sender<Answer<v1::NodesReply>>),
     /// Everything, for Prometheus.

@@ -34,7 +34,10 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "weir-tls",
         ],
     ),
-    ("weir", &["weir-model", "weir-proto", "weir-tls"]),
+    (
+        "weir",
+        &["weir-limiter", "weir-model", "weir-proto", "weir-tls"],
+    ),
     (
         "weir-chaos",
         &["weir-bpf-builder", "weir-model", "weir-proto", "weir-sim"],
