@@ -193,7 +193,7 @@ async fn strangers_are_not_spoken_with_on_either_side() {
     let node = holder(&ours, Subject::Node(NODE));
     let impostor = leading(&ours, OTHER).await;
     let refused = client(&impostor, &node, Expected::Node(LEADER)).await;
-    let refused = refused.err().expect("refused");
+    let refused = refused.expect_err("refused");
     assert!(refused.contains("was expected"), "{refused}");
     let stranger = leading(&theirs, LEADER).await;
     let refused = client(&stranger, &node, Expected::Node(LEADER)).await;

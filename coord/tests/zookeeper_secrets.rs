@@ -1,5 +1,7 @@
 //! What is logged on the way to ZooKeeper, at the finest level, has no password in it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{

@@ -9,7 +9,7 @@ use crate::{output, shell};
 /// A Debian package, and what it is for.
 type Package = (&'static str, &'static str);
 
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 16] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
