@@ -93,7 +93,7 @@ fn members_that_are_not_reached_are_named_and_other_traffic_is_not_guessed_at() 
     let daemon = recorded();
     daemon.reply(|replies| {
         let mut gone = replies.status.members[0].clone();
-        gone.node = gone.node.map(|node| v1::Node {
+        gone.node = gone.node.map(|_| v1::Node {
             id: vec![9; 16],
             name: "host9".to_owned(),
             address: String::new(),

@@ -42,8 +42,8 @@ const PACKAGES: [Package; 16] = [
     ),
     ("libfaketime", "wall clocks that jump"),
     ("iptables", "a rival in the benchmark"),
-    ("iputils-ping", "a client, in the tutorial"),
     ("tmux", "a terminal for tests of `weir top`"),
+    ("iputils-ping", "a client, in the tutorial"),
 ];
 
 /// What containers need besides.

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use weir_chaos::{
     interrupt::Interrupt,
     progress::Progress,
-    report::{self, Environment},
-    scenario::{
-        BROKEN, Ground, OVER_ADMISSION, Options, Report, SCENARIOS, Scenario, leaks, left_behind,
-    },
+    report::Environment,
+    scenario::{BROKEN, IN_BUDGET, OVER_ADMISSION, Options, SCENARIOS, Scenario},
 };
+
+use super::session::Session;
 
 /// The scenario that draws its faults.
 const RANDOM: &str = "random";
@@ -32,7 +32,7 @@ pub(crate) struct Chaos {
     #[arg(long)]
     without_times: bool,
     /// After each scenario has run once, go on with the last one, random faults if none is named, until
-    /// so many minutes have passed
+    /// so many minutes have passed. A run that cannot be played has failed, and the next begins
     #[arg(long)]
     minutes: Option<u64>,
     /// What random choices are drawn from; each run after the first takes the next number
@@ -74,16 +74,11 @@ impl Chaos {
         if self.broken {
             return self.break_rules(interrupt, &mut progress);
         }
-        let mut reports = Vec::new();
-        let ran = self.play(&mut reports, interrupt, &mut progress);
-        if ran.is_ok() {
-            let held = leaks(&reports, left_behind()?, self.seed);
-            show(&held);
-            reports.push(held);
-        }
+        let report = self.report.clone();
+        let mut session = Session::begin(report, environment, interrupt, &mut progress)?;
+        let ran = self.play(&mut session);
         // What ran before something went wrong is worth reading.
-        report::write(&self.report, &reports, &environment)?;
-        eprintln!("report: {}", self.report.join(report::PAGE).display());
+        let reports = session.finish(&self.options())?;
         ran?;
         let violations = reports
             .iter()
@@ -98,6 +93,15 @@ impl Chaos {
         Ok(violations == 0)
     }
 
+    fn options(&self) -> Options {
+        Options {
+            events: self.events,
+            seed: self.seed,
+            broken_rule: self.without.clone(),
+            judges_times: !self.without_times,
+        }
+    }
+
     fn wanted(&self) -> Vec<&'static Scenario> {
         let is_wanted = |scenario: &&Scenario| {
             if self.scenario.is_empty() {
@@ -109,55 +113,34 @@ impl Chaos {
         SCENARIOS.iter().filter(is_wanted).collect()
     }
 
-    fn play(
-        &self,
-        reports: &mut Vec<Report>,
-        interrupt: &Interrupt,
-        progress: &mut Progress,
-    ) -> Result<()> {
+    fn play(&self, session: &mut Session<'_>) -> Result<()> {
         let begun = Instant::now();
         let limit = self
             .minutes
             .map(|minutes| Duration::from_secs(60 * minutes));
         let is_over = || limit.is_some_and(|limit| begun.elapsed() >= limit);
-        let mut ground = None;
-        let mut options = Options {
-            events: self.events,
-            seed: self.seed,
-            broken_rule: self.without.clone(),
-            judges_times: !self.without_times,
-        };
+        let mut options = self.options();
         let wanted = self.wanted();
         for scenario in &wanted {
             if !is_over() {
-                let report = self.one(scenario, &mut ground, &options, interrupt, progress)?;
-                reports.push(report);
+                session.one(scenario, &options)?;
             }
         }
         let last = match self.scenario.as_slice() {
             [] => SCENARIOS.iter().find(|scenario| scenario.name == RANDOM),
             _ => wanted.last().copied(),
         };
-        while limit.is_some() && !is_over() {
-            let Some(scenario) = last else { break };
+        while let (Some(limit), Some(scenario), false) = (limit, last, is_over()) {
             options.seed += 1;
-            reports.push(self.one(scenario, &mut ground, &options, interrupt, progress)?);
+            let (played, failed) = session.tally();
+            session.note(&format!(
+                "minute {} of {}: {played} runs, {failed} failed",
+                begun.elapsed().as_secs() / 60,
+                limit.as_secs() / 60,
+            ));
+            session.one(scenario, &options)?;
         }
         Ok(())
-    }
-
-    fn one(
-        &self,
-        scenario: &Scenario,
-        ground: &mut Option<Ground>,
-        options: &Options,
-        interrupt: &Interrupt,
-        progress: &mut Progress,
-    ) -> Result<Report> {
-        progress.note(&format!("{}: {}", scenario.name, scenario.story));
-        let report = scenario.run(ground, &self.report, options, interrupt, progress)?;
-        show(&report);
-        Ok(report)
     }
 
     /// A rule that is broken has to be found by its scenario, by what the receivers counted.
@@ -180,7 +163,14 @@ impl Chaos {
             let mut ground = None;
             let report = scenario.run(&mut ground, &self.report, &options, interrupt, progress)?;
             drop(ground);
-            let over = report.over_admission.unwrap_or(0.0);
+            // Of whatever has a budget: the flood, and sources that are limited one by one.
+            let budgets = report
+                .findings
+                .iter()
+                .filter(|found| found.unit == IN_BUDGET);
+            let over = budgets
+                .filter_map(|found| found.measured)
+                .fold(0.0, f64::max);
             let is_caught = over > OVER_ADMISSION;
             let mark = if is_caught {
                 "✓ found"
@@ -203,25 +193,5 @@ impl Chaos {
             println!("{}", json!({ "broken": rows, "violations": missed }));
         }
         Ok(missed == 0)
-    }
-}
-
-fn show(report: &Report) {
-    eprintln!("\n{}: {}", report.name, report.verdict);
-    for finding in &report.findings {
-        let mark = match (finding.judged, finding.holds()) {
-            (false, _) => "~",
-            (true, true) => "✓",
-            (true, false) => "✗",
-        };
-        let measured = finding
-            .measured
-            .map_or("not measured".to_owned(), |figure| format!("{figure:.4}"));
-        eprintln!(
-            "  {mark} {:<46}{measured:>14} {:<12} {}",
-            finding.what,
-            finding.unit,
-            report::bar(finding)
-        );
     }
 }

@@ -6,6 +6,7 @@ mod compose;
 mod demo;
 mod documents;
 mod fleet;
+mod session;
 mod traffic;
 
 use anyhow::Result;

@@ -250,6 +250,7 @@ mod tests {
         };
         let mut judgement = Judgement {
             over_admission: 0.001,
+            calm_ms: 0,
             utilisation: Some(0.99),
             offered: 3.0 * RATE,
             admitted: RATE,

@@ -33,7 +33,7 @@ pub use self::{
     process::Process,
     trouble::Held,
     wall_clock::WallClocks,
-    zookeeper::{Ensemble, SHORTEST_SESSION},
+    zookeeper::{Ensemble, Probe, SHORTEST_SESSION},
 };
 
 /// Times that the daemons are configured with.

@@ -192,6 +192,16 @@ impl Ensemble {
         self.servers[server].mode().is_some()
     }
 
+    /// What asks each of them, from a thread of its own.
+    #[must_use]
+    pub fn probes(&self) -> Vec<Probe> {
+        let probe = |server: &Server| Probe {
+            namespace: server.namespace.clone(),
+            address: server.address,
+        };
+        self.servers.iter().map(probe).collect()
+    }
+
     /// Waits until every server serves.
     ///
     /// # Errors
@@ -206,6 +216,22 @@ impl Ensemble {
             .with_context(|| log_tail(&server.home.join("log")))?;
         }
         Ok(())
+    }
+}
+
+/// Asks one server what it is.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    namespace: Namespace,
+    address: Ipv4Addr,
+}
+
+impl Probe {
+    /// Whether it has a quorum, by its own word. One that does not answer has none.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        let mode = self.namespace.inside(|| mode(self.address));
+        mode.is_ok_and(|mode| mode.is_some())
     }
 }
 

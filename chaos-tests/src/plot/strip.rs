@@ -29,7 +29,10 @@ impl Drawing<'_> {
             let text = format!("{} leads, term {}", seen.name, seen.term);
             self.bar(area, row, seen.bin, end, &colour, &text)?;
         }
-        for Episode { fault, hosts, bins } in recording.episodes() {
+        for Episode {
+            fault, hosts, bins, ..
+        } in recording.episodes()
+        {
             row += 1;
             let names = hosts.iter().filter_map(|host| self.lines.get(*host));
             let names: Vec<&str> = names.map(|line| line.name.as_str()).collect();

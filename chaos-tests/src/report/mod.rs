@@ -23,18 +23,44 @@ vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 {color:#c0392b;font-weight:bold}.aside{color:#6e7681}svg{max-width:100%;height:auto}summary{cursor:pointer;\
 color:#6e7681}";
 
-/// Writes the page.
-///
-/// # Errors
-///
-/// If a picture cannot be drawn, or the page not be written.
-pub fn write(directory: &Path, reports: &[Report], environment: &Environment) -> Result<()> {
-    let path = directory.join(PAGE);
-    fs::create_dir_all(directory)?;
-    fs::write(&path, page(reports, environment)?).with_context(|| path.display().to_string())
+/// The page as it grows: what tells of a run is made once.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    sections: Vec<String>,
 }
 
-fn page(reports: &[Report], environment: &Environment) -> Result<String> {
+impl Page {
+    /// Writes the page with all runs so far, of which those that it told of before are unchanged.
+    ///
+    /// # Errors
+    ///
+    /// If a picture cannot be drawn, or the page not be written.
+    pub fn write(
+        &mut self,
+        directory: &Path,
+        reports: &[Report],
+        environment: &Environment,
+    ) -> Result<()> {
+        let path = directory.join(PAGE);
+        fs::create_dir_all(directory)?;
+        // Whoever reads it meanwhile, or after this was killed, sees all of it or the one before.
+        let unfinished = path.with_extension("html.new");
+        fs::write(&unfinished, self.text(reports, environment)?)
+            .with_context(|| unfinished.display().to_string())?;
+        fs::rename(&unfinished, &path).with_context(|| path.display().to_string())
+    }
+
+    fn text(&mut self, reports: &[Report], environment: &Environment) -> Result<String> {
+        for (number, report) in reports.iter().enumerate().skip(self.sections.len()) {
+            let mut text = String::new();
+            section(&mut text, number, report)?;
+            self.sections.push(text);
+        }
+        page(reports, &self.sections, environment)
+    }
+}
+
+fn page(reports: &[Report], sections: &[String], environment: &Environment) -> Result<String> {
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <title>Weir under faults</title><style>{STYLE}</style></head><body>\n\
@@ -53,8 +79,8 @@ fn page(reports: &[Report], environment: &Environment) -> Result<String> {
     environment.write(&mut text)?;
     table(&mut text, reports)?;
     text.push_str(EXPLANATION);
-    for (number, report) in reports.iter().enumerate() {
-        section(&mut text, number, report)?;
+    for section in sections {
+        text.push_str(section);
     }
     text.push_str("</body></html>\n");
     Ok(text)
@@ -186,7 +212,9 @@ mod tests {
             pace: None,
             played: None,
         };
-        let page = page(&[report], &Environment::default()).unwrap();
+        let page = Page::default()
+            .text(&[report], &Environment::default())
+            .unwrap();
         assert!(page.contains("cargo xtask chaos --scenario demand-step --seed 7"));
         assert!(page.contains("Ten times &amp; more."));
         assert!(page.contains("✗") && page.contains("a &lt; b"));

@@ -13,7 +13,7 @@ pub struct BrokenRule {
 
 /// Those that real kernels, networks and clocks find within seconds. The simulator and the model find
 /// all of them.
-pub const BROKEN: [BrokenRule; 5] = [
+pub const BROKEN: [BrokenRule; 6] = [
     BrokenRule {
         rule: "GrowBeforeShrink",
         story: "budget is given away before its holder has acknowledged giving it back",
@@ -38,5 +38,10 @@ pub const BROKEN: [BrokenRule; 5] = [
         rule: "EndlessLease",
         story: "the kernel's leases do not end",
         scenario: "minority-partition",
+    },
+    BrokenRule {
+        rule: "HotPoolWhole",
+        story: "all of a strict key's rate is divided, beside what each host gives it",
+        scenario: "hot-keys",
     },
 ];

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::quiet;
+use super::{quiet, traces::Traces};
 use crate::{
     fleet::{
         self, Fleet, Plan, Process, Setup, Timing,
@@ -14,7 +14,7 @@ use crate::{
     interrupt::Interrupt,
     oracle::Budget,
     progress::Progress,
-    stage::{self, LimitUnderTest, Packets, Recording, Script, Stage},
+    stage::{self, HotSource, LimitUnderTest, Packets, Recording, Script, Stage},
 };
 
 /// The strict limit of the flood: packets per second for the whole fleet.
@@ -23,6 +23,13 @@ pub(super) const RATE: f64 = 12_000.0;
 pub(super) const FLOW_RATE: f64 = 3_000.0;
 /// What each host may always spend, as a part of the rate: large enough to be told from nothing.
 const FLOOR: f64 = 0.02;
+/// What each source may send to all hosts together, where sources are limited one by one.
+const KEY_RATE: f64 = 2_000.0;
+/// What a hot source sends to each host, as a part of what it may: three quarters to each of four are
+/// three times its rate, and less than an elastic limit gives it on any of them.
+const KEY_SPRAY: f64 = 0.75;
+/// All others together, to each host: a thousand of them, next to nothing each.
+const OTHERS_RATE: f64 = 500.0;
 /// Bursts, in seconds of rate: the language's default.
 const BURST_SECONDS: f64 = 0.1;
 const FRAME_BYTES: usize = 60;
@@ -42,6 +49,8 @@ pub struct Needs {
     pub wall_clocks: bool,
     /// TCP flows to each host.
     pub flows: usize,
+    /// Limits of sources one by one, and hot sources.
+    pub keys: bool,
     /// The rule that daemons break.
     pub broken_rule: Option<String>,
 }
@@ -54,6 +63,7 @@ impl Needs {
         servers: 3,
         wall_clocks: false,
         flows: 0,
+        keys: false,
         broken_rule: None,
     };
 }
@@ -104,7 +114,7 @@ impl Ground {
         let plan = Plan::new(&name, needs.hosts, 1, needs.servers)?;
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         let limits = directory.join("limits.toml");
-        fs::write(&limits, limits_file(needs.hosts))?;
+        fs::write(&limits, limits_file(needs))?;
         let setup = Setup {
             waiting: needs.waiting,
             wall_clocks: needs.wall_clocks,
@@ -131,6 +141,21 @@ impl Ground {
             .with_context(|| self.fleet.logs())
     }
 
+    /// What its fleet consists of, at most.
+    #[must_use]
+    pub fn traces(&self) -> Traces {
+        let plan = &self.fleet.plan;
+        // A server's script may stand between.
+        let servers = 2 * plan.servers.len();
+        Traces {
+            namespaces: plan.namespaces().count(),
+            mounts: 1,
+            directories: 1,
+            processes: plan.hosts.len() + servers,
+            descriptors: 0,
+        }
+    }
+
     /// Plays a script.
     ///
     /// # Errors
@@ -147,14 +172,17 @@ impl Ground {
         if self.needs.flows > 0 {
             stage.add_flows(&self.fleet.plan, self.needs.flows)?;
         }
+        if self.needs.keys {
+            stage.add_keys(&self.fleet.plan, &hot_sources()?, FRAME_BYTES)?;
+        }
         let recording = stage::perform(&mut self.fleet, &mut stage, script, interrupt, |_| ())
             .with_context(|| self.fleet.logs())?;
-        self.is_fresh = self.needs.waiting == 0;
+        self.is_fresh = self.needs.waiting == 0 && !script.is_for_good();
         Ok(recording)
     }
 }
 
-fn limits_file(hosts: usize) -> String {
+fn limits_file(needs: &Needs) -> String {
     let limit = |name: &str, proto: &str, port: u16, rate: f64| {
         format!(
             "\n[[limit]]\nname  = \"{name}\"\nproto = \"{proto}\"\nports = [{port}]\n\
@@ -165,8 +193,69 @@ fn limits_file(hosts: usize) -> String {
             FLOOR * 100.0,
         )
     };
-    let head = format!("version = 1\n\n[fleet]\nmax_members = {hosts}\n");
-    head + &limit("flood", "udp", LIMITED_PORT, RATE) + &limit("flows", "tcp", FLOW_PORT, FLOW_RATE)
+    let head = format!("version = 1\n\n[fleet]\nmax_members = {}\n", needs.hosts);
+    let keyed = |(key, promise): (&KeyedLimit, &str)| {
+        format!(
+            "\n[[limit]]\nname  = \"{promise}-sources\"\nproto = \"udp\"\nports = [{}, {}]\n\
+             per   = {{ source_v4 = 32 }}\nrate  = \"{KEY_RATE} packets/s\"\n\
+             burst = \"{} packets\"\npromise = \"{promise}\"\n",
+            key.port,
+            key.others_port,
+            KEY_RATE * BURST_SECONDS,
+        )
+    };
+    let keys = KEYED.iter().zip(["strict", "elastic"]).map(keyed);
+    let keys: String = keys.filter(|_| needs.keys).collect();
+    let head = head
+        + &limit("flood", "udp", LIMITED_PORT, RATE)
+        + &limit("flows", "tcp", FLOW_PORT, FLOW_RATE);
+    head + &keys
+}
+
+/// A keyed limit: the hot source's port and address, the others' port and addresses.
+struct KeyedLimit {
+    port: u16,
+    source: &'static str,
+    others_port: u16,
+    others: &'static str,
+}
+
+/// The strict one, and the elastic one.
+const KEYED: [KeyedLimit; 2] = [
+    KeyedLimit {
+        port: 5_410,
+        source: "198.19.240.1/32",
+        others_port: 5_411,
+        others: "198.19.244.0/22",
+    },
+    KeyedLimit {
+        port: 5_412,
+        source: "198.19.240.2/32",
+        others_port: 5_413,
+        others: "198.19.248.0/22",
+    },
+];
+
+fn hot_sources() -> Result<Vec<HotSource>> {
+    let source = |key: &KeyedLimit| {
+        Ok(HotSource {
+            source: key.source.parse()?,
+            port: key.port,
+            rate: KEY_RATE * KEY_SPRAY,
+            others: key.others.parse()?,
+            others_port: key.others_port,
+            others_rate: OTHERS_RATE,
+        })
+    };
+    KEYED.iter().map(source).collect()
+}
+
+/// What a hot source may, by the promise of its limit.
+pub(super) fn key_budget() -> Budget {
+    Budget {
+        burst: KEY_RATE * BURST_SECONDS,
+        ..budget(KEY_RATE)
+    }
 }
 
 /// What a strict limit of this rate promises.

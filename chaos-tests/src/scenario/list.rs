@@ -1,6 +1,6 @@
 //! All scenarios, by name. The six that nobody tests come first.
 
-use super::{Kind, Scenario, catalogue, operations, take_over, zookeeper_lost};
+use super::{Kind, Scenario, catalogue, operations, restored, take_over, zookeeper_lost};
 
 const fn short(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
     Scenario {
@@ -21,7 +21,7 @@ const fn long(name: &'static str, story: &'static str, kind: Kind) -> Scenario {
 }
 
 /// All scenarios.
-pub static SCENARIOS: [Scenario; 34] = [
+pub static SCENARIOS: [Scenario; 38] = [
     short(
         "minority-partition",
         "The leader is alone behind a cut, and its host floods on.",
@@ -61,6 +61,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         "leader-killed",
         "The leader's daemon dies and is back after a second.",
         Kind::Declared(catalogue::leader_killed),
+    ),
+    long(
+        "leader-killed-often",
+        "The same over and over, for a percentile: `--events 100`.",
+        Kind::Repeated(catalogue::leader_killed_often),
     ),
     long(
         "leader-gone",
@@ -138,6 +143,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         Kind::Declared(catalogue::drained),
     ),
     long(
+        "leader-removed",
+        "An operator removes whoever leads, while it runs.",
+        Kind::Declared(catalogue::leader_removed),
+    ),
+    long(
         "reboot",
         "A host loses power, and boots with an empty kernel.",
         Kind::Declared(catalogue::reboot),
@@ -173,6 +183,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         Kind::Declared(catalogue::flows),
     ),
     long(
+        "hot-keys",
+        "A source sprays all hosts, one under a strict limit and one under an elastic one; the leader dies.",
+        Kind::Declared(catalogue::hot_keys),
+    ),
+    long(
         "random",
         "Faults that the seed draws, at times that it draws.",
         Kind::Declared(catalogue::random),
@@ -186,6 +201,11 @@ pub static SCENARIOS: [Scenario; 34] = [
         "operations",
         "A change on trial outlives its leader; members are drained and removed.",
         Kind::Procedure(operations::run),
+    ),
+    long(
+        "zookeeper-restored",
+        "ZooKeeper comes back from an older backup: nobody leads until an operator says by which term.",
+        Kind::Procedure(restored::run),
     ),
     long(
         "zookeeper-lost",

@@ -5,11 +5,15 @@ mod catalogue;
 mod declared;
 mod expect;
 mod ground;
+mod hot;
 mod leaks;
 mod list;
 mod operations;
 mod quiet;
+mod repeated;
+mod restored;
 mod take_over;
+mod traces;
 mod zookeeper_lost;
 
 use std::path::Path;
@@ -22,13 +26,18 @@ pub use self::{
     declared::{Declared, Played},
     expect::{Edge, Expect},
     ground::{Ground, Needs},
-    leaks::{leaks, left_behind},
+    leaks::{Left, leaks},
     list::SCENARIOS,
+    traces::Traces,
 };
 use crate::{interrupt::Interrupt, progress::Progress};
 
 /// Most seconds of budget that may be admitted above it, whatever happens.
 pub const OVER_ADMISSION: f64 = 0.005;
+/// The unit of what was admitted too much.
+pub const IN_BUDGET: &str = "s of budget";
+/// Characters of why a run could not be played; all of it is on standard error.
+const LONGEST_REASON: usize = 160;
 /// The budget of the flood, in packets per second.
 pub const BUDGET: f64 = ground::RATE;
 
@@ -49,6 +58,8 @@ pub struct Scenario {
 pub enum Kind {
     /// By what is declared for a seed.
     Declared(fn(u64) -> Declared),
+    /// By the same, over and over, for a percentile.
+    Repeated(fn(u64) -> Declared),
     /// By a procedure, on a fleet of its own.
     Procedure(fn(&Path, &Options, &Interrupt, &mut Progress) -> Result<Vec<Finding>>),
 }
@@ -140,6 +151,39 @@ pub(crate) mod figure {
 }
 
 impl Scenario {
+    /// What is said of a run that could not be played.
+    #[must_use]
+    pub fn unplayed(&self, options: &Options, why: &anyhow::Error) -> Report {
+        let what = why.to_string();
+        let what: String = what
+            .lines()
+            .next()
+            .unwrap_or("")
+            .chars()
+            .take(LONGEST_REASON)
+            .collect();
+        Report {
+            name: self.name,
+            story: self.story,
+            faults: Vec::new(),
+            seed: options.seed,
+            over_admission: None,
+            utilisation: None,
+            recovery_ms_p99: None,
+            verdict: "fail",
+            findings: vec![Finding {
+                what: format!("could be played: {what}"),
+                measured: None,
+                bar: (1.0, 1.0),
+                unit: "of 1",
+                judged: true,
+            }],
+            settle: Vec::new(),
+            pace: None,
+            played: None,
+        }
+    }
+
     /// Runs it: on the fleet that is there, if that fits, or on a new one.
     ///
     /// # Errors
@@ -159,6 +203,11 @@ impl Scenario {
                 declared.needs.broken_rule.clone_from(&options.broken_rule);
                 let played = declared.play(there, directory, interrupt, progress)?;
                 (played.findings.clone(), Some(played))
+            }
+            Kind::Repeated(declare) => {
+                let mut declared = declare(options.seed);
+                declared.needs.broken_rule.clone_from(&options.broken_rule);
+                repeated::play(&declared, options, there, directory, interrupt, progress)?
             }
             Kind::Procedure(run) => {
                 // It makes a fleet of its own.

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use super::{
     Finding, Options, figure,
     quiet::{self, Quiet},
+    repeated::percentile_99,
 };
 use crate::{clock, fleet::Fleet, interrupt::Interrupt, progress::Progress};
 
@@ -115,13 +116,6 @@ fn gap_ms(log: &str) -> Option<f64> {
     digits.parse().ok()
 }
 
-/// The 99th percentile, for which there have to be 100 events; of fewer, the largest.
-fn percentile_99(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let from_the_end = values.len() / 100;
-    values.iter().rev().nth(from_the_end).copied()
-}
-
 fn judge(events: &[Event], falls: f64) -> Vec<Finding> {
     let finding = |what: &str, measured, bar, unit| Finding {
         what: what.to_owned(),
@@ -172,14 +166,6 @@ mod tests {
             gap_ms("2026-11-22T11:00:00.1Z  INFO leading term=3\n"),
             None
         );
-    }
-
-    #[test]
-    fn a_percentile_needs_its_events() {
-        let values = |count: usize| (1..=count).map(|value| value as f64).collect();
-        assert_eq!(percentile_99(Vec::new()), None);
-        assert_eq!(percentile_99(values(20)), Some(20.0));
-        assert_eq!(percentile_99(values(100)), Some(99.0));
     }
 
     #[test]

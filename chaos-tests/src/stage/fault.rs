@@ -98,6 +98,8 @@ pub enum Fault {
     },
     /// A member gives its share back, and takes part again at the end.
     Drained(Who),
+    /// A member is removed while its daemon runs, and stays out.
+    Removed(Who),
 }
 
 impl Fault {
@@ -135,6 +137,7 @@ impl Fault {
             Self::Rate(rate) => format!("rate {rate}/s applied"),
             Self::Trial { rate, .. } => format!("rate {rate}/s on trial"),
             Self::Drained(who) => format!("drain: {}", who.label()),
+            Self::Removed(who) => format!("remove: {}", who.label()),
         }
     }
 
@@ -142,6 +145,12 @@ impl Fault {
     #[must_use]
     pub const fn is_link_down(&self) -> bool {
         matches!(self, Self::LinkDown(_) | Self::PoweredOff(_))
+    }
+
+    /// Whether the fleet is another one for good.
+    #[must_use]
+    pub const fn is_for_good(&self) -> bool {
+        matches!(self, Self::Removed(_))
     }
 
     /// Whether ZooKeeper may be gone while it lasts. Ticks do not notice; take-overs wait for it.
@@ -168,7 +177,7 @@ impl Fault {
                 let is_servers = [from, to].contains(&&Party::Servers);
                 (!is_servers).then(|| timing.wait_out() + moved)
             }
-            Self::Drained(_) | Self::Joined => Some(timing.wait_out() + moved),
+            Self::Drained(_) | Self::Removed(_) | Self::Joined => Some(timing.wait_out() + moved),
             Self::Upgraded(_)
             | Self::ServersKilled(_)
             | Self::ServersPaused(_)

@@ -15,7 +15,7 @@ const DETOUR_SEED: u64 = 1;
 pub(super) struct Inflicted {
     /// The hosts that it hit.
     pub(super) hosts: Vec<usize>,
-    servers: Vec<usize>,
+    pub(super) servers: Vec<usize>,
     ticket: Option<usize>,
 }
 
@@ -43,7 +43,8 @@ impl Hand {
         | Fault::PoweredOff(who)
         | Fault::WallClock(who, _)
         | Fault::NoDescriptors(who)
-        | Fault::Drained(who) = fault
+        | Fault::Drained(who)
+        | Fault::Removed(who) = fault
         {
             let Some(host) = self.find(*who, leader, fleet) else {
                 return Ok(None);
@@ -60,6 +61,7 @@ impl Hand {
             Fault::NoDescriptors(_) => fleet.starve_of_descriptors(host, true)?,
             Fault::WallClock(_, ahead) => wall_clock(fleet, host, *ahead)?,
             Fault::Drained(_) => drain(fleet, self, host, false)?,
+            Fault::Removed(_) => remove(fleet, self, host)?,
             Fault::Cut { from, to, both } => {
                 let Some((hosts, disturbances)) = self.cut(*from, *to, *both, leader, fleet) else {
                     return Ok(None);
@@ -142,7 +144,7 @@ impl Hand {
                 Fault::Drained(_) => drain(fleet, self, host, true)?,
                 _ => {}
             }
-            if holds(fault) {
+            if holds(fault) && !fault.is_for_good() {
                 self.held.remove(&host);
             }
         }
@@ -249,6 +251,7 @@ const fn holds(fault: &Fault) -> bool {
             | Fault::LinkDown(_)
             | Fault::PoweredOff(_)
             | Fault::NoDescriptors(_)
+            | Fault::Removed(_)
             | Fault::Cut { .. }
     )
 }
@@ -273,6 +276,15 @@ fn drain(fleet: &Fleet, hand: &Hand, host: usize, undo: bool) -> Result<()> {
     }
     let asked = hand.healthy(fleet)?;
     fleet.operator.change(asked, &arguments).map(drop)
+}
+
+/// Asked of another host, which goes on when this one is gone.
+fn remove(fleet: &Fleet, hand: &Hand, host: usize) -> Result<()> {
+    let name = fleet.plan.hosts[host].name.as_str();
+    let asked =
+        (0..fleet.plan.hosts.len()).find(|other| *other != host && !hand.held.contains(other));
+    let asked = asked.context("no other host is left to ask")?;
+    fleet.operator.change(asked, &["remove", name]).map(drop)
 }
 
 /// The limits in force, with another rate for the first of them.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     fault::Fault,
     recording::{Happening, LimitUnderTest, Recording},
+    settle::{self, Settle},
 };
 use crate::{
     fleet::Timing,
@@ -15,8 +16,8 @@ use crate::{
     series::{BINS_PER_SECOND, Bin, Series},
 };
 
-/// Ticks after a move of the traffic that its utilisation is not judged by.
-const SETTLE_TICKS: u64 = 5;
+/// A run that is calm for less than this says nothing about utilisation.
+const LEAST_CALM: u64 = 1_000;
 /// Part of the optimum at which the budget counts as fully in use.
 pub const FULLY_IN_USE: f64 = 0.97;
 /// Ticks of budget, as a part of a phase's offered rate, below which a host counts as idle.
@@ -27,8 +28,10 @@ const IDLE_RATE: f64 = 1.0;
 pub struct Judgement {
     /// Seconds of budget, over the whole run.
     pub over_admission: f64,
-    /// Outside the settle intervals.
+    /// Outside the settle intervals; `None` if less than a second is.
     pub utilisation: Option<f64>,
+    /// How much of the run is outside of them.
+    pub calm_ms: u64,
     /// Mean packets per second in front of the limiters.
     pub offered: f64,
     /// Mean packets per second behind them.
@@ -76,15 +79,6 @@ pub struct ShiftJudgement {
     pub ticks: Option<f64>,
 }
 
-/// An interval in which utilisation is not judged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settle {
-    /// From when to when.
-    pub bins: Range<Bin>,
-    /// Why.
-    pub why: String,
-}
-
 /// Judges a run.
 #[must_use]
 pub fn judge(recording: &Recording, limit: &LimitUnderTest, timing: &Timing) -> Judgement {
@@ -119,15 +113,19 @@ impl Judge<'_> {
     fn judge(&self) -> Judgement {
         let (offered, admitted) = (self.recording.offered(), self.recording.admitted());
         let phases = self.phases();
-        let settle = self.settle(&phases);
+        let starts: Vec<Bin> = phases.iter().map(|phase| phase.bins.start).collect();
+        let settle = settle::intervals(self.recording, self.timing, &starts);
+        let intervals: Vec<Range<Bin>> = settle.iter().map(|settle| settle.bins.clone()).collect();
         let whole = phases.first().map_or(0, |phase| phase.bins.start)..self.recording.end;
         let mut sum = Utilised::default();
         let mut judged = Vec::new();
         for phase in &phases {
-            let (utilised, judgement) = self.phase(phase, &settle, &offered, &admitted);
+            let (utilised, judgement) = self.phase(phase, &intervals, &offered, &admitted);
             sum += utilised;
             judged.push(judgement);
         }
+        let parts = outside(&whole, &intervals);
+        let calm = parts.iter().map(|part| part.end - part.start).sum();
         let recovery_ms = self.recording.kill().map(|(killed, _)| {
             let phase = judged.iter().find(|phase| phase.bins.contains(&killed))?;
             let rate = phase.optimum.iter().sum();
@@ -137,7 +135,8 @@ impl Judge<'_> {
         });
         Judgement {
             over_admission: over_admission(&admitted, &self.limit.budget),
-            utilisation: sum.ratio(),
+            utilisation: sum.ratio().filter(|_| calm >= LEAST_CALM),
+            calm_ms: calm,
             offered: offered.rate(whole.clone()),
             admitted: admitted.rate(whole),
             shifts: self.shifts(&phases, &judged, &offered),
@@ -149,16 +148,23 @@ impl Judge<'_> {
         }
     }
 
+    /// Stretches of one shape under one rate.
     fn phases(&self) -> Vec<Phase<'_>> {
-        let shaped = self
-            .recording
-            .events
-            .iter()
-            .filter_map(|event| match &event.what {
-                Happening::Shaped { label, rates } => Some((event.bin, label, rates)),
-                _ => None,
-            });
-        let starts: Vec<_> = shaped.collect();
+        let mut starts: Vec<(Bin, &str, &[f64])> = Vec::new();
+        for event in &self.recording.events {
+            match &event.what {
+                Happening::Shaped { label, rates } => starts.push((event.bin, label, rates)),
+                Happening::Began {
+                    fault: Fault::Rate(_),
+                    ..
+                } => starts.extend(
+                    starts
+                        .last()
+                        .map(|&(_, label, rates)| (event.bin, label, rates)),
+                ),
+                _ => {}
+            }
+        }
         let ends = starts
             .iter()
             .skip(1)
@@ -174,63 +180,26 @@ impl Judge<'_> {
             .collect()
     }
 
-    fn settle(&self, phases: &[Phase<'_>]) -> Vec<Settle> {
-        let moved = phases.iter().map(|phase| Settle {
-            bins: phase.bins.start..phase.bins.start + SETTLE_TICKS * self.tick,
-            why: "the traffic moved".to_owned(),
-        });
-        let episodes = self.recording.episodes();
-        let disturbed = episodes.iter().filter_map(|episode| {
-            let after = episode.fault.unsettles(self.timing)?;
-            // Who is needed to replace a leader is waited for.
-            let servers = episodes.iter().filter(|other| {
-                other.fault.is_of_servers()
-                    && other.bins.start < episode.bins.end
-                    && episode.bins.start < other.bins.end
-            });
-            let ends = servers.map(|other| other.bins.end);
-            let end = ends.fold(episode.bins.end, u64::max);
-            Some(Settle {
-                bins: episode.bins.start..end + bins(after),
-                why: episode.fault.label(),
-            })
-        });
-        let disturbed: Vec<Settle> = disturbed.collect();
-        // A daemon that starts abstains as a voter for W. One does not matter; one while others are
-        // away, or have just started too, may leave no majority.
-        let abstains = 2 * bins(self.timing.wait_out());
-        let restarted = episodes.iter().filter(|episode| {
-            matches!(episode.fault, Fault::Upgraded(_))
-                && disturbed
-                    .iter()
-                    .any(|settle| settle.bins.contains(&episode.bins.start))
-        });
-        let restarted = restarted.map(|episode| Settle {
-            bins: episode.bins.start..episode.bins.end + abstains,
-            why: format!("{}, while others were away", episode.fault.label()),
-        });
-        let restarted: Vec<Settle> = restarted.collect();
-        moved.chain(disturbed).chain(restarted).collect()
-    }
-
     fn phase(
         &self,
         phase: &Phase<'_>,
-        settle: &[Settle],
+        settle: &[Range<Bin>],
         offered: &Series,
         admitted: &Series,
     ) -> (Utilised, PhaseJudgement) {
         let hosts = &self.recording.hosts;
         let idle = phase.rates.iter().filter(|&&rate| rate < IDLE_RATE).count();
-        let usable = self.limit.budget.rate - self.limit.floor * idle as f64;
-        let settle: Vec<_> = settle.iter().map(|settle| settle.bins.clone()).collect();
+        // Floors are parts of the rate.
+        let initial = self.limit.budget.rate;
+        let rate = self.recording.rate_at(phase.bins.start, initial);
+        let usable = rate - self.limit.floor * rate / initial * idle as f64;
         let utilised = utilisation(
             offered,
             admitted,
             usable,
             phase.bins.clone(),
             self.tick,
-            &settle,
+            settle,
         );
         // The rates that the receiver saw, once the move was over.
         let moved = phase.bins.start + self.tick..phase.bins.end;
@@ -239,7 +208,7 @@ impl Judge<'_> {
             .map(|host| host.offered.rate(moved.clone()))
             .collect();
         let optimum = max_min(usable, &demands, &vec![1.0; hosts.len()]);
-        let calm = outside(&phase.bins, &settle);
+        let calm = outside(&phase.bins, settle);
         let rates = hosts.iter().map(|host| mean_rate(&host.admitted, &calm));
         let rates: Vec<f64> = rates.collect();
         let judgement = PhaseJudgement {
@@ -274,6 +243,7 @@ impl Judge<'_> {
         let admitted: Vec<Series> = hosts.iter().map(|host| host.admitted.clone()).collect();
         let moves = phases.windows(2).zip(judged.iter().skip(1));
         moves
+            .filter(|(pair, _)| pair[0].rates != pair[1].rates)
             .map(|(pair, judged)| {
                 let shift = Shift {
                     asked: pair[1].bins.start,

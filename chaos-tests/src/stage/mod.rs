@@ -3,13 +3,16 @@
 mod fault;
 mod inflict;
 mod judge;
+mod keys;
 mod perform;
 mod recording;
 mod script;
+mod settle;
 mod watch;
 
 use anyhow::Result;
 
+use self::keys::Keys;
 use crate::{
     fleet::{
         Plan,
@@ -22,13 +25,15 @@ use crate::{
 
 pub use self::{
     fault::{Fault, Party, Server, Who},
-    judge::{FULLY_IN_USE, Judgement, PhaseJudgement, Settle, ShiftJudgement, judge},
+    judge::{FULLY_IN_USE, Judgement, PhaseJudgement, ShiftJudgement, judge},
+    keys::HotSource,
     perform::{Moment, perform},
     recording::{
         Episode, Event, Happening, HostRecord, LEAST_PACE, LeaderSeen, LimitUnderTest, Recording,
-        Said,
+        Said, Served,
     },
     script::{Action, Script},
+    settle::Settle,
 };
 
 /// What the packets look like.
@@ -49,6 +54,7 @@ pub struct Stage {
     admitted: Vec<Receiver>,
     flows: Vec<Receiver>,
     _bulk: Option<Bulk>,
+    keys: Option<Keys>,
 }
 
 impl Stage {
@@ -83,6 +89,7 @@ impl Stage {
             generators: plan.clients.iter().map(generator).collect::<Result<_>>()?,
             flows: Vec::new(),
             _bulk: None,
+            keys: None,
         })
     }
 
@@ -100,8 +107,21 @@ impl Stage {
         Ok(())
     }
 
+    /// Adds sources that are limited one by one. They send whenever anything is sent.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be counted or sent.
+    pub fn add_keys(&mut self, plan: &Plan, sources: &[HotSource], size: usize) -> Result<()> {
+        self.keys = Some(Keys::set(plan, sources, size)?);
+        Ok(())
+    }
+
     /// Sends so many packets per second to each host from now on, each client an equal part.
     pub fn shape(&self, rates: &[f64]) {
+        if let Some(keys) = &self.keys {
+            keys.send(rates.iter().any(|rate| *rate > 0.0));
+        }
         let clients = self.generators.len() as f64;
         let part: Vec<f64> = rates.iter().map(|rate| rate / clients).collect();
         for generator in &self.generators {
@@ -119,7 +139,7 @@ impl Stage {
         for receiver in udp.chain(&mut self.flows) {
             receiver.read()?;
         }
-        Ok(())
+        self.keys.as_mut().map_or(Ok(()), Keys::read)
     }
 
     /// What was sent towards each host, as read last.
@@ -138,6 +158,11 @@ impl Stage {
         static NONE: Series = Series::new(0, Vec::new());
         let flows = self.flows.iter().map(Receiver::series);
         flows.chain(std::iter::repeat(&NONE))
+    }
+
+    /// What came through of each hot source at a host, as read last; nothing where there are none.
+    pub fn keys(&self, host: usize) -> impl Iterator<Item = &Series> {
+        self.keys.iter().flat_map(move |keys| keys.of_host(host))
     }
 
     /// What all generators sent so far.

@@ -53,7 +53,9 @@ pub fn perform(
     interrupt: &Interrupt,
     mut view: impl FnMut(&Moment<'_>),
 ) -> Result<Recording> {
-    let watch = Watch::start(fleet);
+    let is_of_servers = |(_, action): &(Duration, Action)| matches!(action, Action::Begin { fault, .. } if fault.is_of_servers());
+    let asks_servers = script.actions.iter().any(is_of_servers);
+    let watch = Watch::start(fleet, asks_servers);
     clock::wait_for(
         "a leader to be seen",
         Duration::from_secs(10),
@@ -146,17 +148,21 @@ impl Player {
                     return Ok(());
                 };
                 let hosts = inflicted.hosts.clone();
+                let servers = inflicted.servers.clone();
                 self.inflicted.insert(*episode, (fault.clone(), inflicted));
                 Happening::Began {
                     episode: *episode,
                     fault: fault.clone(),
                     hosts,
+                    servers,
+                    done: clock::this_bin(),
                 }
             }
             Action::End { episode } => {
                 let Some((fault, inflicted)) = self.inflicted.remove(episode) else {
                     return Ok(());
                 };
+                let begun = bin;
                 let ended = self.hand.end(&fault, &inflicted, fleet);
                 ended.with_context(|| format!("the end of {}", fault.label()))?;
                 // It lasted until now.
@@ -166,6 +172,7 @@ impl Player {
                         episode: *episode,
                         fault,
                         hosts: inflicted.hosts,
+                        begun,
                     },
                 });
                 return Ok(());
@@ -211,19 +218,21 @@ impl Player {
 
     fn recording(self, fleet: &Fleet, stage: &Stage, end: Bin, watch: &Watch) -> Recording {
         let counted = stage.offered().zip(stage.admitted()).zip(stage.flows());
-        let hosts = fleet.plan.hosts.iter().zip(counted);
+        let hosts = fleet.plan.hosts.iter().zip(counted).enumerate();
         Recording {
             hosts: hosts
-                .map(|(site, ((offered, admitted), flows))| HostRecord {
+                .map(|(host, (site, ((offered, admitted), flows)))| HostRecord {
                     name: site.name.clone(),
                     offered: offered.clone(),
                     admitted: admitted.clone(),
                     flows: flows.clone(),
+                    keys: stage.keys(host).cloned().collect(),
                 })
                 .collect(),
             events: self.events,
             leaders: watch.leaders(),
             said: watch.said(),
+            served: watch.served(),
             end,
         }
     }

@@ -11,6 +11,9 @@ use crate::{
 /// With less of what was asked for than this on the wire, nothing that depends on time is judged.
 pub const LEAST_PACE: f64 = 0.99;
 
+/// A daemon that is not heard for so long at either end of a run may have counted something unseen.
+const UNHEARD_BINS: u64 = 2_000;
+
 /// A run, complete enough to be judged without anything else.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
@@ -22,9 +25,14 @@ pub struct Recording {
     pub leaders: Vec<LeaderSeen>,
     /// What each daemon said of itself, by host.
     pub said: Vec<Vec<Said>>,
+    /// Whether each ZooKeeper server served, by its own word, by server. Asked where servers are hit.
+    pub served: Vec<Served>,
     /// The bin in which it ended.
     pub end: Bin,
 }
+
+/// What a ZooKeeper server said of itself, and when: whether it serves.
+pub type Served = Vec<(Bin, bool)>;
 
 /// What a daemon said at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,8 +62,13 @@ pub struct Episode {
     pub fault: Fault,
     /// The hosts that were hit.
     pub hosts: Vec<usize>,
+    /// The ZooKeeper servers that were hit.
+    pub servers: Vec<usize>,
     /// From when to when.
     pub bins: Range<Bin>,
+    /// From when all of it was done until its undoing began, either of which may take a tenth of a second:
+    /// meanwhile it was surely in force.
+    pub in_force: Range<Bin>,
 }
 
 /// What was counted at one host.
@@ -69,6 +82,8 @@ pub struct HostRecord {
     pub admitted: Series,
     /// TCP segments of the flows that back off, behind it.
     pub flows: Series,
+    /// Packets of each hot source, behind it.
+    pub keys: Vec<Series>,
 }
 
 /// Something that was done.
@@ -98,6 +113,10 @@ pub enum Happening {
         fault: Fault,
         /// The hosts that were hit.
         hosts: Vec<usize>,
+        /// The ZooKeeper servers that were hit.
+        servers: Vec<usize>,
+        /// When all of it was done.
+        done: Bin,
     },
     /// A fault ended.
     Ended {
@@ -107,6 +126,8 @@ pub enum Happening {
         fault: Fault,
         /// The hosts that were hit.
         hosts: Vec<usize>,
+        /// When its undoing began.
+        begun: Bin,
     },
 }
 
@@ -216,21 +237,33 @@ impl Recording {
                 episode,
                 fault,
                 hosts,
-            } => Some((event.bin, *episode, fault, hosts)),
+                servers,
+                done,
+            } => {
+                let whom = (fault.clone(), hosts.clone(), servers.clone());
+                Some((event.bin, *episode, *done, whom))
+            }
             _ => None,
         });
         let end_of = |number: usize| {
             let end = self.events.iter().find_map(|event| match event.what {
-                Happening::Ended { episode, .. } if episode == number => Some(event.bin),
+                Happening::Ended { episode, begun, .. } if episode == number => {
+                    Some((begun, event.bin))
+                }
                 _ => None,
             });
-            end.unwrap_or(self.end)
+            end.unwrap_or((self.end, self.end))
         };
         begun
-            .map(|(bin, number, fault, hosts)| Episode {
-                fault: fault.clone(),
-                hosts: hosts.clone(),
-                bins: bin..end_of(number),
+            .map(|(bin, number, done, (fault, hosts, servers))| {
+                let (begun, ended) = end_of(number);
+                Episode {
+                    fault,
+                    hosts,
+                    servers,
+                    bins: bin..ended,
+                    in_force: done..begun,
+                }
             })
             .collect()
     }
@@ -248,6 +281,58 @@ impl Recording {
                 after.checked_sub(before).unwrap_or(after)
             })
             .sum()
+    }
+
+    /// Whether a daemon was heard so often that its counts are known for the whole run: at its beginning
+    /// and at its end.
+    #[must_use]
+    pub fn was_heard(&self, host: usize) -> bool {
+        let begin = self.events.first().map_or(self.end, |event| event.bin);
+        let said = self.said.get(host).map_or(&[][..], Vec::as_slice);
+        let is_early = said
+            .first()
+            .is_some_and(|said| said.bin <= begin + UNHEARD_BINS);
+        let is_late = said
+            .last()
+            .is_some_and(|said| said.bin + UNHEARD_BINS >= self.end);
+        is_early && is_late
+    }
+
+    /// From when on a majority of ZooKeeper's servers served to the end, by their own word; `None` if
+    /// they did not, or nobody asked.
+    #[must_use]
+    pub fn quorum_since(&self) -> Option<Bin> {
+        let since = self.served.iter().map(|served| {
+            let (last_without, after) = match served.iter().rposition(|(_, serves)| !serves) {
+                Some(last) => (served[last].0, &served[last + 1..]),
+                None => (0, served.as_slice()),
+            };
+            // It began to serve after the last time that it said that it did not.
+            (!after.is_empty()).then_some(last_without)
+        });
+        let mut since: Vec<Bin> = since.flatten().collect();
+        since.sort_unstable();
+        since.get(self.served.len() / 2).copied()
+    }
+
+    /// The rate in force at a moment, where operators change it and it is `initial` at first.
+    #[must_use]
+    pub fn rate_at(&self, bin: Bin, initial: f64) -> f64 {
+        let mut rates = self.events.iter().filter_map(|event| match event.what {
+            Happening::Began {
+                fault: Fault::Rate(rate),
+                ..
+            } if event.bin <= bin => Some(rate as f64),
+            _ => None,
+        });
+        rates.next_back().unwrap_or(initial)
+    }
+
+    /// The host that was seen leading last before a moment.
+    #[must_use]
+    pub fn leader_at(&self, bin: Bin) -> Option<usize> {
+        let seen = self.leaders.iter().rev().find(|seen| seen.bin <= bin)?;
+        self.hosts.iter().position(|host| host.name == seen.name)
     }
 
     /// Changes of leader, the first election left out.
@@ -304,11 +389,14 @@ mod tests {
             episode,
             fault: fault.clone(),
             hosts: hosts.clone(),
+            servers: Vec::new(),
+            done: 2,
         };
         let ended = Happening::Ended {
             episode,
             fault,
             hosts,
+            begun: 4,
         };
         let mut recording = Recording {
             hosts: vec![host],
@@ -339,6 +427,8 @@ mod tests {
                         episode: 1,
                         fault: fault.clone(),
                         hosts: vec![2],
+                        servers: vec![],
+                        done: 4,
                     },
                 ),
                 event(
@@ -347,6 +437,7 @@ mod tests {
                         episode: 1,
                         fault: fault.clone(),
                         hosts: vec![2],
+                        begun: 6,
                     },
                 ),
                 event(
@@ -355,6 +446,8 @@ mod tests {
                         episode: 2,
                         fault: Fault::Joined,
                         hosts: vec![],
+                        servers: vec![],
+                        done: 7,
                     },
                 ),
             ],
@@ -380,6 +473,7 @@ mod tests {
             offered: Series::new(8, vec![9, 9, 3, 4]),
             admitted: Series::new(10, vec![1, 2]),
             flows: Series::default(),
+            keys: Vec::new(),
         };
         let event = Event {
             bin: 10,
@@ -387,6 +481,8 @@ mod tests {
                 episode: 0,
                 fault: Fault::Killed(Who::Leader),
                 hosts: vec![0],
+                servers: vec![],
+                done: 10,
             },
         };
         let recording = Recording {

@@ -74,6 +74,13 @@ impl Script {
         self.episodes
     }
 
+    /// Whether the fleet is another one when it is over.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        let is = |(_, action): &(Duration, Action)| matches!(action, Action::Begin { fault, .. } if fault.is_for_good());
+        self.actions.iter().any(is)
+    }
+
     fn insert(&mut self, time: Duration, action: Action) {
         debug_assert!(time < self.length, "an action after the end is never done");
         let later = self.actions.partition_point(|(other, _)| *other <= time);

@@ -10,15 +10,17 @@ use std::{
     time::Duration,
 };
 
-use super::recording::{LeaderSeen, Said};
+use super::recording::{LeaderSeen, Said, Served};
 use crate::{
     clock,
-    fleet::{Fleet, daemon, plan::Site},
+    fleet::{Fleet, Probe, daemon, plan::Site},
     interrupt::Interrupt,
 };
 
 /// Time between two questions.
 const PERIOD: Duration = Duration::from_millis(150);
+/// The same, for ZooKeeper's servers: from when on they serve is known to within this.
+const SERVER_PERIOD: Duration = Duration::from_millis(50);
 /// A daemon that does not answer within this has nothing to say.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -27,12 +29,14 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub(super) struct Watch {
     names: Vec<String>,
     said: Arc<Mutex<Vec<Vec<Said>>>>,
+    served: Arc<Mutex<Vec<Served>>>,
     stop: Interrupt,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn start(fleet: &Fleet) -> Self {
+    /// Asks daemons, and ZooKeeper's servers too if that is wanted.
+    pub(super) fn start(fleet: &Fleet, asks_servers: bool) -> Self {
         let hosts = &fleet.plan.hosts;
         let said = Arc::new(Mutex::new(vec![Vec::new(); hosts.len()]));
         let stop = Interrupt::default();
@@ -40,10 +44,22 @@ impl Watch {
             let (site, said, stop) = (site.clone(), Arc::clone(&said), stop.clone());
             std::thread::spawn(move || ask(&site, host, &said, &stop))
         });
+        let mut threads: Vec<JoinHandle<()>> = threads.collect();
+        let probes = if asks_servers {
+            fleet.ensemble.probes()
+        } else {
+            Vec::new()
+        };
+        let served = Arc::new(Mutex::new(vec![Vec::new(); probes.len()]));
+        threads.extend(probes.into_iter().enumerate().map(|(server, probe)| {
+            let (served, stop) = (Arc::clone(&served), stop.clone());
+            std::thread::spawn(move || ask_server(&probe, server, &served, &stop))
+        }));
         Self {
             names: hosts.iter().map(|site| site.name.clone()).collect(),
-            threads: threads.collect(),
+            threads,
             said,
+            served,
             stop,
         }
     }
@@ -52,6 +68,12 @@ impl Watch {
     pub(super) fn said(&self) -> Vec<Vec<Said>> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.clone()
+    }
+
+    /// What each ZooKeeper server said of itself: whether it serves.
+    pub(super) fn served(&self) -> Vec<Served> {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.clone()
     }
 
     /// Everybody who was seen leading, in the order of terms.
@@ -93,6 +115,18 @@ fn ask(site: &Site, host: usize, said: &Mutex<Vec<Vec<Said>>>, stop: &Interrupt)
             said[host].push(read(&text));
         }
         std::thread::sleep(PERIOD);
+    }
+}
+
+fn ask_server(probe: &Probe, server: usize, served: &Mutex<Vec<Served>>, stop: &Interrupt) {
+    while !stop.is_raised() {
+        let serves = probe.serves();
+        // One that is stopped says nothing until the question is given up: until then it did not serve.
+        let bin = clock::this_bin();
+        let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
+        served[server].push((bin, serves));
+        drop(served);
+        std::thread::sleep(SERVER_PERIOD);
     }
 }
 

@@ -3,12 +3,21 @@
 
 mod limits;
 
-use limits::{closed, limit};
+use limits::limit;
 use weir_coord_core::{
     allocation::{Participant, step, targets},
     book::{Book, Entry, Holding},
 };
-use weir_model::{Amount, Limit, Units, UnitsPerSecond};
+use weir_model::{Amount, Limit, Units, UnitsPerSecond, policy::OnExpiry};
+
+/// A limit that reserves nothing, and is divided all the same.
+fn closed(name: &str, rate: u64, burst: u64) -> Limit {
+    Limit {
+        floor: Amount::ZERO,
+        on_expiry: OnExpiry::Closed,
+        ..limit(name, rate, burst, 0, false)
+    }
+}
 
 fn participants(demands: &[u64]) -> Vec<Participant<'static>> {
     let participant = |demand: &u64| Participant {

@@ -133,7 +133,7 @@ fn rate(number: u32) -> f64 {
 /// A wave for each limit, of which some go above the rate.
 fn offered(number: u32, moment: u64) -> f64 {
     let phase = (moment as f64 / 9.0 + f64::from(number)).sin();
-    let height = if number % 5 == 0 { 1.4 } else { 0.5 };
+    let height = if number.is_multiple_of(5) { 1.4 } else { 0.5 };
     rate(number) * height * (0.6 + 0.4 * phase)
 }
 

@@ -65,8 +65,11 @@ struct Minute {
     dropped: [u64; REASONS.len()],
 }
 
+/// What a limit has counted for one reason.
+type Count = fn(&LimitCounters) -> TokenTally;
+
 /// Why a limit drops, or would have.
-const REASONS: [(&str, fn(&LimitCounters) -> TokenTally); 5] = [
+const REASONS: [(&str, Count); 5] = [
     ("over_limit", |counters| counters.over_limit),
     ("closed", |counters| counters.closed),
     ("contended", |counters| counters.contended),

@@ -59,8 +59,8 @@ impl Object {
     /// What a daemon before this one loaded, if this one would load the same.
     pub(crate) fn pinned(pins: &PinDirectory, options: &LoadOptions) -> Option<Self> {
         let programs = reuse::pinned(pins, options)?;
-        let fits = |name: &&str| check_shape(name, options.sizes, &pins.pin(name)).is_ok();
-        maps::PINNED.iter().all(|name| fits(&name)).then_some(Self {
+        let fits = |name: &str| check_shape(name, options.sizes, &pins.pin(name)).is_ok();
+        maps::PINNED.iter().all(|name| fits(name)).then_some(Self {
             programs,
             test_clock: None,
         })

@@ -50,15 +50,16 @@ fn unnoticed(script: Script) -> Declared {
     )
 }
 
-/// Full use is reckoned from the quorum's return.
+/// The quorum first, the leader while it has none: leases run out from the leader's death on.
 pub(in crate::scenario) fn everything_lost(_: u64) -> Declared {
     Declared::on(
         flood(14_000)
-            .fault(ms(2_200), ms(1_000), Fault::Killed(Who::Leader))
-            .fault(ms(2_000), ms(6_000), Fault::ServersPaused(Server::Majority)),
+            .fault(ms(2_000), ms(6_000), Fault::ServersPaused(Server::Majority))
+            .fault(ms(2_200), ms(1_000), Fault::Killed(Who::Leader)),
         vec![
-            Expect::OnFloor(0, on_floor() + ms(400)),
-            Expect::BackOnceConnected(0, 10.0),
+            Expect::AllOnFloor(1, on_floor()),
+            Expect::FullOnceQuorum(10.0),
+            UTILISED,
         ],
     )
 }

@@ -68,6 +68,19 @@ pub(in crate::scenario) fn leader_killed(_: u64) -> Declared {
     )
 }
 
+/// Short, since it is repeated: the calm that it begins with is that which the fleet settled in.
+pub(in crate::scenario) fn leader_killed_often(_: u64) -> Declared {
+    Declared::on(
+        flood(7_000).fault(ms(1_000), ms(1_000), Fault::Killed(Who::Leader)),
+        vec![
+            UTILISED,
+            Expect::Recovery(Edge::Begin, LEADER_RECOVERY),
+            Expect::NobodyElseFalls,
+            Expect::LeaderChanges(1, 2),
+        ],
+    )
+}
+
 pub(in crate::scenario) fn leader_gone(_: u64) -> Declared {
     Declared::on(
         flood(11_500).fault(ms(2_500), ms(5_000), Fault::Killed(Who::Leader)),

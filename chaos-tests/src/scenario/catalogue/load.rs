@@ -56,3 +56,26 @@ pub(in crate::scenario) fn flows(_: u64) -> Declared {
         expects: vec![UTILISED, Expect::Flows, Expect::FlowsUse(0.3)],
     }
 }
+
+/// Beside the flood, a source that sends each host less than it gives a source, and all of them three times
+/// what a source may; one under a strict limit, one under an elastic one. The leader dies in the middle.
+pub(in crate::scenario) fn hot_keys(_: u64) -> Declared {
+    let hosts = 4;
+    Declared {
+        needs: Needs {
+            hosts,
+            keys: true,
+            ..Needs::ORDINARY
+        },
+        script: Script::default()
+            .phase("even flood, hot sources", even(hosts, 1.2), ms(13_000))
+            .fault(ms(5_000), ms(1_000), Fault::Killed(Who::Leader)),
+        expects: vec![
+            UTILISED,
+            Expect::StrictKey,
+            Expect::ElasticKey,
+            Expect::KeysUse(0.9),
+            Expect::NobodyElseFalls,
+        ],
+    }
+}

@@ -16,16 +16,17 @@ pub(super) use self::ensemble::{
     ensemble_leader_killed, everything_lost, quorum_lost, session_expires, slow_disk,
 };
 pub(super) use self::leaders::{
-    leader_gone, leader_killed, leader_storm, minority_partition, short_pauses, stale_holder,
-    stalled_leader,
+    leader_gone, leader_killed, leader_killed_often, leader_storm, minority_partition,
+    short_pauses, stale_holder, stalled_leader,
 };
-pub(super) use self::load::{demand_step, flows, rebalance_storm};
+pub(super) use self::load::{demand_step, flows, hot_keys, rebalance_storm};
 pub(super) use self::network::{
     follower_cut, host_lost, join, lost_and_repeated_reports, one_way, reboot, slow_network,
     ten_join,
 };
 pub(super) use self::operation::{
-    clock_jump, drained, full_ring, no_descriptors, policy_change, unconfirmed_change, upgrade,
+    clock_jump, drained, full_ring, leader_removed, no_descriptors, policy_change,
+    unconfirmed_change, upgrade,
 };
 pub(super) use self::random::random;
 use super::{
@@ -52,11 +53,9 @@ fn flood(length: u64) -> Script {
     )
 }
 
-/// From the beginning of a fault until every kernel that it cut off is on its floor: one lease, and a
-/// tick for what was granted just before.
+/// From a fault until every kernel that it cut off is on its floor: one lease.
 fn on_floor() -> Duration {
-    let timing = Timing::default();
-    timing.lease + 2 * timing.tick
+    Timing::default().lease
 }
 
 /// From a fault until others have the budget of whom it cut off: a take-over, W, some ticks.
@@ -86,7 +85,7 @@ mod tests {
     #[test]
     fn every_script_ends_after_its_faults_and_fits_its_fleet() {
         for scenario in &SCENARIOS {
-            let Kind::Declared(declare) = scenario.kind else {
+            let (Kind::Declared(declare) | Kind::Repeated(declare)) = scenario.kind else {
                 continue;
             };
             for seed in 0..50 {

@@ -35,12 +35,3 @@ pub(crate) fn limit(name: &str, rate: u64, burst: u64, floor_rate: u64, whole: b
         mode: Mode::Enforce,
     }
 }
-
-/// A limit that reserves nothing, and is divided all the same.
-pub(crate) fn closed(name: &str, rate: u64, burst: u64) -> Limit {
-    Limit {
-        floor: Amount::ZERO,
-        on_expiry: OnExpiry::Closed,
-        ..limit(name, rate, burst, 0, false)
-    }
-}
