@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tonic::transport::Server;
 use weir_coord::{
     fleet::{CommitBy, Fleet, Host},
-    grpc::{self, AttachService, Inbound, Streams, Whereabouts},
+    grpc::{self, AttachService, Inbound, Security, Streams, Whereabouts},
     testing::{Fault, Proxy},
     zookeeper::{self, Event},
 };
@@ -30,7 +30,7 @@ async fn serve(streams: Streams) -> (String, Inbound) {
     let address = listener.local_addr().expect("its address").to_string();
     let (service, inbound) = AttachService::new(streams);
     let server = Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(grpc::incoming(listener)));
+    tokio::spawn(server.serve_with_incoming(grpc::incoming(listener, Security::Plain)));
     (address, inbound)
 }
 
@@ -66,6 +66,7 @@ async fn who_cannot_reach_zookeeper_is_told_by_others_who_leads() {
         address: address(1),
         timing: Timing::DEFAULT,
         commit: CommitBy::Quorum,
+        security: Security::Plain,
     };
     let mut fleet = Fleet::new(host, keeper, Streams::default());
     let mut now = Nanos(1_000_000_000);

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::transport::Server;
-use weir_coord::grpc::{self, AttachService, LeaderLink, Streams};
+use weir_coord::grpc::{self, AttachService, LeaderLink, Security, Streams};
 use weir_coord_core::{
     follower::{Birth, Follower},
     rules::Rules,
@@ -77,7 +77,7 @@ async fn a_silent_stream_is_replaced_before_it_is_given_up() {
     streams.open();
     let (service, mut inbound) = AttachService::new(streams.clone());
     let served = Server::builder().add_service(service);
-    tokio::spawn(served.serve_with_incoming(grpc::incoming(listener)));
+    tokio::spawn(served.serve_with_incoming(grpc::incoming(listener, Security::Plain)));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -86,7 +86,7 @@ async fn a_silent_stream_is_replaced_before_it_is_given_up() {
     tokio::spawn(relay(listener, server, cuts, ends.clone()));
 
     let mut link = LeaderLink::spawn(Timing::DEFAULT.suspicion());
-    link.follow(Some(address));
+    link.follow(Some((id(1), address)));
     let position = Position {
         term: Term(1),
         generation: Generation(1),

@@ -12,6 +12,8 @@ pub(crate) enum Address {
     Socket(PathBuf),
     /// A TCP port, as `http://HOST:PORT`.
     Http(String),
+    /// A TCP port where TLS is spoken, `HOST:PORT`.
+    Https(String),
 }
 
 impl Address {
@@ -21,7 +23,7 @@ impl Address {
 
 /// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected unix:/PATH or http://HOST:PORT")]
+#[error("expected unix:/PATH, https://HOST:PORT or http://HOST:PORT")]
 pub(crate) struct AddressError;
 
 impl FromStr for Address {
@@ -39,13 +41,14 @@ impl FromStr for Address {
             };
         }
         let uri: Uri = text.parse().map_err(|_| AddressError)?;
-        let names_host_and_port = uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && uri.port_u16().is_some();
-        if names_host_and_port {
-            Ok(Self::Http(text.to_owned()))
-        } else {
-            Err(AddressError)
+        let names_host_and_port =
+            uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some();
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("http"), Some(_)) if names_host_and_port => Ok(Self::Http(text.to_owned())),
+            (Some("https"), Some(authority)) if names_host_and_port => {
+                Ok(Self::Https(authority.to_string()))
+            }
+            _ => Err(AddressError),
         }
     }
 }
@@ -55,6 +58,7 @@ impl fmt::Display for Address {
         match self {
             Self::Socket(path) => path.display().fmt(f),
             Self::Http(url) => url.fmt(f),
+            Self::Https(authority) => write!(f, "https://{authority}"),
         }
     }
 }
@@ -85,7 +89,12 @@ mod tests {
                 Some(Address::Http("http://[::1]:7946".into())),
             ),
             ("http://edge", None),
-            ("https://edge:7946", None),
+            (
+                "https://edge:7946",
+                Some(Address::Https("edge:7946".into())),
+            ),
+            ("https://edge", None),
+            ("ftp://edge:7946", None),
             ("edge:7946", None),
             ("unix:", None),
             ("", None),

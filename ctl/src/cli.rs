@@ -21,7 +21,8 @@ pub(crate) const INTERVAL_MOST: Duration = Duration::from_secs(3_600);
     after_help = "Example: weir check limits.toml && weir apply limits.toml && weir status"
 )]
 pub(crate) struct Cli {
-    /// Where a node of the fleet answers: unix:/PATH or http://HOST:PORT. Any node will do.
+    /// Where a node of the fleet answers: unix:/PATH, https://HOST:PORT, or http://HOST:PORT where
+    /// there is no TLS. Any node will do.
     #[arg(
         long,
         global = true,
@@ -30,6 +31,8 @@ pub(crate) struct Cli {
         value_name = "URL"
     )]
     pub(crate) address: Address,
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
     /// How long to wait for an answer.
     #[arg(
         long,
@@ -44,6 +47,20 @@ pub(crate) struct Cli {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What https://HOST:PORT takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Certificates {
+    /// The certificate of the fleet's authority, for https://HOST:PORT.
+    #[arg(long, global = true, env = "WEIR_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The own certificate: it names a role, read or operate.
+    #[arg(long, global = true, env = "WEIR_CERTIFICATE", value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The own certificate's key.
+    #[arg(long, global = true, env = "WEIR_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -119,6 +136,9 @@ pub(crate) enum Command {
                       are estimates from sampled packets. Management traffic passes before any limit \
                       is looked at.")]
     Explain(Explain),
+    /// Make a development authority, and certificates for nodes and operators.
+    #[command(subcommand)]
+    Cert(Cert),
     /// Who would have been limited by a limits file, given what hosts recorded.
     #[command(after_help = "Examples:\n  weir replay limits.toml\n  \
                       weir replay old.toml --save monday.json && weir replay new.toml --demand monday.json\n\n\
@@ -275,6 +295,85 @@ pub(crate) struct Manual {
     /// Where they go.
     #[arg(value_name = "DIRECTORY")]
     pub(crate) directory: PathBuf,
+}
+
+/// `weir cert`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Cert {
+    /// Make an authority: ca.pem, which everybody gets, and ca.key, which nobody else does.
+    #[command(after_help = "Example: weir cert ca --out weir-ca")]
+    Ca(CertCa),
+    /// Make a node's certificate: NAME.pem and NAME.key, beside a copy of ca.pem if elsewhere.
+    #[command(after_help = "Example:\n  \
+                      weir cert node edge-1 --id $(ssh edge-1 weir-node --identity) --ca-dir weir-ca\n\n\
+                      On the host the files are named in /etc/weir/node.toml:\n  \
+                      [grpc] tls = { ca_file = \"…/ca.pem\", certificate_file = \"…/edge-1.pem\", key_file = \"…/edge-1.key\" }\n\
+                      and belong to root and the group of the user that ticks: chgrp weir, chmod 0640.")]
+    Node(CertNode),
+    /// Make an operator's certificate, with a role: NAME.pem and NAME.key.
+    #[command(
+        after_help = "Examples:\n  weir cert operator ada --role operate --ca-dir weir-ca\n  \
+                      weir cert operator prometheus --role read --days 30 --ca-dir weir-ca"
+    )]
+    Operator(CertOperator),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertCa {
+    /// Where the files go: a directory, made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// How long it lasts.
+    #[arg(long, value_name = "DAYS", default_value_t = 3_650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertNode {
+    /// What the files are called.
+    #[arg(value_name = "NAME", value_parser = file_name)]
+    pub(crate) name: String,
+    /// The node's identity, a UUID: `weir-node --identity` says it on the host.
+    #[arg(long, value_name = "UUID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertOperator {
+    /// What the files are called.
+    #[arg(value_name = "NAME", value_parser = file_name)]
+    pub(crate) name: String,
+    /// read: look at the fleet; operate: change it too.
+    #[arg(long, value_name = "ROLE", value_parser = ["read", "operate"])]
+    pub(crate) role: String,
+    #[command(flatten)]
+    pub(crate) signing: Signing,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Signing {
+    /// Where ca.pem and ca.key are.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) ca_dir: PathBuf,
+    /// Where the files go: a directory, made if it is not there.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// How long it lasts. Make another, under the same name elsewhere, and put it in the old one's
+    /// place before: daemons notice.
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+/// A name that is no path.
+fn file_name(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_name = (1..=63).contains(&text.len()) && text.bytes().all(is_allowed);
+    if !is_name || text.starts_with('.') || text == "ca" {
+        return Err("expected 1 to 63 letters, digits, -, _ and ., and not `ca`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {

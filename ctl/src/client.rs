@@ -8,8 +8,9 @@ use tonic::{
     transport::{self, Channel, Endpoint},
 };
 use weir_proto::admin::{MAX_REPLY_BYTES, v1::admin_client::AdminClient};
+use weir_tls::{Credentials, Expected, Security, TlsError, TlsFiles};
 
-use crate::address::Address;
+use crate::{address::Address, cli::Certificates};
 
 /// To connect takes far less, or nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,6 +41,21 @@ pub(crate) enum ClientError {
         /// What the system says.
         reason: String,
     },
+    /// Who asks is not allowed to.
+    #[error("not allowed: {0}")]
+    NotPermitted(String),
+    /// TLS without all that it takes.
+    #[error(
+        "{address} takes a certificate: name --ca, --certificate and --key, or set WEIR_CA, \
+         WEIR_CERTIFICATE and WEIR_KEY; `weir cert operator` makes one"
+    )]
+    NoCertificate {
+        /// Where.
+        address: Address,
+    },
+    /// Certificates that cannot be used.
+    #[error("{0}")]
+    Certificates(#[from] TlsError),
     /// The daemon cannot do it now.
     #[error("{0}; nothing is known to have been changed, try again in a moment")]
     Unavailable(String),
@@ -58,17 +74,29 @@ pub(crate) enum ClientError {
 }
 
 /// Connects to the daemon at an address, for questions that it has `timeout` to answer.
-pub(crate) async fn connect(address: &Address, timeout: Duration) -> Result<Client, ClientError> {
-    let url = match address {
-        Address::Socket(path) => format!("unix:{}", path.display()),
-        Address::Http(url) => url.clone(),
+pub(crate) async fn connect(
+    address: &Address,
+    certificates: &Certificates,
+    timeout: Duration,
+) -> Result<Client, ClientError> {
+    let (url, security) = match address {
+        Address::Socket(path) => (format!("unix:{}", path.display()), Security::Plain),
+        Address::Http(url) => (url.clone(), Security::Plain),
+        Address::Https(authority) => {
+            let files = certificates
+                .files()
+                .ok_or_else(|| ClientError::NoCertificate {
+                    address: address.clone(),
+                })?;
+            let security = Security::Tls(Credentials::load(files)?);
+            (format!("http://{authority}"), security)
+        }
     };
     let endpoint = Endpoint::from_shared(url)
         .map_err(|error| unreachable(address, &error))?
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .timeout(timeout);
-    let channel = endpoint
-        .connect()
+    let channel = weir_tls::connect(&endpoint, &security, Expected::AnyNode)
         .await
         .map_err(|error| not_connected(address, &error))?;
     Ok(AdminClient::new(channel).max_decoding_message_size(MAX_REPLY_BYTES))
@@ -110,7 +138,24 @@ impl From<Status> for ClientError {
             Code::Unavailable => Self::Unavailable(message),
             Code::Aborted => Self::Conflict(message),
             Code::Unimplemented => Self::Unknown,
+            Code::PermissionDenied => Self::NotPermitted(message),
             _ => Self::Other(message),
         }
+    }
+}
+
+impl Certificates {
+    /// Whether there is all that TLS takes.
+    pub(crate) fn are_named(&self) -> bool {
+        self.files().is_some()
+    }
+
+    /// `None` unless all are named.
+    fn files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            ca: Some(self.ca.clone()?),
+            certificate: self.certificate.clone()?,
+            key: self.key.clone()?,
+        })
     }
 }

@@ -34,6 +34,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   weir-node --config /etc/weir/node.toml            run in the foreground
   weir-node --config /etc/weir/node.toml --check    say what is wrong with the file, and end
+  weir-node --config /etc/weir/node.toml --identity print the node's identity, for its certificate
   weir-node --config /etc/weir/node.toml --detach   take the program off the interfaces, and end
   weir-node run --iface eth0 --limits limits.toml   one host alone, without ZooKeeper
 
@@ -60,6 +61,9 @@ struct DaemonArgs {
     /// Say what is wrong with the node file, and end.
     #[arg(long)]
     check: bool,
+    /// Print the identity of this node, a UUID, and end: `weir cert node` wants it.
+    #[arg(long, conflicts_with_all = ["check", "detach"])]
+    identity: bool,
     /// Take the program off the interfaces and remove its pins, and end. Nothing is enforced then.
     #[arg(long, conflicts_with = "check")]
     detach: bool,
@@ -131,6 +135,8 @@ fn daemon(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     };
     if args.check {
         println!("{}: no errors", args.config.display());
+    } else if args.identity {
+        println!("{}", config.node.id);
     } else if args.detach {
         start::detach(&config)?;
     } else {

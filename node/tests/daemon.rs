@@ -6,6 +6,8 @@ mod daemon_support;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -244,7 +246,10 @@ fn an_interface_that_disappears_ends_the_daemon() {
 #[test]
 fn a_taken_address_is_named() {
     let host = Host::new();
-    let config = host.node_file(&format!("{}[http]\nlisten = \"192.0.2.77:80\"\n", EMBEDDED));
+    let config = host.node_file(&format!(
+        "{}[http]\nlisten = \"192.0.2.77:80\"\ninsecure = true\n",
+        EMBEDDED
+    ));
     host.run(&["--config", config.to_str().unwrap()])
         .expect(1, &["http.listen", "192.0.2.77:80"]);
     assert!(!host.is_attached(), "what may fail comes first");
@@ -304,4 +309,43 @@ fn one_host_alone_leaves_nothing_whenever_it_is_stopped() {
         let pins = fs::read_dir(bpffs.join("weir")).map_or(0, Iterator::count);
         assert_eq!(pins, 0, "stopped at {moment:?}");
     }
+}
+
+#[test]
+fn metrics_take_the_token_and_readiness_takes_a_policy() {
+    let host = Host::new();
+    let token = host.path("token");
+    fs::write(&token, "canary-0123456789abcdef\nnot this line\n").unwrap();
+    let http = format!(
+        "[http]\nlisten = \"{}:9100\"\ninsecure = true\ntoken_file = \"{}\"\n",
+        host.address(),
+        token.display()
+    );
+    let status = |path: &str, header: &str| {
+        let Ok(mut stream) = TcpStream::connect((host.address(), 9_100)) else {
+            return String::new();
+        };
+        let request = format!("GET {path} HTTP/1.0\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+            .split_whitespace()
+            .nth(1)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let known = "Authorization: Bearer canary-0123456789abcdef\r\n";
+    let config = host.node_file(&format!("{EMBEDDED}{http}"));
+    let daemon = host.start(&config);
+    host.wait_until("it serves", || status("/healthz", "") == "200");
+    assert_eq!(status("/readyz", ""), "503", "it has no policy");
+    assert_eq!(status("/metrics", ""), "401");
+    assert_eq!(status("/metrics", "Authorization: Bearer guess\r\n"), "401");
+    assert_eq!(status("/metrics", known), "200");
+    assert!(!daemon.log().contains("canary"), "{}", daemon.log());
+    drop(daemon);
+    remember(&host, THIS_NODE, true);
+    let _daemon = host.start(&config);
+    host.wait_until("it is ready", || status("/readyz", "") == "200");
 }

@@ -40,7 +40,10 @@ impl Stage {
 
     fn with(document: &str) -> Self {
         let host = Host::new();
-        let http = format!("[http]\nlisten = \"{}:9100\"\n", host.address());
+        let http = format!(
+            "[http]\nlisten = \"{}:9100\"\ninsecure = true\n",
+            host.address()
+        );
         let config = host.node_file(&format!("[coordinator]\nkind = \"embedded\"\n{http}"));
         let daemon = host.start(&config);
         daemon.wait_for_log("enforcing");

@@ -105,6 +105,12 @@ impl Heavy {
         offered.copied().unwrap_or_default()
     }
 
+    /// Whether at most one node names a key.
+    #[must_use]
+    pub fn is_named_once(&self, key: Key) -> bool {
+        self.by_key.get(&key).is_none_or(|nodes| nodes.len() <= 1)
+    }
+
     /// What the fleet offers of a key.
     #[must_use]
     pub fn of(&self, key: Key) -> Offered {

@@ -36,6 +36,7 @@ impl Fleet {
         };
         self.at_least = self.at_least.max(record.term);
         self.campaign.set_term(record.term, now);
+        self.hearsay.clear();
         self.roster = roster;
         self.is_taking_over = false;
         self.retry = Retry::default();

@@ -5,6 +5,7 @@
 //! in, the core's commands come out and are performed, and what concerns the host's own kernel is
 //! returned as a [`Notice`].
 
+mod hearsay;
 mod leading;
 mod search;
 mod standing;
@@ -30,10 +31,11 @@ use weir_model::{
 };
 
 use crate::{
-    grpc::{Inquiry, LeaderLink, Streams},
+    grpc::{Inquiry, LeaderLink, Security, Streams},
     trial::{Countdown, Due},
     zookeeper::{Event, Keeper, Live, Roster, TakeOver},
 };
+use hearsay::Hearsay;
 use search::Search;
 use standing::{Membership, Retry, Setback};
 
@@ -80,6 +82,8 @@ pub struct Host {
     pub timing: Timing,
     /// What commits.
     pub commit: CommitBy,
+    /// How it speaks to other nodes.
+    pub security: Security,
 }
 
 /// What makes a leader's decisions last.
@@ -122,6 +126,7 @@ pub struct Fleet {
     connection: Connection,
     is_taking_over: bool,
     at_least: Term,
+    hearsay: Hearsay,
     retry: Retry,
     setback: Setback,
     turned_away: bool,
@@ -144,10 +149,10 @@ impl Fleet {
     pub fn new(host: Host, keeper: Keeper, streams: Streams) -> Self {
         Self {
             campaign: Campaign::new(host.node, host.timing),
-            inquiry: Inquiry::default(),
+            inquiry: Inquiry::secured(host.security.clone()),
             search: Search::default(),
             removals: BTreeMap::new(),
-            link: LeaderLink::spawn(host.timing.suspicion()),
+            link: LeaderLink::secured(host.timing.suspicion(), host.security.clone()),
             host,
             keeper,
             streams,
@@ -164,6 +169,7 @@ impl Fleet {
             },
             is_taking_over: false,
             at_least: Term(0),
+            hearsay: Hearsay::default(),
             retry: Retry::default(),
             setback: Setback::default(),
             turned_away: false,
@@ -325,6 +331,16 @@ impl Fleet {
 
     /// A node has said something to this node, which it takes for the leader.
     pub fn hear(&mut self, message: FromNode, now: Nanos) {
+        let message = match (&self.leader, &self.term) {
+            (Some(leader), Some(stored)) => {
+                let own = leader.term();
+                match self.hearsay.sift(message, own, stored) {
+                    Some(message) => message,
+                    None => return,
+                }
+            }
+            _ => message,
+        };
         if let FromNode::Report(report) = &message
             && self.leader.is_some()
             && let Some(newcomer) = self.newcomer(report.node)

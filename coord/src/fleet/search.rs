@@ -74,9 +74,13 @@ impl Fleet {
         }
         self.search.named.insert(answer.voter, newest.clone());
         if is_agreed(&self.search.named, &newest, &record.voters) {
-            let Whereabouts { term, address, .. } = &newest;
+            let Whereabouts {
+                term,
+                leader,
+                address,
+            } = &newest;
             info!(%term, leader = address, "a majority of voters says who leads");
-            self.link.follow(Some(address.clone()));
+            self.link.follow(Some((*leader, address.clone())));
             self.search.found = Some((newest, now));
             self.search.named.clear();
         }
@@ -88,8 +92,8 @@ impl Fleet {
         let is_known = |(found, _): &mut (Whereabouts, Nanos)| found.term <= record.term;
         self.search.found.take_if(is_known);
         if self.search.found.is_none() {
-            let leads = record.leader.is_some();
-            self.link.follow(leads.then(|| record.address.clone()));
+            let leader = record.leader.map(|leader| (leader, record.address.clone()));
+            self.link.follow(leader);
         }
     }
 

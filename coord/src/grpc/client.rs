@@ -14,12 +14,16 @@ use tonic::{
 };
 use tracing::{debug, info};
 use weir_coord_core::news::Omission;
-use weir_model::message::{FromNode, ToNode};
+use weir_model::{
+    NodeId,
+    message::{FromNode, ToNode},
+};
 use weir_proto::coordination::{
     MAX_STREAM_BYTES,
     stream::{ProposeDecoder, ReportEncoder},
     v1::{self, coordination_client::CoordinationClient},
 };
+use weir_tls::{Expected, Security};
 
 use super::{INBOX, OUTBOX};
 
@@ -39,10 +43,13 @@ const LONGEST_SILENCE: u32 = 16;
 /// The stream to the leader, kept open by a task of its own while the leader's address is known.
 #[derive(Debug)]
 pub struct LeaderLink {
-    address: watch::Sender<Option<String>>,
+    leader: watch::Sender<Option<Whereabouts>>,
     outgoing: watch::Sender<Option<Outbox>>,
     incoming: mpsc::Receiver<ToNode>,
 }
+
+/// Who leads, and where that is: `host:port`.
+type Whereabouts = (NodeId, String);
 
 type Outbox = mpsc::Sender<FromNode>;
 
@@ -53,27 +60,34 @@ impl LeaderLink {
     /// that there is, which is given up as soon as there is another.
     #[must_use]
     pub fn spawn(silence: Duration) -> Self {
-        let (address, addresses) = watch::channel(None);
+        Self::secured(silence, Security::Plain)
+    }
+
+    /// As [`LeaderLink::spawn`]; nobody is spoken to who cannot show to be the leader.
+    #[must_use]
+    pub fn secured(silence: Duration, security: Security) -> Self {
+        let (leader, leaders) = watch::channel(None);
         let (outgoing, _) = watch::channel(None);
         let (inbox, incoming) = mpsc::channel(INBOX);
         let ends = Ends {
             outgoing: outgoing.clone(),
             inbox,
             silence,
+            security,
         };
-        tokio::spawn(keep_attached(addresses, ends));
+        tokio::spawn(keep_attached(leaders, ends));
         Self {
-            address,
+            leader,
             outgoing,
             incoming,
         }
     }
 
-    /// Who leads now, `host:port`. A stream to another address ends.
-    pub fn follow(&self, address: Option<String>) {
-        self.address.send_if_modified(|current| {
-            let changed = *current != address;
-            *current = address;
+    /// Who leads now, and where, `host:port`. A stream to anybody else ends.
+    pub fn follow(&self, leader: Option<(NodeId, String)>) {
+        self.leader.send_if_modified(|current| {
+            let changed = *current != leader;
+            *current = leader;
             changed
         });
     }
@@ -98,24 +112,25 @@ struct Ends {
     outgoing: watch::Sender<Option<Outbox>>,
     inbox: mpsc::Sender<ToNode>,
     silence: Duration,
+    security: Security,
 }
 
-async fn keep_attached(mut addresses: watch::Receiver<Option<String>>, ends: Ends) {
+async fn keep_attached(mut leaders: watch::Receiver<Option<Whereabouts>>, ends: Ends) {
     loop {
-        let Some(address) = addresses.borrow_and_update().clone() else {
-            if addresses.changed().await.is_err() {
+        let Some(leader) = leaders.borrow_and_update().clone() else {
+            if leaders.changed().await.is_err() {
                 return;
             }
             continue;
         };
         tokio::select! {
-            changed = addresses.changed() => {
+            changed = leaders.changed() => {
                 if changed.is_err() {
                     return;
                 }
             }
-            reason = ends.attach(&address) => {
-                debug!(leader = %address, %reason, "not attached to the leader");
+            reason = ends.attach(&leader) => {
+                debug!(leader = %leader.1, %reason, "not attached to the leader");
                 ends.outgoing.send_replace(None);
                 sleep(RETRY).await;
             }
@@ -126,8 +141,9 @@ async fn keep_attached(mut addresses: watch::Receiver<Option<String>>, ends: End
 
 impl Ends {
     /// Holds a stream until it ends; returns why.
-    async fn attach(&self, address: &str) -> String {
-        let mut attached = match open(address).await {
+    async fn attach(&self, leader: &Whereabouts) -> String {
+        let address = &leader.1;
+        let mut attached = match open(leader, &self.security).await {
             Ok(attached) => attached,
             Err(reason) => return reason,
         };
@@ -140,7 +156,7 @@ impl Ends {
             let heard = watch::Sender::new(begin);
             attached = tokio::select! {
                 reason = self.listen(stream, &heard) => return reason,
-                other = another(address, silence, heard.subscribe()) => other,
+                other = another(leader, &self.security, silence, heard.subscribe()) => other,
             };
             // What was cut waits until TCP tries again, which after a while is seconds.
             debug!(leader = %address, "the stream was silent; another one takes its place");
@@ -181,7 +197,8 @@ impl Ends {
 
 /// Another stream, begun and begun again while nothing is heard on the one that there is.
 async fn another(
-    address: &str,
+    leader: &Whereabouts,
+    security: &Security,
     silence: Duration,
     mut heard: watch::Receiver<Instant>,
 ) -> Attached {
@@ -193,10 +210,10 @@ async fn another(
         }
         tokio::select! {
             Ok(()) = heard.changed() => {}
-            opened = open(address) => match opened {
+            opened = open(leader, security) => match opened {
                 Ok(attached) => return attached,
                 Err(reason) => {
-                    debug!(leader = %address, %reason, "the leader is silent");
+                    debug!(leader = %leader.1, %reason, "the leader is silent");
                     sleep(RETRY).await;
                 }
             },
@@ -211,7 +228,7 @@ struct Attached {
 }
 
 /// Opens a stream, or says why there is none.
-async fn open(address: &str) -> Result<Attached, String> {
+async fn open((leader, address): &Whereabouts, security: &Security) -> Result<Attached, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| error.to_string())?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -219,9 +236,9 @@ async fn open(address: &str) -> Result<Attached, String> {
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint)).await {
+    let channel = match timeout(CONNECT_TIMEOUT, connect(&endpoint, security, *leader)).await {
         Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Err(error)) => return Err(reason(&error)),
         Err(_) => return Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
     };
     let mut client = CoordinationClient::new(channel)
@@ -244,14 +261,30 @@ async fn open(address: &str) -> Result<Attached, String> {
     })
 }
 
+/// An error and its causes: transports name theirs not.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// The first connection of several attempts, each begun a while after the one before it. At most
 /// `CONNECT_TIMEOUT / ANOTHER_ATTEMPT` are under way. A peer that refuses ends them all.
-async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+async fn connect(
+    endpoint: &Endpoint,
+    security: &Security,
+    leader: NodeId,
+) -> Result<Channel, tonic::transport::Error> {
+    let expected = Expected::Node(leader);
     let mut attempts = FuturesUnordered::new();
     let mut next = interval(ANOTHER_ATTEMPT);
     loop {
         tokio::select! {
-            _ = next.tick() => attempts.push(endpoint.connect()),
+            _ = next.tick() => attempts.push(weir_tls::connect(endpoint, security, expected)),
             Some(connected) = attempts.next() => return connected,
         }
     }
@@ -269,7 +302,9 @@ mod tests {
         let address = listener.local_addr().expect("its address");
         drop(listener);
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let refused = timeout(CONNECT_TIMEOUT, connect(&endpoint)).await;
+        let anybody = NodeId::from_u128(1);
+        let connecting = connect(&endpoint, &Security::Plain, anybody);
+        let refused = timeout(CONNECT_TIMEOUT, connecting).await;
         assert!(refused.expect("an answer, not a timeout").is_err());
     }
 }

@@ -5,12 +5,14 @@
 //! tick's says all that it said. Nothing queues up behind a slow peer.
 
 mod client;
+mod pace;
 mod server;
 mod suspects;
 
 pub use client::LeaderLink;
 pub use server::{AttachService, Inbound, Streams, Suspicion, incoming};
 pub use suspects::{Inquiry, Suspected, Whereabouts};
+pub use weir_tls::Security;
 
 /// Messages that wait for one peer. Beyond it new ones are dropped.
 const OUTBOX: usize = 32;

@@ -2,29 +2,39 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, StreamExt};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
-use tracing::debug;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
 use weir_model::{
     NodeId, Term,
     message::{FromNode, ToNode},
 };
 use weir_proto::coordination::{
-    MAX_STREAM_BYTES,
+    MAX_NODES, MAX_STREAM_BYTES,
     stream::{EncodedRegisters, ProposeEncoder, ReportDecoder},
     v1::{
         self,
         coordination_server::{Coordination, CoordinationServer},
     },
 };
+use weir_tls::{Bounds, Connection, Peer, Security, accept};
 
-use super::{INBOX, OUTBOX, Whereabouts};
+use super::{INBOX, OUTBOX, Whereabouts, pace::Pace};
+
+/// Who has said nothing after so long, which is longer than any tick, is not going to.
+const FIRST_WITHIN: Duration = Duration::from_secs(30);
 
 /// What nodes said, in the order of arrival.
 pub type Inbound = mpsc::Receiver<FromNode>;
@@ -112,12 +122,37 @@ impl Streams {
         self.lock().is_some()
     }
 
-    /// The node's newest stream takes the place of an older one. `false` if closed.
-    fn register(&self, node: NodeId, outbox: Outbox) -> bool {
-        self.lock()
-            .as_mut()
-            .map(|open| open.insert(node, outbox))
-            .is_some()
+    /// The node's newest stream takes the place of an older one, which ends when it says something.
+    /// `false` if it has been replaced, if this node does not lead, or if there are [`MAX_NODES`]
+    /// streams, which only happens where anybody may make up a node.
+    fn register(&self, node: NodeId, outbox: &Outbox, is_new: bool) -> bool {
+        self.lock().as_mut().is_some_and(|open| {
+            let has_room = open.len() < MAX_NODES;
+            match open.get_mut(&node) {
+                Some(known) if is_new => {
+                    *known = outbox.clone();
+                    true
+                }
+                Some(known) => known.same_channel(outbox),
+                None if has_room => {
+                    open.insert(node, outbox.clone());
+                    true
+                }
+                None => false,
+            }
+        })
+    }
+
+    /// The stream has ended.
+    fn forget(&self, node: NodeId, outbox: &Outbox) {
+        let mut open = self.lock();
+        if let Some(open) = open.as_mut()
+            && open
+                .get(&node)
+                .is_some_and(|newest| newest.same_channel(outbox))
+        {
+            open.remove(&node);
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<NodeId, Outbox>>> {
@@ -128,12 +163,23 @@ impl Streams {
 
 /// The connections of nodes, for `serve_with_incoming`.
 ///
-/// What a leader says goes out at once. By default TCP holds back a small message until the one
-/// before is acknowledged, which the receiver may put off for 40 ms: half a tick for each round of
-/// proposals. A server's own setting does not reach connections that it is handed.
+/// It must be called within a tokio runtime.
 #[must_use]
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
+pub fn incoming(
+    listener: TcpListener,
+    security: Security,
+) -> ReceiverStream<io::Result<Connection>> {
+    accept(listener, security, Bounds::default())
+}
+
+/// The node that a request comes from, by its certificate; `None` in plain text.
+fn node_of<T>(request: &Request<T>) -> Result<Option<NodeId>, Status> {
+    let peer = request.extensions().get::<Peer>();
+    let Some(identity) = peer.and_then(|peer| peer.identity) else {
+        return Ok(None);
+    };
+    let is_none = || Status::permission_denied("the certificate is no node's");
+    identity.node.ok_or_else(is_none).map(Some)
 }
 
 /// The gRPC service.
@@ -163,6 +209,7 @@ impl Coordination for AttachService {
         &self,
         request: Request<Streaming<v1::FromNode>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        let shown = node_of(&request)?;
         if !self.streams.is_open() {
             return Err(Status::failed_precondition("this node does not lead"));
         }
@@ -171,6 +218,7 @@ impl Coordination for AttachService {
             streams: self.streams.clone(),
             inbox: self.inbox.clone(),
             outbox,
+            shown,
         };
         tokio::spawn(listener.run(request.into_inner()));
         // Encoded as they leave: what found no room never was part of the stream.
@@ -184,6 +232,7 @@ impl Coordination for AttachService {
         &self,
         request: Request<v1::SuspectRequest>,
     ) -> Result<Response<v1::SuspectResponse>, Status> {
+        node_of(&request)?;
         let suspicion = &self.streams.suspicion;
         let voter = suspicion.of(Term(request.into_inner().term));
         let newest = suspicion.newest();
@@ -205,74 +254,114 @@ struct Listener {
     streams: Streams,
     inbox: mpsc::Sender<FromNode>,
     outbox: Outbox,
+    /// Who it is by its certificate.
+    shown: Option<NodeId>,
 }
 
 impl Listener {
     async fn run(self, mut stream: Streaming<v1::FromNode>) {
         let mut node = None;
+        self.listen(&mut stream, &mut node).await;
+        if let Some(node) = node {
+            self.streams.forget(node, &self.outbox);
+        }
+    }
+
+    async fn listen(&self, stream: &mut Streaming<v1::FromNode>, node: &mut Option<NodeId>) {
         let mut decoder = ReportDecoder::default();
-        while let Some(message) = stream.next().await {
+        let mut pace = Pace::new(Instant::now());
+        let mut next = timeout(FIRST_WITHIN, stream.next()).await.ok().flatten();
+        while let Some(message) = next {
             let message = message.and_then(|wire| {
                 decoder
                     .decode(wire)
                     .map_err(|error| Status::invalid_argument(error.to_string()))
             });
-            match message {
-                Ok(message) => {
-                    if !self.take(&mut node, message) {
-                        break;
-                    }
-                }
+            let taken = message.and_then(|message| {
+                let pause = pace.until_next(&message, Instant::now());
+                self.take(node, message).map(|()| pause)
+            });
+            match taken {
+                Ok(pause) if pause.is_zero() => {}
+                Ok(pause) => sleep(pause).await,
                 Err(status) => {
                     debug!(%status, "a node's stream ended");
                     let _ = self.outbox.try_send(Err(status));
                     break;
                 }
             }
+            next = stream.next().await;
         }
     }
 
-    /// `false` when the stream has to end: this node no longer leads, or the peer changed its name.
-    fn take(&self, known: &mut Option<NodeId>, message: FromNode) -> bool {
+    /// Fails when the stream has to end.
+    fn take(&self, known: &mut Option<NodeId>, message: FromNode) -> Result<(), Status> {
         let sender = match &message {
             FromNode::Report(report) => report.node,
             FromNode::Ack(ack) => ack.node,
             FromNode::Refuse(refuse) => refuse.node,
             FromNode::Promise(promise) => promise.node,
         };
-        if *known.get_or_insert(sender) != sender {
-            let status = Status::invalid_argument("one stream speaks for one node");
-            let _ = self.outbox.try_send(Err(status));
-            return false;
+        if self.shown.is_some_and(|shown| shown != sender) {
+            warn!(shown = ?self.shown, claimed = %sender, "a node speaks in another's name");
+            return Err(Status::permission_denied(
+                "the certificate is another node's: it has to name the identity of this one",
+            ));
         }
-        if matches!(message, FromNode::Report(_))
-            && !self.streams.register(sender, self.outbox.clone())
-        {
-            let _ = self
-                .outbox
-                .try_send(Err(Status::unavailable("this node no longer leads")));
-            return false;
+        let is_new = known.is_none();
+        if *known.get_or_insert(sender) != sender {
+            return Err(Status::invalid_argument("one stream speaks for one node"));
+        }
+        let is_report = matches!(message, FromNode::Report(_));
+        if (is_new || is_report) && !self.streams.register(sender, &self.outbox, is_new) {
+            return Err(Status::unavailable(
+                "this node no longer leads, or has a newer stream",
+            ));
         }
         if self.inbox.try_send(message).is_err() {
             // Rows that this report had are missed until they are said again: see `weir_coord_core::news`.
             debug!(node = %sender, "a message from a node was dropped: the inbox is full");
         }
-        true
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
     use super::*;
 
-    #[tokio::test]
-    async fn what_a_leader_says_is_not_held_back() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("its address");
-        let _node = TcpStream::connect(address).await.expect("a connection");
-        let accepted = incoming(listener).next().await.expect("the same one");
-        assert!(accepted.expect("accepted").nodelay().expect("its option"));
+    fn outbox() -> Outbox {
+        mpsc::channel(1).0
+    }
+
+    #[test]
+    fn a_newer_stream_takes_the_place_and_keeps_it() {
+        let streams = Streams::default();
+        let node = NodeId::from_u128(1);
+        let (old, new) = (outbox(), outbox());
+        assert!(!streams.register(node, &old, true), "it does not lead");
+        streams.open();
+        assert!(streams.register(node, &old, true));
+        assert!(streams.register(node, &old, false));
+        assert!(streams.register(node, &new, true));
+        assert!(!streams.register(node, &old, false), "it was replaced");
+        streams.forget(node, &old);
+        assert!(
+            streams.register(node, &new, false),
+            "and takes nothing with it"
+        );
+        streams.forget(node, &new);
+        assert_eq!(streams.lock().as_ref().map(BTreeMap::len), Some(0));
+    }
+
+    #[test]
+    fn nodes_that_are_made_up_fill_no_memory() {
+        let streams = Streams::default();
+        streams.open();
+        let made_up = (0..2 * MAX_NODES as u128).map(NodeId::from_u128);
+        let taken = made_up.filter(|node| streams.register(*node, &outbox(), true));
+        assert_eq!(taken.count(), MAX_NODES);
+        let known = NodeId::from_u128(1);
+        assert!(streams.register(known, &outbox(), true), "it comes back");
     }
 }

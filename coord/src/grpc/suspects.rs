@@ -8,6 +8,7 @@ use tracing::debug;
 use uuid::Uuid;
 use weir_model::{NodeId, Term};
 use weir_proto::coordination::v1::{self, coordination_client::CoordinationClient};
+use weir_tls::{Expected, Security};
 
 /// A voter that takes longer is taken not to answer; it is asked again in the next tick.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -43,22 +44,34 @@ pub struct Whereabouts {
 pub struct Inquiry {
     answers: mpsc::Receiver<Suspected>,
     asking: mpsc::Sender<Suspected>,
+    security: Security,
 }
 
 impl Default for Inquiry {
     fn default() -> Self {
-        let (asking, answers) = mpsc::channel(ANSWERS);
-        Self { answers, asking }
+        Self::secured(Security::Plain)
     }
 }
 
 impl Inquiry {
+    /// Asks nobody who cannot show to be the voter that is meant.
+    #[must_use]
+    pub fn secured(security: Security) -> Self {
+        let (asking, answers) = mpsc::channel(ANSWERS);
+        Self {
+            answers,
+            asking,
+            security,
+        }
+    }
+
     /// Asks a voter, which is reached at `host:port`, whether it misses the leader of `term`. It
     /// must be called within a tokio runtime.
     pub fn ask(&self, voter: NodeId, address: String, term: Term) {
         let asking = self.asking.clone();
+        let security = self.security.clone();
         tokio::spawn(async move {
-            match timeout(PATIENCE, suspects(&address, term)).await {
+            match timeout(PATIENCE, suspects(voter, &address, term, &security)).await {
                 Ok(Ok(answer)) => {
                     let answer = Suspected {
                         voter,
@@ -90,12 +103,16 @@ fn newest(answer: v1::SuspectResponse) -> Option<Whereabouts> {
     })
 }
 
-async fn suspects(address: &str, term: Term) -> Result<v1::SuspectResponse, String> {
+async fn suspects(
+    voter: NodeId,
+    address: &str,
+    term: Term,
+    security: &Security,
+) -> Result<v1::SuspectResponse, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| error.to_string())?
         .tcp_nodelay(true);
-    let channel = endpoint
-        .connect()
+    let channel = weir_tls::connect(&endpoint, security, Expected::Node(voter))
         .await
         .map_err(|error| error.to_string())?;
     let request = v1::SuspectRequest { term: term.0 };

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod apply;
+mod cert;
 mod check;
 mod confirm;
 mod explain;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Nodes => nodes::run(&cli),
         Command::Top(arguments) => top::run(&cli, arguments),
         Command::Explain(arguments) => explain::run(&cli, arguments),
+        Command::Cert(arguments) => cert::run(&cli, arguments),
         Command::Replay(arguments) => replay::run(&cli, arguments),
         Command::Completions(arguments) => Ok(manual::completions(arguments.shell)),
         Command::Manual(arguments) => manual::pages(&arguments.directory),
@@ -59,7 +61,9 @@ fn ask<T>(cli: &Cli, question: impl AsyncFnOnce(Client) -> anyhow::Result<T>) ->
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(async { question(client::connect(&cli.address, cli.timeout).await?).await })
+    runtime.block_on(async {
+        question(client::connect(&cli.address, &cli.certificates, cli.timeout).await?).await
+    })
 }
 
 /// Prints an object on one line.

@@ -10,7 +10,7 @@ use super::{WRONG_USAGE, ask, check::verdict, print_json};
 use crate::{
     FAILED,
     address::Address,
-    cli::{self, Cli},
+    cli::{self, Certificates, Cli},
     client::{self, Client, ClientError},
     number::{short, span},
     replay::{LimitOutcome, NodeRecord, Outcome, Record, SourceRecord, replay},
@@ -58,7 +58,9 @@ pub(super) fn run(cli: &Cli, arguments: &cli::Replay) -> anyhow::Result<ExitCode
                 .with_context(|| format!("{path} is no record that --save wrote"))?;
             (record, Vec::new())
         }
-        None => ask(cli, async |client| recorded(client, document).await)?,
+        None => ask(cli, async |client| {
+            recorded(client, &cli.certificates, document).await
+        })?,
     };
     if let Some(path) = &arguments.save {
         let text = serde_json::to_string(&record).context("a record that JSON cannot hold")?;
@@ -74,7 +76,11 @@ pub(super) fn run(cli: &Cli, arguments: &cli::Replay) -> anyhow::Result<ExitCode
 }
 
 /// What all members recorded, and the limits that the document would have match other traffic.
-async fn recorded(mut client: Client, document: String) -> anyhow::Result<(Record, Vec<String>)> {
+async fn recorded(
+    mut client: Client,
+    certificates: &Certificates,
+    document: String,
+) -> anyhow::Result<(Record, Vec<String>)> {
     let request = v1::OverviewRequest {
         top: SOURCES,
         ..v1::OverviewRequest::default()
@@ -94,7 +100,12 @@ async fn recorded(mut client: Client, document: String) -> anyhow::Result<(Recor
     // All at once: each that is gone takes its time to be given up.
     let questions: Vec<_> = nodes
         .filter(|node| node.id != asked.id)
-        .map(|node| (node.name, tokio::spawn(demand(node.address))))
+        .map(|node| {
+            (
+                node.name,
+                tokio::spawn(demand(node.address, certificates.clone())),
+            )
+        })
         .collect();
     for (name, answer) in questions {
         match answer.await.ok().flatten() {
@@ -117,12 +128,18 @@ fn source(source: v1::OverviewSource) -> SourceRecord {
     }
 }
 
-async fn demand(address: String) -> Option<v1::DemandReply> {
+/// Over TLS if there is a certificate to show.
+async fn demand(address: String, certificates: Certificates) -> Option<v1::DemandReply> {
     if address.is_empty() {
         return None;
     }
-    let address = Address::Http(format!("http://{address}"));
-    let mut client = client::connect(&address, MEMBER_TIMEOUT).await.ok()?;
+    let address = if certificates.are_named() {
+        Address::Https(address)
+    } else {
+        Address::Http(format!("http://{address}"))
+    };
+    let client = client::connect(&address, &certificates, MEMBER_TIMEOUT).await;
+    let mut client = client.ok()?;
     let reply = client.demand(v1::DemandRequest {}).await.ok()?;
     Some(reply.into_inner())
 }

@@ -4,11 +4,13 @@
 //! environment arrive as [`Overrides`], facts of the host as [`Host`], so reading is pure.
 
 mod address;
+mod http;
 mod management;
 mod overrides;
 mod read;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -18,9 +20,11 @@ use weir_model::{
     NodeId,
     file::{Document, Outcome, Problem},
 };
+use weir_tls::TlsFiles;
 
 use crate::{dataplane::Sizes, privileges::Account};
 
+pub use http::HttpSettings;
 pub use management::{ManagementEntry, default_management};
 pub use overrides::Overrides;
 
@@ -63,8 +67,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// `[xdp]`.
     pub xdp: XdpSettings,
-    /// `[http] listen`: metrics and health; `None` for neither.
-    pub http_listen: Option<SocketAddr>,
+    /// `[http]`: metrics and health; `None` for neither.
+    pub http: Option<HttpSettings>,
 }
 
 /// `[node]`: who the daemon is.
@@ -141,6 +145,8 @@ pub struct GrpcSettings {
     pub listen: SocketAddr,
     /// Where other nodes reach it, `host:port`.
     pub advertise: String,
+    /// Both sides of every connection show certificates; `None` for plain text.
+    pub tls: Option<TlsFiles>,
 }
 
 /// `[timing]`.

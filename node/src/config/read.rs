@@ -1,6 +1,6 @@
 //! Key by key, from the document to the checked values.
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use weir_abi::maps;
 use weir_coord::fleet::CommitBy;
@@ -13,7 +13,7 @@ use super::{
     Account, Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, DEFAULT_TICK, FleetSettings, GrpcSettings, Host, LEAST_TICKS_IN_LEASE,
     NodeConfig, NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth,
-    ZooKeeperSettings, ZooKeeperTls, address, id_of_machine, management,
+    ZooKeeperSettings, address, http, id_of_machine, management, tls,
 };
 use crate::dataplane::Sizes;
 
@@ -60,7 +60,7 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
     };
     let timing = timing(&mut root);
     let xdp = xdp(&mut root, overrides);
-    let http_listen = http_listen(&mut root, overrides);
+    let http = http::read(&mut root, overrides);
     let coordination = coordination_ports(coordinator.as_ref());
     let management = management::read(&mut root, &coordination);
     root.finish();
@@ -74,7 +74,7 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
         coordinator: coordinator?,
         timing: timing?,
         xdp: xdp?,
-        http_listen: http_listen?,
+        http: http?,
     })
 }
 
@@ -329,7 +329,7 @@ fn zookeeper_settings(root: &mut Table<'_>, overrides: &Overrides) -> Option<Zoo
         None => Some(None),
     };
     let tls = match table.optional("tls") {
-        Some(value) => tls(&value).map(Some),
+        Some(value) => tls::zookeeper(&value).map(Some),
         None => Some(None),
     };
     table.finish();
@@ -353,34 +353,6 @@ fn auth(value: &Value<'_>) -> Option<ZooKeeperAuth> {
     Some(ZooKeeperAuth {
         user: user?,
         password_file: password_file?,
-    })
-}
-
-fn tls(value: &Value<'_>) -> Option<ZooKeeperTls> {
-    let mut table = value.table()?;
-    let ca_file = table
-        .required("ca_file", "\"/etc/weir/zookeeper-ca.pem\"")
-        .and_then(|value| path(Some(value), None, ""));
-    let certificate = table.optional("certificate_file");
-    let key = table.optional("key_file");
-    let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => {
-            let certificate = path(Some(certificate), None, "");
-            certificate.zip(path(Some(key), None, "")).map(Some)
-        }
-        (None, None) => Some(None),
-        (Some(alone), None) | (None, Some(alone)) => {
-            alone.key_error(
-                Complaint::new("`certificate_file` and `key_file` go together")
-                    .suggest("name both, or neither"),
-            );
-            None
-        }
-    };
-    table.finish();
-    Some(ZooKeeperTls {
-        ca_file: ca_file?,
-        identity: identity?,
     })
 }
 
@@ -412,11 +384,15 @@ fn grpc_settings(root: &mut Table<'_>, overrides: &Overrides) -> Option<GrpcSett
         }
         (None, None, listen) => listen.map(|listen| listen.to_string()),
     };
-    table.not_supported_yet(&["tls"]);
+    let tls = match table.optional("tls") {
+        Some(value) => tls::mutual(&value).map(Some),
+        None => Some(None),
+    };
     table.finish();
     Some(GrpcSettings {
         listen: listen?,
         advertise: advertise?,
+        tls: tls?,
     })
 }
 
@@ -487,19 +463,6 @@ fn power_of_two(value: &Value<'_>, bounds: RangeInclusive<usize>) -> Option<u64>
     Some(found)
 }
 
-fn http_listen(root: &mut Table<'_>, overrides: &Overrides) -> Option<Option<SocketAddr>> {
-    let mut table = root.table_or_empty("http")?;
-    let in_file = match table.optional("listen") {
-        Some(value) => value.parsed(address::socket_address).map(Some),
-        None => Some(None),
-    };
-    table.finish();
-    match overrides.http_listen {
-        Some(listen) => Some(Some(listen)),
-        None => in_file,
-    }
-}
-
 /// The ports that a node needs to reach its fleet.
 fn coordination_ports(coordinator: Option<&Coordinator>) -> Vec<(u16, &'static str)> {
     let Some(Coordinator::ZooKeeper(FleetSettings {
@@ -524,7 +487,11 @@ fn coordination_ports(coordinator: Option<&Coordinator>) -> Vec<(u16, &'static s
     ports
 }
 
-fn path(value: Option<Value<'_>>, instead: Option<&PathBuf>, default: &str) -> Option<PathBuf> {
+pub(super) fn path(
+    value: Option<Value<'_>>,
+    instead: Option<&PathBuf>,
+    default: &str,
+) -> Option<PathBuf> {
     let in_file = match value {
         Some(value) => value.parsed(|text| {
             if text.starts_with('/') {

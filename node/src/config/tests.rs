@@ -53,6 +53,7 @@ tls = { ca_file = "/etc/weir/ca.pem", certificate_file = "/etc/weir/node.pem", k
 [grpc]
 listen = "198.18.1.1:7946"
 advertise = "host1.example.net:7946"
+tls = { ca_file = "/etc/weir/fleet-ca.pem", certificate_file = "/etc/weir/fleet.pem", key_file = "/etc/weir/fleet.key" }
 [timing]
 tick = "50ms"
 lease = "1s"
@@ -112,6 +113,11 @@ fn every_key_is_read() {
         grpc: GrpcSettings {
             listen: "198.18.1.1:7946".parse().unwrap(),
             advertise: "host1.example.net:7946".to_owned(),
+            tls: Some(weir_tls::TlsFiles {
+                ca: Some("/etc/weir/fleet-ca.pem".into()),
+                certificate: "/etc/weir/fleet.pem".into(),
+                key: "/etc/weir/fleet.key".into(),
+            }),
         },
     });
     assert_eq!(config.coordinator, expected);
@@ -127,7 +133,8 @@ fn every_key_is_read() {
         key_slots: 65_536,
     };
     assert_eq!(config.xdp.sizes, sizes);
-    assert_eq!(config.http_listen, "127.0.0.1:9600".parse().ok());
+    let http = config.http.map(|http| http.listen);
+    assert_eq!(http, "127.0.0.1:9600".parse().ok());
 }
 
 #[test]
@@ -175,10 +182,7 @@ fn defaults_are_those_of_the_documentation() {
         (config.timing.tick, config.timing.lease),
         (DEFAULT_TICK, DEFAULT_LEASE)
     );
-    assert_eq!(
-        (config.xdp.mode, config.http_listen),
-        (XdpMode::Native, None)
-    );
+    assert_eq!((config.xdp.mode, config.http), (XdpMode::Native, None));
     assert_eq!(
         (config.node.name.as_str(), config.node.weight),
         ("edge-1", 1)
@@ -273,7 +277,7 @@ fn a_flag_goes_before_the_file() {
         zookeeper: Some("other:1".to_owned()),
         grpc_listen: "192.0.2.9:1".parse().ok(),
         grpc_advertise: Some("other:2".to_owned()),
-        http_listen: "192.0.2.9:3".parse().ok(),
+        http_listen: "127.0.0.9:3".parse().ok(),
         xdp_mode: Some(XdpMode::Native),
         bpffs: Some("/other/bpf".into()),
     };
@@ -286,7 +290,8 @@ fn a_flag_goes_before_the_file() {
         assert_eq!(config.interfaces, ["eth9"]);
         assert_eq!(config.state_dir, Path::new("/other"));
         assert_eq!(config.admin_socket, Path::new("/other.sock"));
-        assert_eq!(config.http_listen, overrides.http_listen);
+        let http = config.http.map(|http| http.listen);
+        assert_eq!(http, overrides.http_listen);
         assert_eq!(config.xdp.mode, XdpMode::Native);
         assert_eq!(config.xdp.bpffs, Path::new("/other/bpf"));
         let Coordinator::ZooKeeper(FleetSettings {
@@ -394,7 +399,15 @@ fn each_key_has_its_errors() {
         ),
         (
             end("tls = true"),
-            "8:1: error: `tls` is not supported yet; remove it",
+            "8:7: error: `tls` is a truth value, expected a table",
+        ),
+        (
+            end("[http]\nlisten = \"192.0.2.1:9600\""),
+            "9:10: error: [http] listens on 192.0.2.1:9600, where others reach it, without `tls` and `token_file`; add both, or listen on 127.0.0.1, or write `insecure = true` on a network of its own",
+        ),
+        (
+            end("[http]\nlisten = \"[::]:9600\"\ntoken_file = \"/etc/weir/token\""),
+            "9:10: error: [http] listens on [::]:9600, where others reach it, without `tls` and `token_file`; add both, or listen on 127.0.0.1, or write `insecure = true` on a network of its own",
         ),
         (
             end("[timing]\ntick = \"fast\""),

@@ -65,8 +65,8 @@ impl Daemon {
             let _ = answer.send(Answer::Refused(Status::out_of_range(message)));
             return;
         }
-        if let Some(address) = self.leader_elsewhere() {
-            let _ = answer.send(Answer::Elsewhere(address));
+        if let Some(leader) = self.leader_elsewhere() {
+            let _ = answer.send(Answer::Elsewhere(leader));
             return;
         }
         let fits = self.fits_envelope(&policy);

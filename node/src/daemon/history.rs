@@ -98,7 +98,7 @@ impl Daemon {
                 return Some((fleet.keeper().clone(), answer));
             }
             Coordination::Fleet(_) => match self.leader_elsewhere() {
-                Some(address) => Answer::Elsewhere(address),
+                Some(leader) => Answer::Elsewhere(leader),
                 None => Answer::Refused(Status::unavailable(
                     "the fleet has no leader now; nothing was changed",
                 )),

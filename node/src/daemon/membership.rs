@@ -13,7 +13,10 @@ use weir_model::NodeId;
 use weir_proto::admin::v1;
 
 use super::{Coordination, Daemon};
-use crate::{dataplane, serve::Answer};
+use crate::{
+    dataplane,
+    serve::{Answer, Leader},
+};
 
 type Reply<T> = oneshot::Sender<Answer<T>>;
 
@@ -126,9 +129,9 @@ impl Daemon {
     }
 }
 
-fn not_leading<T>(elsewhere: Option<String>) -> Answer<T> {
+fn not_leading<T>(elsewhere: Option<Leader>) -> Answer<T> {
     match elsewhere {
-        Some(address) => Answer::Elsewhere(address),
+        Some(leader) => Answer::Elsewhere(leader),
         None => Answer::Refused(Status::unavailable(NO_LEADER)),
     }
 }

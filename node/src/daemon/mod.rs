@@ -44,7 +44,7 @@ pub use view::Facts;
 use crate::{
     attachment::{Attachments, Lost},
     dataplane,
-    serve::{Answer, Question},
+    serve::{Answer, Leader, Question},
 };
 use continuity::Continuity;
 use metrics::{Snapshot, TickTimes};
@@ -301,6 +301,9 @@ impl Daemon {
             Question::Alive(answer) => {
                 let _ = answer.send(());
             }
+            Question::Ready(answer) => {
+                let _ = answer.send(self.readiness());
+            }
             Question::Metrics(answer) => {
                 let snapshot = Snapshot::take(
                     &self.view(),
@@ -314,20 +317,34 @@ impl Daemon {
         }
     }
 
+    /// Attached it is: a daemon that is not ends. A host alone grants itself what it has.
+    fn readiness(&self) -> Result<(), &'static str> {
+        if self.enforcement.policy().is_none() {
+            return Err("no policy is in force\n");
+        }
+        match self.enforcement.has_grants(dataplane::now()) {
+            Some(false) => Err("it is on its floors: no leader grants it its part\n"),
+            Some(true) | None => Ok(()),
+        }
+    }
+
     /// A leader knows all; any other node knows itself, and who to ask.
     fn as_known_here<T>(&self, own: T) -> Answer<T> {
         match self.leader_elsewhere() {
-            Some(address) => Answer::Partly(own, address),
+            Some(leader) => Answer::Partly(own, leader),
             None => Answer::Here(own),
         }
     }
 
-    /// The address of the leader, if it is another node and known.
-    fn leader_elsewhere(&self) -> Option<String> {
+    /// The leader, if it is another node and known.
+    fn leader_elsewhere(&self) -> Option<Leader> {
         let fleet = self.coordination.fleet()?;
         let term = fleet.term()?;
         let leader = term.leader?;
-        (fleet.leader().is_none() && leader != self.facts.node).then(|| term.address.clone())
+        (fleet.leader().is_none() && leader != self.facts.node).then(|| Leader {
+            node: leader,
+            address: term.address.clone(),
+        })
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use tonic::{Request, Response, Status, transport::Endpoint};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+use weir_coord::grpc::Security;
 use weir_proto::{
     MAX_MESSAGE_BYTES,
     admin::{
@@ -18,8 +22,9 @@ use weir_proto::{
         },
     },
 };
+use weir_tls::{Expected, Peer, Role};
 
-use super::{Answer, Asker, Question};
+use super::{Answer, Asker, Leader, Question};
 
 /// To reach the leader takes far less, or it is not there.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,12 +35,13 @@ const FORWARDED: &str = "weir-forwarded";
 #[derive(Clone, Debug)]
 pub struct AdminService {
     asker: Asker,
+    security: Security,
 }
 
 impl AdminService {
-    /// The service, asking `asker`.
-    pub fn server(asker: Asker) -> AdminServer<Self> {
-        AdminServer::new(Self { asker })
+    /// The service, asking `asker`, and the leader where only it can answer.
+    pub fn server(asker: Asker, security: Security) -> AdminServer<Self> {
+        AdminServer::new(Self { asker, security })
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_REPLY_BYTES)
     }
@@ -59,9 +65,11 @@ fn stopping() -> Status {
     Status::unavailable("this node is shutting down")
 }
 
-type Leader = AdminClient<tonic::transport::Channel>;
-
-async fn leader(address: &str, is_forwarded: bool) -> Result<Leader, Status> {
+async fn connected(
+    Leader { node, address }: &Leader,
+    security: &Security,
+    is_forwarded: bool,
+) -> Result<AdminClient<Channel>, Status> {
     if is_forwarded {
         return Err(Status::unavailable("the leader is changing; try again"));
     }
@@ -74,8 +82,7 @@ async fn leader(address: &str, is_forwarded: bool) -> Result<Leader, Status> {
         .map_err(|error| unreachable(&error))?
         .connect_timeout(LEADER_TIMEOUT)
         .timeout(LEADER_TIMEOUT * 5);
-    let channel = endpoint
-        .connect()
+    let channel = weir_tls::connect(&endpoint, security, Expected::Node(*node))
         .await
         .map_err(|error| unreachable(&error))?;
     Ok(AdminClient::new(channel)
@@ -91,6 +98,38 @@ fn forwarded<T>(message: T) -> Request<T> {
     request
 }
 
+/// Whether whoever asks may. In plain text, and on the local socket, everybody may.
+///
+/// A node passes on what its own operators may ask of it, so what it passes on is theirs: whoever has
+/// a node's key can change limits, as it can by the node's access to ZooKeeper.
+fn permitted<T>(request: &Request<T>, needed: Role) -> Result<(), Status> {
+    let peer = request.extensions().get::<Peer>();
+    let Some(identity) = peer.and_then(|peer| peer.identity) else {
+        return Ok(());
+    };
+    let is_passed_on = identity.node.is_some() && request.metadata().contains_key(FORWARDED);
+    let is_permitted = match needed {
+        Role::Read => identity.may_read(),
+        Role::Operate => identity.may_operate() || is_passed_on,
+    };
+    if is_permitted {
+        return Ok(());
+    }
+    Err(Status::permission_denied(format!(
+        "that takes a certificate with the URI name `{}`; `weir cert operator` makes one",
+        needed.uri()
+    )))
+}
+
+/// What it takes to apply: to see what that would change, no more than to look.
+const fn applying(request: &v1::ApplyRequest) -> Role {
+    if request.dry_run {
+        Role::Read
+    } else {
+        Role::Operate
+    }
+}
+
 /// Answers here, or passes the same call on to the leader.
 macro_rules! answer {
     ($self:ident, $request:ident, $question:expr, $method:ident, $message:expr) => {{
@@ -98,15 +137,15 @@ macro_rules! answer {
         match $self.ask($question).await? {
             Answer::Here(reply) => Ok(Response::new(reply)),
             Answer::Refused(status) => Err(status),
-            Answer::Elsewhere(address) => {
-                leader(&address, is_forwarded)
+            Answer::Elsewhere(leader) => {
+                connected(&leader, &$self.security, is_forwarded)
                     .await?
                     .$method(forwarded($message))
                     .await
             }
-            Answer::Partly(reply, address) => {
+            Answer::Partly(reply, leader) => {
                 let asked = async {
-                    leader(&address, is_forwarded)
+                    connected(&leader, &$self.security, is_forwarded)
                         .await?
                         .$method(forwarded($message))
                         .await
@@ -126,6 +165,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyReply>, Status> {
+        permitted(&request, applying(request.get_ref()))?;
         let message = request.get_ref().clone();
         let copy = message.clone();
         answer!(
@@ -141,6 +181,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ConfirmRequest>,
     ) -> Result<Response<v1::ConfirmReply>, Status> {
+        permitted(&request, Role::Operate)?;
         let message = *request.get_ref();
         answer!(
             self,
@@ -155,6 +196,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::RollbackRequest>,
     ) -> Result<Response<v1::ApplyReply>, Status> {
+        permitted(&request, Role::Operate)?;
         let message = *request.get_ref();
         answer!(
             self,
@@ -169,6 +211,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::HistoryRequest>,
     ) -> Result<Response<v1::HistoryReply>, Status> {
+        permitted(&request, Role::Read)?;
         answer!(
             self,
             request,
@@ -182,6 +225,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::DrainRequest>,
     ) -> Result<Response<v1::DrainReply>, Status> {
+        permitted(&request, Role::Operate)?;
         let message = request.get_ref().clone();
         let copy = message.clone();
         answer!(
@@ -197,6 +241,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::RemoveRequest>,
     ) -> Result<Response<v1::RemoveReply>, Status> {
+        permitted(&request, Role::Operate)?;
         let message = request.get_ref().clone();
         let copy = message.clone();
         answer!(
@@ -212,6 +257,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, Status> {
+        permitted(&request, Role::Read)?;
         answer!(
             self,
             request,
@@ -225,6 +271,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::LimitsRequest>,
     ) -> Result<Response<v1::LimitsReply>, Status> {
+        permitted(&request, Role::Read)?;
         let top = request.get_ref().top.try_into().unwrap_or(usize::MAX);
         answer!(
             self,
@@ -240,6 +287,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::OverviewRequest>,
     ) -> Result<Response<v1::OverviewReply>, Status> {
+        permitted(&request, Role::Read)?;
         let message = request.get_ref().clone();
         // Of sources each node tells what it sees itself.
         let copy = v1::OverviewRequest {
@@ -259,6 +307,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainReply>, Status> {
+        permitted(&request, Role::Read)?;
         let text = &request.get_ref().address;
         let address = text.parse().map_err(|_| {
             Status::invalid_argument(format!("{text:?} is not an IPv4 or IPv6 address"))
@@ -270,8 +319,9 @@ impl Admin for AdminService {
 
     async fn demand(
         &self,
-        _request: Request<v1::DemandRequest>,
+        request: Request<v1::DemandRequest>,
     ) -> Result<Response<v1::DemandReply>, Status> {
+        permitted(&request, Role::Read)?;
         let (answer, answered) = oneshot::channel();
         self.send(Question::Demand(answer)).await?;
         Ok(Response::new(answered.await.map_err(|_| stopping())?))
@@ -281,6 +331,7 @@ impl Admin for AdminService {
         &self,
         request: Request<v1::NodesRequest>,
     ) -> Result<Response<v1::NodesReply>, Status> {
+        permitted(&request, Role::Read)?;
         answer!(self, request, Question::Nodes, nodes, v1::NodesRequest {})
     }
 }
@@ -380,7 +431,66 @@ all_of_it!(
 
 #[cfg(test)]
 mod tests {
+    use weir_tls::Identity;
+
     use super::*;
+
+    fn asked_by(identity: Option<Identity>, is_forwarded: bool) -> [bool; 2] {
+        let mut request = if is_forwarded {
+            forwarded(())
+        } else {
+            Request::new(())
+        };
+        request.extensions_mut().insert(Peer {
+            address: ([192, 0, 2, 1], 7946).into(),
+            identity,
+        });
+        [Role::Read, Role::Operate].map(|role| permitted(&request, role).is_ok())
+    }
+
+    #[test]
+    fn no_call_is_open_to_everybody() {
+        let source = include_str!("admin.rs");
+        let (_, service) = source
+            .split_once("impl Admin for AdminService {")
+            .expect("it is here");
+        let (service, _) = service.split_once("\n}\n").expect("it has an end");
+        for call in service.split("async fn ").skip(1) {
+            let (name, body) = call.split_once("Status> {").expect("a call");
+            let first = body.trim_start();
+            assert!(first.starts_with("permitted(&request, "), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_may_read_may_not_change() {
+        let role = |role| Identity {
+            role: Some(role),
+            ..Identity::default()
+        };
+        let node = Identity {
+            node: Some(weir_model::NodeId::from_u128(1)),
+            ..Identity::default()
+        };
+        assert_eq!(asked_by(Some(role(Role::Read)), false), [true, false]);
+        assert_eq!(asked_by(Some(role(Role::Read)), true), [true, false]);
+        assert_eq!(asked_by(Some(role(Role::Operate)), false), [true, true]);
+        assert_eq!(asked_by(Some(node), false), [true, false]);
+        assert_eq!(
+            asked_by(Some(node), true),
+            [true, true],
+            "its operator's word"
+        );
+        assert_eq!(asked_by(Some(Identity::default()), true), [false, false]);
+        assert_eq!(asked_by(None, false), [true, true], "in plain text");
+        let apply = |dry_run| v1::ApplyRequest {
+            dry_run,
+            ..v1::ApplyRequest::default()
+        };
+        assert_eq!(applying(&apply(true)), Role::Read);
+        assert_eq!(applying(&apply(false)), Role::Operate);
+        assert!(permitted(&Request::new(()), Role::Operate).is_ok(), "local");
+    }
 
     #[test]
     fn sums_are_the_leaders_and_sources_this_nodes() {

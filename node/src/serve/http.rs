@@ -1,11 +1,18 @@
 //! `GET /metrics`, `/healthz` and `/readyz`.
 
+mod guard;
+mod incoming;
+
 use axum::{
-    Router, extract::State, http::StatusCode, http::header, response::IntoResponse, routing::get,
+    Router, extract::State, http::StatusCode, http::header, middleware, response::IntoResponse,
+    routing::get,
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
+pub use guard::{Guard, Secret};
+
 use super::{Asker, Question};
+use incoming::Incoming;
 
 /// The media type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -15,12 +22,21 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// # Errors
 ///
 /// That the socket can no longer be served.
-pub async fn serve(listener: TcpListener, asker: Asker) -> std::io::Result<()> {
-    let router = Router::new()
+pub async fn serve(listener: TcpListener, guard: Guard, asker: Asker) -> std::io::Result<()> {
+    let incoming = Incoming::new(listener, guard.security.clone())?;
+    axum::serve(incoming, router(guard, asker)).await
+}
+
+fn router(guard: Guard, asker: Asker) -> Router {
+    let guard = guard.begin();
+    Router::new()
         .route("/metrics", get(metrics))
+        // What comes above needs the token; whoever watches over hosts need not have it.
+        .route_layer(middleware::from_fn_with_state(guard.clone(), guard::known))
         .route("/healthz", get(health))
-        .with_state(asker);
-    axum::serve(listener, router).await
+        .route("/readyz", get(readiness))
+        .layer(middleware::from_fn_with_state(guard, guard::paced))
+        .with_state(asker)
 }
 
 async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
@@ -42,6 +58,18 @@ async fn metrics(State(asker): State<Asker>) -> impl IntoResponse {
 async fn health(State(asker): State<Asker>) -> impl IntoResponse {
     match ask(asker, Question::Alive).await {
         Some(_) => (StatusCode::OK, "ok\n"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the daemon does not answer\n",
+        ),
+    }
+}
+
+/// Ready is a daemon that enforces a policy and is granted its part of it, or is alone on purpose.
+async fn readiness(State(asker): State<Asker>) -> impl IntoResponse {
+    match ask(asker, Question::Ready).await {
+        Some(Ok(())) => (StatusCode::OK, "ready\n"),
+        Some(Err(reason)) => (StatusCode::SERVICE_UNAVAILABLE, reason),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the daemon does not answer\n",

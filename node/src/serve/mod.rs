@@ -7,6 +7,7 @@ pub mod sockets;
 use std::net::IpAddr;
 
 use tokio::sync::{mpsc, oneshot};
+use weir_model::NodeId;
 use weir_proto::admin::v1;
 
 /// Questions that wait for the daemon. Beyond it callers wait to ask.
@@ -54,6 +55,17 @@ pub enum Question {
     Metrics(oneshot::Sender<String>),
     /// Whether the daemon's loop turns.
     Alive(oneshot::Sender<()>),
+    /// Whether it enforces a policy and has its part; otherwise what is missing.
+    Ready(oneshot::Sender<Result<(), &'static str>>),
+}
+
+/// Who leads, and where that is.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    /// The node.
+    pub node: NodeId,
+    /// `host:port`.
+    pub address: String,
 }
 
 /// What the daemon answers.
@@ -62,9 +74,9 @@ pub enum Answer<T> {
     /// All that there is to say.
     Here(T),
     /// As much as this node knows; the leader at this address knows more, if it can be reached.
-    Partly(T, String),
+    Partly(T, Leader),
     /// Only the leader, at this address, can answer.
-    Elsewhere(String),
+    Elsewhere(Leader),
     /// The answer is no.
     Refused(tonic::Status),
 }

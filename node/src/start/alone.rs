@@ -8,6 +8,7 @@ use tokio::{
     time::interval,
 };
 use tracing::warn;
+use weir_coord::grpc::Security;
 use weir_coord_core::timing::Timing;
 use weir_model::{NodeId, PolicyVersion, file};
 use weir_proto::admin::v1;
@@ -133,7 +134,7 @@ async fn enforce(
         bail!("the kernel cannot hold this policy; see above");
     }
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    serve_locally(socket, asker.clone())?;
+    serve_locally(socket, asker.clone(), Security::Plain)?;
     let printer = tokio::spawn(print(asker, how.json));
     let facts = Facts {
         node,

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use weir_abi::maps;
 use weir_coord::{
     fleet::{Fleet, Host},
-    grpc::{self, AttachService, Inbound, Streams},
+    grpc::{self, AttachService, Inbound, Security, Streams},
     zookeeper,
 };
 use weir_coord_core::{record::LiveRecord, timing::Timing};
@@ -39,6 +39,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FAREWELL: Duration = Duration::from_millis(500);
 /// A peer that does not answer a ping for so long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Requests and streams that are under way on one connection. Beyond it the peer has to wait.
+const MAX_REQUESTS: u32 = 32;
 
 /// Attaches, gives up its privileges, and runs until it is told to stop. Enforcement goes on in the
 /// kernel afterwards.
@@ -138,6 +140,8 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     let Prepared {
         memory,
         ensemble,
+        security,
+        guard,
         sockets,
         unlink: _unlink,
         dataplane,
@@ -146,27 +150,30 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     let enforcement = Enforcement::new(config.node.id, dataplane, memory);
 
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    serve_locally(sockets.local, asker.clone())?;
+    serve_locally(sockets.local, asker.clone(), security.clone())?;
     if let Some(listener) = sockets.http {
-        serve_http(listener, asker.clone())?;
+        serve_http(listener, guard, asker.clone())?;
     }
     let fleet = (&config.coordinator, ensemble, sockets.fleet);
     let (facts, coordination, events, inbound) = match fleet {
         (Coordinator::ZooKeeper(settings), Some(ensemble), Some(listener)) => {
             let grpc = &settings.grpc;
-            warn!(
-                listen = %grpc.listen,
-                "whoever reaches this address can read and change the fleet's limits: there is no \
-                 TLS yet; keep it to a management network"
-            );
+            if !security.is_authenticated() {
+                warn!(
+                    listen = %grpc.listen,
+                    "whoever reaches this address can read and change the fleet's limits, and report \
+                     in any node's name: set `[grpc] tls`, or keep it to a management network"
+                );
+            }
             let streams = Streams::default();
-            let inbound = serve_fleet(listener, streams.clone(), asker)?;
+            let inbound = serve_fleet(listener, streams.clone(), asker, security.clone())?;
             let (keeper, events) = zookeeper::spawn(ensemble, live(config, grpc));
             let host = Host {
                 node: config.node.id,
                 address: grpc.advertise.clone(),
                 timing: timing(config),
                 commit: settings.commit,
+                security,
             };
             let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
             let facts = facts(config, &grpc.advertise, &settings.zookeeper.servers);
@@ -219,10 +226,12 @@ fn alone_in(config: &NodeConfig) -> Coordination {
 }
 
 /// The local socket: operators.
-fn serve_locally(listener: UnixListener, asker: Asker) -> anyhow::Result<()> {
+fn serve_locally(listener: UnixListener, asker: Asker, security: Security) -> anyhow::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener).context("local socket")?;
     tokio::spawn(async move {
-        let admin = Server::builder().add_service(AdminService::server(asker));
+        let admin = Server::builder()
+            .max_concurrent_streams(Some(MAX_REQUESTS))
+            .add_service(AdminService::server(asker, security));
         let incoming = UnixListenerStream::new(listener);
         if let Err(error) = admin.serve_with_incoming(incoming).await {
             error!(%error, "operators are no longer served");
@@ -232,26 +241,33 @@ fn serve_locally(listener: UnixListener, asker: Asker) -> anyhow::Result<()> {
 }
 
 /// The fleet's address: nodes, and what other nodes pass on from their operators.
-fn serve_fleet(listener: TcpListener, streams: Streams, asker: Asker) -> anyhow::Result<Inbound> {
+fn serve_fleet(
+    listener: TcpListener,
+    streams: Streams,
+    asker: Asker,
+    security: Security,
+) -> anyhow::Result<Inbound> {
     let listener = tokio::net::TcpListener::from_std(listener).context("grpc.listen")?;
     let (coordination, inbound) = AttachService::new(streams);
     tokio::spawn(async move {
         let router = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .max_concurrent_streams(Some(MAX_REQUESTS))
             .add_service(coordination)
-            .add_service(AdminService::server(asker));
-        if let Err(error) = router.serve_with_incoming(grpc::incoming(listener)).await {
+            .add_service(AdminService::server(asker, security.clone()));
+        let incoming = grpc::incoming(listener, security);
+        if let Err(error) = router.serve_with_incoming(incoming).await {
             error!(%error, "other nodes are no longer served");
         }
     });
     Ok(inbound)
 }
 
-fn serve_http(listener: TcpListener, asker: Asker) -> anyhow::Result<()> {
+fn serve_http(listener: TcpListener, guard: http::Guard, asker: Asker) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("http.listen")?;
     tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, asker).await {
+        if let Err(error) = http::serve(listener, guard, asker).await {
             error!(%error, "metrics and health are no longer served");
         }
     });

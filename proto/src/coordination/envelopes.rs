@@ -6,7 +6,7 @@ use weir_model::{
 };
 
 use super::{
-    MAX_NODES,
+    MAX_NODES, MAX_REGISTER_ROWS,
     stream::column::{
         at, check_lengths, gaps_by, pack_amount_bound, rows, unpack_amount_bound, without_end,
     },
@@ -137,6 +137,13 @@ pub(super) fn from_columns(wire: v1::Envelopes) -> Result<Vec<NodeEnvelope>, Wir
     check_lengths(wire.nodes.len(), &[found * IDENTITY], FIELD)?;
     let headings = read_headings(&wire)?;
     let count = wire.rates.len();
+    if count > MAX_REGISTER_ROWS {
+        return Err(WireError::TooMany {
+            field: FIELD,
+            found: count,
+            most: MAX_REGISTER_ROWS,
+        });
+    }
     check_lengths(count, &[wire.bursts.len()], FIELD)?;
     let mut nodes = Vec::with_capacity(found);
     let mut next = 0_usize;

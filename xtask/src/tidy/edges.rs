@@ -8,17 +8,18 @@ use super::Finding;
 
 /// Each package of the workspace, and those of the workspace that it may depend on in what it
 /// ships. Tests may look further; they are not part of the architecture.
-const ALLOWED: [(&str, &[&str]); 20] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("weir-model", &[]),
     ("weir-abi", &[]),
     ("weir-limiter", &["weir-abi"]),
     ("weir-bpf-builder", &[]),
     ("weir-object", &["weir-bpf-builder"]),
     ("weir-proto", &["weir-model"]),
+    ("weir-tls", &["weir-model"]),
     ("weir-coord-core", &["weir-model"]),
     (
         "weir-coord",
-        &["weir-coord-core", "weir-model", "weir-proto"],
+        &["weir-coord-core", "weir-model", "weir-proto", "weir-tls"],
     ),
     (
         "weir-node",
@@ -30,9 +31,13 @@ const ALLOWED: [(&str, &[&str]); 20] = [
             "weir-model",
             "weir-object",
             "weir-proto",
+            "weir-tls",
         ],
     ),
-    ("weir", &["weir-limiter", "weir-model", "weir-proto"]),
+    (
+        "weir",
+        &["weir-limiter", "weir-model", "weir-proto", "weir-tls"],
+    ),
     (
         "weir-chaos",
         &["weir-bpf-builder", "weir-model", "weir-proto", "weir-sim"],

@@ -2,6 +2,7 @@
 //!
 //! Each check is a pure function of what it is given, so that a test can give it something bad.
 
+mod attacks;
 mod edges;
 mod manifests;
 mod purity;
@@ -75,6 +76,7 @@ pub(crate) fn tally() -> Result<Tally> {
         ("files have a bounded size", sources::bounded_size(&files)),
         ("names say what a thing is", sources::named_well(&files)),
         ("text speaks of Weir alone", sources::neutral_text(&files)),
+        ("every attack is tried", attacks::are_tried(&files)),
     ];
     let mut tally = Tally::default();
     for (name, finding) in checks {

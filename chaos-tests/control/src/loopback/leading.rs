@@ -8,7 +8,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 use tonic::transport::Server;
-use weir_coord::grpc::{self, AttachService, Inbound, Streams};
+use weir_coord::grpc::{self, AttachService, Inbound, Security, Streams};
 use weir_coord_core::{
     commit::QuorumCommit,
     leader::{Command, Input, Leader, Mandate, StepDown},
@@ -55,7 +55,7 @@ impl<const KINDS: usize> Service<KINDS> {
                     service: service.clone(),
                     payload: payload.clone(),
                 });
-            tokio::spawn(router.serve_with_incoming(grpc::incoming(listener)));
+            tokio::spawn(router.serve_with_incoming(grpc::incoming(listener, Security::Plain)));
         }
         streams.open();
         Ok(Self {

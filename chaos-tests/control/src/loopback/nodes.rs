@@ -21,7 +21,7 @@ use weir_coord_core::{
     timing::Timing,
 };
 use weir_model::{
-    Amount, LimitId, Nanos,
+    Amount, LimitId, Nanos, NodeId,
     message::{FromNode, ToNode},
 };
 
@@ -117,7 +117,7 @@ impl Node {
             tokio::select! {
                 _ = stop.changed() => return self.arrivals,
                 _ = ticks.tick() => {
-                    link.follow(Some(leader.clone()));
+                    link.follow(Some((NodeId::from_u128(1), leader.clone())));
                     self.report(&link);
                 }
                 Some(message) = link.receive() => self.hear(message, &link),

@@ -13,7 +13,8 @@ use alloc::collections::BTreeMap;
 use core::{cmp::Ordering, time::Duration};
 
 use weir_model::{
-    Limit, LimitId, Nanos, NodeId, Policy, Scale, UnitsPerSecond, policy::Promise, time::nanos_of,
+    Amount, Limit, LimitId, Nanos, NodeId, Policy, Scale, UnitsPerSecond, policy::Promise,
+    time::nanos_of,
 };
 
 use super::Leader;
@@ -22,6 +23,10 @@ use crate::{allocation::tolerance, commit::CommitBackend, rules::Mutation};
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// At most this part of the rate is held back.
 const MOST_HELD_BACK_DIVISOR: u64 = 2;
+/// What a node could have admitted and has not told is believed later for so many seconds of its rate.
+const BELIEVED_LATER_SECONDS: u64 = 2;
+/// Clocks of nodes run a little faster, or slower.
+const CLOCK_SLACK_DIVISOR: u128 = 64;
 
 /// What elastic limits owe.
 #[derive(Clone, Debug, Default, Hash)]
@@ -43,8 +48,8 @@ struct Debt {
     pending: Interval,
     /// What was offered before that, in units per second.
     before: u128,
-    /// The latest counters of each node.
-    counted: BTreeMap<NodeId, Counted>,
+    /// What is known of each node.
+    counted: BTreeMap<NodeId, Known>,
 }
 
 /// What a node has counted since its bucket was made, in tokens.
@@ -54,6 +59,18 @@ struct Counted {
     restarts: u32,
     offered: u64,
     admitted: u64,
+}
+
+/// What a node has said, and what more it could have admitted: no node owes more than it had, whatever
+/// it says. Without that, one that lies has all others held back.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Known {
+    counted: Counted,
+    /// In units.
+    credit: u128,
+    /// What it could have used until now.
+    envelope: Amount,
+    at: Nanos,
 }
 
 /// What all nodes have counted in a stretch of time.
@@ -119,14 +136,21 @@ impl Debt {
         }
     }
 
-    /// A node has counted so much.
-    fn count(&mut self, node: NodeId, now: Counted) {
+    /// A node has counted so much, and may have used so much at `at`.
+    fn count(&mut self, node: NodeId, now: Counted, envelope: Amount, at: Nanos) {
         let Some(known) = self.counted.get_mut(&node) else {
-            self.counted.insert(node, now);
+            let known = Known {
+                counted: now,
+                credit: most_credit(envelope),
+                envelope,
+                at,
+            };
+            self.counted.insert(node, known);
             return;
         };
-        let before = *known;
-        *known = now;
+        known.accrue(envelope, at);
+        let before = known.counted;
+        known.counted = now;
         // A bucket that is younger than the counter before has counted all of its own since.
         let since = match now.restarts.cmp(&before.restarts) {
             Ordering::Greater => Counted::default(),
@@ -138,12 +162,13 @@ impl Debt {
             u128::from(now.saturating_sub(before)) << self.scale.fraction_bits
         };
         let offered = more(since.offered, now.offered);
-        let admitted = more(since.admitted, now.admitted);
+        let admitted = more(since.admitted, now.admitted).min(known.credit);
+        known.credit -= admitted;
         self.current.offered = self.current.offered.saturating_add(offered);
         self.current.admitted = self.current.admitted.saturating_add(admitted);
         // What was expected of a counter may have been a little more than it showed in the end.
-        known.offered = now.offered.max(since.offered);
-        known.admitted = now.admitted.max(since.admitted);
+        known.counted.offered = now.offered.max(since.offered);
+        known.counted.admitted = now.admitted.max(since.admitted);
     }
 
     /// Up to `counted`: in between, reports of some nodes have come and those of others have not.
@@ -181,6 +206,23 @@ impl Debt {
         let at_once = owed.saturating_mul(NANOS_PER_SECOND) / tick.as_nanos().max(1);
         let most = (lent.saturating_mul(2)).min(limit.budget.rate.0 / MOST_HELD_BACK_DIVISOR);
         UnitsPerSecond(u64::try_from(at_once).unwrap_or(u64::MAX).min(most))
+    }
+}
+
+/// The most that a node is believed to have admitted at once.
+fn most_credit(envelope: Amount) -> u128 {
+    u128::from(envelope.burst.0) + u128::from(envelope.rate.0) * u128::from(BELIEVED_LATER_SECONDS)
+}
+
+impl Known {
+    fn accrue(&mut self, envelope: Amount, at: Nanos) {
+        let larger = envelope.max(self.envelope);
+        let more = u128::from(larger.rate.0) * (at - self.at).as_nanos() / NANOS_PER_SECOND;
+        let more = more + more / CLOCK_SLACK_DIVISOR;
+        // A burst that grows is no credit: it begins empty.
+        let credit = self.credit.saturating_add(more);
+        self.credit = credit.min(most_credit(larger));
+        (self.envelope, self.at) = (envelope, at);
     }
 }
 
@@ -240,8 +282,9 @@ impl<B: CommitBackend> Leader<B> {
                             admitted,
                         })
                     });
-                    if let Some(counted) = counted {
-                        debt.count(*node, counted);
+                    if let (Some(counted), Some(slot)) = (counted, slot) {
+                        let envelope = self.book.holding(member.slot, slot).envelope;
+                        debt.count(*node, counted, envelope, now);
                     }
                 }
                 debt.settle(limit, counted);
@@ -283,9 +326,15 @@ pub(super) fn lend_twice(policy: Policy) -> Policy {
 
 #[cfg(test)]
 mod tests {
+    use weir_model::Units;
+
     use super::{super::plan::tests::limit, *};
 
     const NODE: NodeId = NodeId::from_u128(1);
+    const EVERYTHING: Amount = Amount {
+        rate: UnitsPerSecond(u64::MAX),
+        burst: Units(u64::MAX),
+    };
 
     fn elastic(rate: u64) -> Limit {
         limit(1, rate)
@@ -328,7 +377,7 @@ mod tests {
         let mut debt = Debt::worst(&elastic(900));
         debt.scale.fraction_bits = Scale::MAX_FRACTION_BITS;
         for most in [0, u64::MAX] {
-            debt.count(NODE, counted(0, most));
+            debt.count(NODE, counted(0, most), EVERYTHING, Nanos(1));
         }
         debt.current.nanos = 1;
         assert!(debt.current.per_second() > 0);
@@ -338,7 +387,7 @@ mod tests {
     fn a_counter_that_begins_anew_has_counted_all_of_its_own() {
         let mut debt = Debt::default();
         let mut count = |restarts, tokens| {
-            debt.count(NODE, counted(restarts, tokens));
+            debt.count(NODE, counted(restarts, tokens), EVERYTHING, Nanos(1));
             debt.current.admitted
         };
         assert_eq!(count(0, 100), 0, "since when is not known");
@@ -352,6 +401,37 @@ mod tests {
         );
         assert_eq!(count(0, 10), 75, "another meter");
         assert_eq!(count(0, 11), 76);
+    }
+
+    #[test]
+    fn a_node_owes_no_more_than_it_had() {
+        const SECOND: u64 = 1_000_000_000;
+        let had = Amount {
+            rate: UnitsPerSecond(1_000),
+            burst: Units(100),
+        };
+        let mut debt = Debt::default();
+        let mut owed = |second: u64, tokens: u64, envelope: Amount| {
+            debt.count(NODE, counted(0, tokens), envelope, Nanos(second * SECOND));
+            debt.current.admitted
+        };
+        assert_eq!(owed(1, 0, had), 0);
+        // All of its rate, for long: every bit is believed.
+        for second in 2..100 {
+            assert_eq!(
+                owed(second, (second - 1) * 1_000, had),
+                u128::from(second - 1) * 1_000
+            );
+        }
+        let before = 98_000;
+        // A lie, once and again.
+        let once = owed(100, u64::MAX / 2, had);
+        assert!(once <= before + 2_000 + 100 + 1_016, "{once}");
+        let again = owed(101, u64::MAX, had);
+        assert!(again <= once + 1_016, "{again}");
+        // What it gave back counts until then.
+        let more = owed(102, u64::MAX, Amount::ZERO);
+        assert_eq!(more, again, "a counter at its end");
     }
 
     #[test]

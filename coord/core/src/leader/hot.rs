@@ -144,10 +144,19 @@ impl HotKeys {
                 .is_some_and(|announced| announced.iter().eq(keys))
     }
 
-    fn has_room(&self, limit: LimitId, leased: usize) -> bool {
-        let of_limit = self.pages.values().filter(|page| page.key.limit == limit);
+    /// Keys that one node alone names are hot in half of the places at most. What it makes up takes no
+    /// place then from what only the sum over the fleet shows; and a key that it does see is kept
+    /// within the limit by its own bucket.
+    fn has_room(&self, key: &HotKey, is_adopted: bool, leased: usize) -> bool {
+        let of_limit = self.pages.values();
+        let of_limit = of_limit.filter(|page| page.key.limit == key.limit).count();
         let most = MAX_HOT_KEYS.min(MAX_ROWS.saturating_sub(leased));
-        self.pages.len() < most && of_limit.count() < MAX_HOT_KEYS_PER_LIMIT
+        let part = if !is_adopted && self.heavy.is_named_once((key.limit, key.key)) {
+            2
+        } else {
+            1
+        };
+        self.pages.len() < most / part && of_limit < MAX_HOT_KEYS_PER_LIMIT / part
     }
 }
 
@@ -215,10 +224,10 @@ impl<B: CommitBackend> Leader<B> {
         }
         candidates.sort_by_key(|candidate| Reverse(*candidate));
         let leased = coordinated(&self.policy).count();
-        for (_, _, hot) in candidates {
+        for (is_adopted, _, hot) in candidates {
             // Of two keys with one identity the first is hot.
             let is_taken = self.hot.pages.contains_key(&hot.id);
-            if !is_taken && self.hot.has_room(hot.limit, leased) {
+            if !is_taken && self.hot.has_room(&hot, is_adopted, leased) {
                 self.promote(hot);
             }
         }
@@ -408,5 +417,59 @@ fn is_over(limit: &Limit, offered: Offered, divisor: u64) -> bool {
             .is_some_and(|cold| offered.most.0 > cold.rate.0 / divisor),
         Promise::Elastic => offered.sum.0 > limit.budget.rate.0 / divisor,
         Promise::Local => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::prefix::Prefix;
+
+    use super::{super::plan::tests::limit, *};
+
+    const NOW: Nanos = Nanos(1_000_000_000);
+
+    fn key(number: u32) -> HotKey {
+        HotKey {
+            id: LimitId(1 << 63 | u64::from(number)),
+            limit: LimitId(1),
+            key: Prefix::containing(core::net::Ipv4Addr::from(number).into(), 32).unwrap(),
+        }
+    }
+
+    fn named(keys: impl Iterator<Item = u32>) -> Vec<weir_model::HeavyKey> {
+        let heavy = |number| weir_model::HeavyKey {
+            limit: LimitId(1),
+            key: key(number).key,
+            offered: UnitsPerSecond(u64::MAX),
+        };
+        keys.map(heavy).collect()
+    }
+
+    #[test]
+    fn what_one_node_makes_up_leaves_room_for_what_many_see() {
+        let all = MAX_HOT_KEYS_PER_LIMIT as u32;
+        let [liar, one, other] = [1, 2, 3].map(NodeId::from_u128);
+        let mut hot = HotKeys::default();
+        hot.heavy.hear(liar, &named(0..all), NOW);
+        for node in [one, other] {
+            hot.heavy.hear(node, &named(all..2 * all), NOW);
+        }
+        let mut promoted = |numbers: core::ops::Range<u32>| {
+            let before = hot.pages.len();
+            for key in numbers.map(key) {
+                if hot.has_room(&key, false, 0) {
+                    let page = Page {
+                        key,
+                        limit: limit(1, 1_000),
+                        aim: UnitsPerSecond(1),
+                        quiet_since: None,
+                    };
+                    hot.pages.insert(key.id, page);
+                }
+            }
+            hot.pages.len() - before
+        };
+        assert_eq!(promoted(0..all), MAX_HOT_KEYS_PER_LIMIT / 2);
+        assert_eq!(promoted(all..2 * all), MAX_HOT_KEYS_PER_LIMIT.div_ceil(2));
     }
 }

@@ -368,10 +368,12 @@ impl<B: CommitBackend> Leader<B> {
     }
 
     fn acknowledge(&mut self, ack: &Ack, now: Nanos) {
-        if ack.position.term != self.term {
+        let generation = ack.position.generation;
+        // Nobody holds what was never proposed: whoever says so would have shrunk, and voted, before
+        // it is told to.
+        if ack.position.term != self.term || generation > self.generation {
             return;
         }
-        let generation = ack.position.generation;
         if ack.votes && self.electorate.voted(ack) {
             self.backend.voted(ack.node, generation);
             self.commit(now);
