@@ -295,6 +295,9 @@ impl Daemon {
             Question::Demand(answer) => {
                 let _ = answer.send(self.view().demand());
             }
+            Question::TimeLine(limit, answer) => {
+                let _ = answer.send(self.view().time_line(&limit));
+            }
             Question::Nodes(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().nodes()));
             }

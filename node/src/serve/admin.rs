@@ -39,9 +39,14 @@ pub struct AdminService {
 }
 
 impl AdminService {
+    /// The same for those who ask within the process.
+    pub(super) const fn new(asker: Asker, security: Security) -> Self {
+        Self { asker, security }
+    }
+
     /// The service, asking `asker`, and the leader where only it can answer.
     pub fn server(asker: Asker, security: Security) -> AdminServer<Self> {
-        AdminServer::new(Self { asker, security })
+        AdminServer::new(Self::new(asker, security))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_REPLY_BYTES)
     }
