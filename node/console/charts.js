@@ -86,7 +86,7 @@ export class Chart {
         y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] },
       },
       axes: [
-        { ...axis, values: this.isClock ? clock : ago, space: 90, grid: { show: false },
+        { ...axis, values: this.isClock ? clock : ago, space: 90, size: 28, grid: { show: false },
           incrs: [5, 10, 15, 30, 60, 120, 300] },
         { ...axis, values: (_, ticks) => ticks.map(short), size: 52, space: 36 },
       ],

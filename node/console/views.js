@@ -150,7 +150,7 @@ const shareColumns = (first) => [
   number("Dropped", ({ moving }) => moving[3], true),
   { title: "Pressure", className: "use", order: ({ moving }) => part(moving[1], moving[0]),
     fill: (cell, row) => bar(cell, row.fixed[5] ? 0 : part(row.moving[1], row.moving[0]), row.moving[3] > 0) },
-  { title: "Lease left", className: "state", order: ({ moving }) => moving[4] ?? Infinity,
+  { title: "Lease left", className: "state number", order: ({ moving }) => moving[4] ?? Infinity,
     fill: (cell, row) => { const [text, look] = lease(row); write(cell, text, `cell state number ${look}`); } },
 ];
 

@@ -13,8 +13,8 @@ const FLEET: Feed = Feed {
 const TOKEN: &str = "correct horse battery staple";
 /// Updates that are taken in before anything is measured, and while it is; `WEIR_CONSOLE_UPDATES` says
 /// how many, for a long run by hand.
-const WARM: u64 = 150;
-const UPDATES: u64 = 300;
+const WARM: u64 = 70;
+const UPDATES: u64 = 100;
 /// What may come and go of memory.
 const GROWTH: u64 = 8 << 20;
 
@@ -86,7 +86,7 @@ async fn pages_are_of_use_with_a_mouse_a_keyboard_and_a_thumb() {
         browser.until("document.documentElement.dataset.theme === 'dark'");
         browser.picture("console-limit-dark");
         browser.press("Backspace");
-        browser.until("location.pathname === '/'");
+        browser.until("location.pathname === '/' && document.querySelectorAll('.rows .row').length > 10");
         browser.press("?");
         browser.until("document.getElementById('keys')?.open");
         browser.picture("console-keys");
