@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | none | on `edge-1` of a fleet of three |
 //! | `first machine`, `second machine`, `both machines` | on clean machines with `eth0`; whatever they change is forgotten |
-//! | `by CHORE` | are run by that chore, one of [`ELSEWHERE`] |
+//! | `by CHORE` | are run by that chore |
 //!
 //! Chores (`cargo xtask …`) and commands in the middle of a sentence are not run, but have to be known,
 //! with all of their options: they are asked for their help.
