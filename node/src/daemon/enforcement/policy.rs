@@ -193,6 +193,11 @@ impl Enforcement {
         self.hot_wanted = Some(hot.filter(|key| policy.hot_limit(key).is_some()).collect());
         self.set_hot_keys();
         self.policy = Some((version, policy));
+        // Floors first: what is remembered of them is what buckets hold once anything is installed,
+        // and a bucket that is new holds nothing.
+        if self.is_member {
+            self.ensure_floors();
+        }
         self.install_outside_protocol(left);
         true
     }
