@@ -102,9 +102,6 @@ impl Enforcement {
         if let Some(follower) = &mut self.follower {
             follower.enforced(version, held, dataplane::now());
         }
-        if self.is_member {
-            self.ensure_floors();
-        }
     }
 
     /// The one before stays ready, for a leader that has not heard of this one.
@@ -153,9 +150,6 @@ impl Enforcement {
             return false;
         }
         self.read_back();
-        if self.is_member {
-            self.ensure_floors();
-        }
         true
     }
 
