@@ -5,13 +5,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod limits;
+mod node;
 
 use std::collections::BTreeMap;
 
 use limits::limit;
 use weir_coord_core::{
     commit::QuorumCommit,
-    follower::{Birth, Command as NodeCommand, Follower},
+    follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{MemberRecord, ReservedFloor, TermRecord},
     rules::Rules,
@@ -150,22 +151,11 @@ impl World {
     }
 
     fn answer(&mut self, leader: usize, number: usize) {
-        while let Some(command) = self.nodes.get_mut(&number).unwrap().poll_command() {
-            match command {
-                NodeCommand::Install {
-                    grants,
-                    acknowledge,
-                } => {
-                    let node = self.nodes.get_mut(&number).unwrap();
-                    node.installed(&grants, acknowledge, self.now);
-                }
-                NodeCommand::Send(FromNode::Ack(_)) if self.loses_answers && number == REMINDED => {
-                }
-                NodeCommand::Send(message) => {
-                    let leader = self.leaders.get_mut(&leader).unwrap();
-                    leader.handle(Input::FromNode(message), self.now);
-                }
-                _ => {}
+        for message in node::answers(self.nodes.get_mut(&number).unwrap(), self.now) {
+            let is_lost = self.loses_answers && number == REMINDED;
+            if !(is_lost && matches!(message, FromNode::Ack(_))) {
+                let leader = self.leaders.get_mut(&leader).unwrap();
+                leader.handle(Input::FromNode(message), self.now);
             }
         }
     }
