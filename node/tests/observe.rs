@@ -248,8 +248,15 @@ fn the_heaviest_come_first_and_each_is_explained() {
 fn the_last_minutes_are_remembered_and_told() {
     const SENT: u32 = 4_000;
     let stage = Stage::new();
-    send(&[(stage.sender(31), 1)], SENT);
     let source = stage.source(31);
+    // What was counted before the first look is not of these minutes.
+    stage.wait_until("the past has begun", || {
+        let said = stage.explain(&source);
+        said.limits
+            .first()
+            .is_some_and(|limit| !limit.past.is_empty())
+    });
+    send(&[(stage.sender(31), 1)], SENT);
     let dropped = |said: &ExplainReply| -> u64 {
         let minutes = said.limits[0]
             .past

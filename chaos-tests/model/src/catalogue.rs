@@ -1,6 +1,6 @@
 //! The scopes that are explored, each about something.
 
-use crate::scope::{Begins, Scope, Terms};
+use crate::scope::{Begins, Pace, Scope, Terms};
 
 const fn terms(budget: u64, floor: u64) -> Terms {
     Terms { budget, floor }
@@ -40,7 +40,7 @@ const POLICIES: Scope = Scope {
 };
 
 /// Scopes that are too large to be explored: they are walked in at random.
-pub const AT_RANDOM: [Scope; 13] = [
+pub const AT_RANDOM: [Scope; 14] = [
     Scope {
         name: "token",
         about: "one token that moves whole, no floors, two leaders",
@@ -61,6 +61,20 @@ pub const AT_RANDOM: [Scope; 13] = [
         ..Scope::SMALL
     },
     EVERYTHING,
+    Scope {
+        name: "reminders",
+        about: "four hosts share six tokens, three vote; two leaders, in sixths of a lease",
+        hosts: 4,
+        members: 4,
+        pace: Pace::SIXTHS,
+        steps: 10,
+        policies: &[terms(6, 0)],
+        is_divisible: true,
+        late_answers: true,
+        capacity: 2,
+        duplicates: 1,
+        ..Scope::SMALL
+    },
     Scope {
         name: "joins",
         about: "a fourth host joins three that hold everything; every fault",

@@ -9,7 +9,7 @@ use weir_model::{
     message::{FromNode, LimitReport, Position, ToNode},
 };
 
-use crate::scope::{LIMIT, STEPS_PER_LEASE, Scope, boot_clock, host_clock, node, version};
+use crate::scope::{LIMIT, Pace, Scope, node, version};
 
 /// One host.
 #[derive(Clone, Debug, Hash)]
@@ -18,6 +18,8 @@ pub struct Host {
     pub index: u8,
     /// The protocol's view of it.
     pub follower: Follower,
+    /// How its clock goes.
+    pace: Pace,
     /// Which policy the kernel enforces.
     pub policy: PolicyVersion,
     /// It was switched off for good.
@@ -82,6 +84,7 @@ impl Host {
         Self {
             index,
             follower: Follower::new(birth, version(0), [kernel], scope.rules),
+            pace: scope.pace,
             policy: version(0),
             is_off: false,
             kernel,
@@ -96,8 +99,8 @@ impl Host {
     #[must_use]
     pub fn clock(&self, step: u8) -> Nanos {
         self.booted.map_or_else(
-            || host_clock(step),
-            |booted| boot_clock(step.saturating_sub(booted)),
+            || self.pace.host_clock(step),
+            |booted| self.pace.boot_clock(step.saturating_sub(booted)),
         )
     }
 
@@ -166,7 +169,7 @@ impl Host {
             node: node(self.index),
             incarnation: life.incarnation,
             term: life.term,
-            abstains_until: self.clock(step + STEPS_PER_LEASE),
+            abstains_until: self.clock(step + self.pace.steps_per_lease),
         };
         self.follower = Follower::new(birth, self.policy, [self.kernel], scope.rules);
     }

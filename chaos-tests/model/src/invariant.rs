@@ -6,7 +6,7 @@ use weir_model::{Amount, message::Position};
 
 use crate::{
     host::Host,
-    scope::{STEPS_PER_LEASE, Scope, amount, place_of},
+    scope::{Scope, amount, place_of},
     store::{LeadFacts, Store},
     world::World,
 };
@@ -133,7 +133,7 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
                 ),
             );
         }
-        let is_over = world.step >= since + STEPS_PER_LEASE;
+        let is_over = world.step >= since + store.scope.pace.steps_per_lease;
         if is_leased && is_over && host.lease_term < newest.term {
             return broken(
                 "I6",

@@ -11,7 +11,7 @@ use weir_model::{
     message::{FromNode, ToNode},
 };
 
-use crate::scope::{Scope, TIMING, index_of, leader_clock, node, place_of};
+use crate::scope::{Scope, TIMING, index_of, node, place_of};
 
 /// A leader and what the invariants remember of it.
 #[derive(Clone, Debug, Hash)]
@@ -88,7 +88,7 @@ impl Lead {
             policy: (policy, scope.policy(place_of(policy))),
         };
         let backend = QuorumCommit::new(record.voters.clone(), scope.rules);
-        let now = leader_clock(step);
+        let now = scope.pace.leader_clock(step);
         let mut lead = Self {
             index,
             leader: Leader::with_rules(mandate, TIMING, backend, scope.rules, now),
@@ -101,7 +101,7 @@ impl Lead {
 
     /// Something happens. What is returned is to be done.
     pub fn step(&mut self, event: &Event<'_>, step: u8, scope: &Scope) -> Vec<Asked> {
-        let now = leader_clock(step);
+        let now = scope.pace.leader_clock(step);
         match event {
             Event::Hears(message) => {
                 if let FromNode::Report(report) = message

@@ -1,6 +1,6 @@
 //! What is explored: how many of everything, and what may go wrong.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use weir_coord_core::{rules::Rules, timing::Timing};
 use weir_model::{
@@ -63,8 +63,10 @@ pub struct Scope {
     pub voters: &'static [&'static [u8]],
     /// How many terms there may be, the first included. Each has a leader that lives for ever.
     pub leaders: u8,
-    /// For how many steps of the clock it goes on, a step being a third of a lease.
+    /// For how many steps of the clock it goes on.
     pub steps: u8,
+    /// How far the clock goes in a step.
+    pub pace: Pace,
     /// How many daemons may crash and start again, their kernels going on.
     pub restarts: u8,
     /// How many hosts may lose power: the kernel's leases are gone, its floors are on disk.
@@ -107,30 +109,49 @@ pub struct Scope {
 
 /// The times of every scope.
 pub const TIMING: Timing = Timing::DEFAULT;
-/// How many steps of the clock a lease lasts. A leader stops when it has committed nothing for half a
-/// lease: steps of half a lease or more would leave no old leader alive.
-pub const STEPS_PER_LEASE: u8 = 3;
 /// When a scope begins.
 const EPOCH: Nanos = Nanos(100_000_000_000);
 
-/// What a host's clock shows.
-#[must_use]
-pub fn host_clock(step: u8) -> Nanos {
-    EPOCH + TIMING.lease * u32::from(step) / u32::from(STEPS_PER_LEASE)
+/// When a host's clock begins that was switched on meanwhile.
+const BOOT: Nanos = Nanos(1_000_000_000);
+
+/// How many steps of the clock a lease lasts. A leader stops when it has committed nothing for half a
+/// lease: steps of half a lease or more would leave no old leader alive. It makes another proposal
+/// after a quarter: only in shorter steps does it remind of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pace {
+    /// So many.
+    pub steps_per_lease: u8,
 }
 
-/// What a leader's clock shows. It is as fast as the protocol allows for, so that W, by this clock,
-/// is a lease by the hosts' clocks, and not a moment more.
-#[must_use]
-pub fn leader_clock(step: u8) -> Nanos {
-    EPOCH + TIMING.wait() * u32::from(step) / u32::from(STEPS_PER_LEASE)
-}
+impl Pace {
+    /// As coarse as makes sense: most of what can go wrong needs few steps.
+    pub const THIRDS: Self = Self { steps_per_lease: 3 };
+    /// Fine enough for reminders.
+    pub const SIXTHS: Self = Self { steps_per_lease: 6 };
 
-/// What a host's clock shows so many steps after it was switched on.
-#[must_use]
-pub fn boot_clock(steps: u8) -> Nanos {
-    const BOOT: Nanos = Nanos(1_000_000_000);
-    BOOT + (host_clock(steps) - EPOCH)
+    /// What a host's clock shows.
+    #[must_use]
+    pub fn host_clock(self, step: u8) -> Nanos {
+        EPOCH + self.passed(TIMING.lease, step)
+    }
+
+    /// What a host's clock shows so many steps after it was switched on.
+    #[must_use]
+    pub fn boot_clock(self, steps: u8) -> Nanos {
+        BOOT + self.passed(TIMING.lease, steps)
+    }
+
+    /// What a leader's clock shows. It is as fast as the protocol allows for, so that W, by this
+    /// clock, is a lease by the hosts' clocks, and not a moment more.
+    #[must_use]
+    pub fn leader_clock(self, step: u8) -> Nanos {
+        EPOCH + self.passed(TIMING.wait(), step)
+    }
+
+    fn passed(self, lease: Duration, steps: u8) -> Duration {
+        lease * u32::from(steps) / u32::from(self.steps_per_lease)
+    }
 }
 
 /// The identity of a host.
@@ -157,6 +178,7 @@ impl Scope {
         voters: &[&[0, 1, 2]],
         leaders: 2,
         steps: 3,
+        pace: Pace::THIRDS,
         restarts: 0,
         reboots: 0,
         sessions: 0,
@@ -247,7 +269,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} hosts, {} of them members, {} leaders, {} thirds of a lease, {} restarts, {} \
+            "{}: {} hosts, {} of them members, {} leaders, {} steps of a {}th of a lease, {} restarts, {} \
              reboots, {} new sessions, {} duplicates, {} moves of traffic, {} policies, {} \
              removals, {} messages under way each way",
             self.about,
@@ -255,6 +277,7 @@ impl fmt::Display for Scope {
             self.members,
             self.leaders,
             self.steps,
+            self.pace.steps_per_lease,
             self.restarts,
             self.reboots,
             self.sessions,

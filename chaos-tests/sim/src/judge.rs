@@ -40,6 +40,8 @@ impl fmt::Display for Violation {
 struct Receiver {
     /// In the finest units.
     promised: Amount,
+    /// The policy that said so.
+    policy: PolicyVersion,
     /// The most that ever was.
     highest: Amount,
     /// What all kernels may spend, at most.
@@ -66,8 +68,6 @@ pub struct Judge {
     /// one that was committed (rule 12).
     pub is_remembered: bool,
     committed_policy: PolicyVersion,
-    /// The newest policy that any leader has proposed under.
-    in_use: PolicyVersion,
     /// What the newest leader's book adds up to, of limits that are above their budgets.
     excess: BTreeMap<usize, (Term, PolicyVersion, Amount)>,
     /// Lowered budgets that came to be promised.
@@ -80,6 +80,7 @@ impl Judge {
     pub fn new(policy: &Policy, settings: &Settings) -> Self {
         let receivers = policy.limits.iter().map(|limit| Receiver {
             promised: limit.budget.rescaled_up(limit.scale, FINEST),
+            policy: PolicyVersion(1),
             highest: limit.budget.rescaled_up(limit.scale, FINEST),
             held: Amount::ZERO,
             level: 0.0,
@@ -95,23 +96,23 @@ impl Judge {
             committed: BTreeMap::new(),
             is_remembered: false,
             committed_policy: PolicyVersion(1),
-            in_use: PolicyVersion(1),
             excess: BTreeMap::new(),
             cuts: 0,
         }
     }
 
-    /// A leader proposes under a policy: what it allows more is promised no more.
+    /// A leader proposes under a policy: what it allows more than an older one is promised no more. That
+    /// may be so again after a leader by the older one, if nobody has committed by the newer.
     pub fn uses(&mut self, policies: &Policies, version: PolicyVersion) {
         if self.is_remembered && version < self.committed_policy {
             let details = format!("policy {version} after {}", self.committed_policy);
             self.blame("rule 12", details);
         }
-        if version <= self.in_use {
-            return;
-        }
-        self.in_use = version;
         for (number, receiver) in self.receivers.iter_mut().enumerate() {
+            if version <= receiver.policy {
+                continue;
+            }
+            receiver.policy = version;
             let budget = policies.budget(version, number);
             receiver.promised = receiver.promised.max(budget);
             receiver.highest = receiver.highest.max(budget);
@@ -130,11 +131,12 @@ impl Judge {
         receiver.held = receiver.held.saturating_sub(before).saturating_add(after);
     }
 
-    /// A leader says that a limit's budget is promised.
-    fn promises(&mut self, number: usize, budget: Amount) {
+    /// A leader says that a limit's budget is promised, by this policy.
+    fn promises(&mut self, number: usize, budget: Amount, version: PolicyVersion) {
         let receiver = &mut self.receivers[number];
         if receiver.promised != budget && budget.fits(receiver.promised) {
             receiver.promised = budget;
+            receiver.policy = version;
             receiver.level = 0.0;
             self.cuts += 1;
         }
@@ -331,7 +333,7 @@ impl World {
             }
         }
         for (number, budget) in promised {
-            self.judge.promises(number, budget);
+            self.judge.promises(number, budget, version);
         }
         if let Some((what, details)) = found {
             self.judge.blame(what, details);

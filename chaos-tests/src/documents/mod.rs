@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | none | on `edge-1` of a fleet of three |
 //! | `first machine`, `second machine`, `both machines` | on clean machines with `eth0`; whatever they change is forgotten |
-//! | `by CHORE` | are run by that chore, one of [`ELSEWHERE`] |
+//! | `by CHORE` | are run by that chore |
 //!
 //! Chores (`cargo xtask …`) and commands in the middle of a sentence are not run, but have to be known,
 //! with all of their options: they are asked for their help.
@@ -119,6 +119,10 @@ fn perform(
     directory: &Path,
     tally: &mut Tally,
 ) -> Result<()> {
+    // A reader begins with nothing.
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
     fs::create_dir_all(directory)?;
     let mut desk = Desk::new(fleet, directory);
     for piece in pieces {
@@ -255,7 +259,20 @@ fn asked_for_help(piece: &Piece) -> Option<String> {
     // What follows is another program's, or a shell's.
     let own = command.split(" -- ").next().unwrap_or(command);
     let own = own.split(" > ").next().unwrap_or(own);
-    Some(format!("{own} --help"))
+    Some(format!("{} --help", without_placeholders(own)))
+}
+
+/// What stands for an argument, such as `NODE`, need not be of the form that the argument has.
+fn without_placeholders(command: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for word in command.split(' ') {
+        let is_value = kept.last().is_some_and(|before| before.starts_with("--"));
+        let is_placeholder = word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+        if is_value || !is_placeholder {
+            kept.push(word);
+        }
+    }
+    kept.join(" ")
 }
 
 /// Documents with commands that are not in the list.
@@ -323,6 +340,6 @@ mod tests {
         assert_eq!(help(&chore), asked);
         assert_eq!(help(&command("weir status", None)), None);
         let mention = Piece::Mention("weir remove NODE".to_owned());
-        assert_eq!(help(&mention), Some("weir remove NODE --help".to_owned()));
+        assert_eq!(help(&mention), Some("weir remove --help".to_owned()));
     }
 }

@@ -142,6 +142,8 @@ impl Machines {
              mount -t bpf none root/sys/fs/bpf
              mount -t tmpfs none root/run; mkdir root/run/lock
              mkdir -p root{workplace}; cover {workplace} workplace
+             # Two machines, not one and its clone: nodes are told apart by it.
+             tr -d - < /proc/sys/kernel/random/uuid > root/etc/machine-id
              cat > root/usr/local/bin/systemctl <<'END OF FILE'
 {SYSTEMCTL}END OF FILE
              chmod +x root/usr/local/bin/systemctl

@@ -34,6 +34,9 @@ pub enum Mutation {
     AnchorAtReceipt,
     /// Rule 5: a lease runs from the acknowledgement of its proposal.
     AnchorAtAcknowledgement,
+    /// Rule 5: a lease runs from what was heard when its proposal was last sent, and not from when it
+    /// was made.
+    AnchorAtReminder,
     /// Rule 5: a token of an earlier life is good enough.
     EarlierIncarnation,
     /// Rule 3: a proposal renews, before it is committed.
@@ -76,13 +79,14 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
         Self::EnvelopeUnread,
         Self::AnchorAtReceipt,
         Self::AnchorAtAcknowledgement,
+        Self::AnchorAtReminder,
         Self::CommitByMinority,
         Self::LearnByWaiting,
         Self::GenerationUnchecked,

@@ -7,6 +7,7 @@
 
 #[allow(dead_code, reason = "other tests need the rest")]
 mod limits;
+mod node;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use limits::limit;
 use proptest::prelude::*;
 use weir_coord_core::{
     commit::EmbeddedCommit,
-    follower::{Birth, Command as NodeCommand, Follower},
+    follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{MemberRecord, TermRecord},
     rules::Rules,
@@ -157,18 +158,8 @@ impl Fleet {
     }
 
     fn answers(&mut self, node: NodeId) {
-        let follower = self.nodes.get_mut(&node).unwrap();
-        while let Some(command) = follower.poll_command() {
-            match command {
-                NodeCommand::Install {
-                    grants,
-                    acknowledge,
-                } => follower.installed(&grants, acknowledge, self.now),
-                NodeCommand::Send(message) => {
-                    self.leader.handle(Input::FromNode(message), self.now);
-                }
-                NodeCommand::Enforce(_) | NodeCommand::Heat(_) => {}
-            }
+        for message in node::answers(self.nodes.get_mut(&node).unwrap(), self.now) {
+            self.leader.handle(Input::FromNode(message), self.now);
         }
     }
 

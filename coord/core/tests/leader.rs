@@ -5,13 +5,14 @@
 
 #[allow(dead_code, reason = "other tests need the rest")]
 mod limits;
+mod node;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use limits::limit;
 use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
-    follower::{Birth, Command as NodeCommand, Follower},
+    follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, TermRecord},
     rules::Rules,
@@ -172,18 +173,8 @@ impl Fleet {
     }
 
     fn answers(&mut self, node: NodeId) {
-        let follower = self.nodes.get_mut(&node).unwrap();
-        while let Some(command) = follower.poll_command() {
-            match command {
-                NodeCommand::Install {
-                    grants,
-                    acknowledge,
-                } => follower.installed(&grants, acknowledge, self.now),
-                NodeCommand::Send(message) => {
-                    self.leader.handle(Input::FromNode(message), self.now);
-                }
-                NodeCommand::Enforce(_) | NodeCommand::Heat(_) => {}
-            }
+        for message in node::answers(self.nodes.get_mut(&node).unwrap(), self.now) {
+            self.leader.handle(Input::FromNode(message), self.now);
         }
     }
 }

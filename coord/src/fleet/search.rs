@@ -34,18 +34,22 @@ impl Fleet {
     /// Asks voters who leads, as long as nobody is heard and ZooKeeper does not answer.
     pub(super) fn search(&mut self, now: Nanos) {
         self.streams.suspicion().set_newest(self.newest());
-        let is_member = self.membership == Membership::Member;
-        let leads = self.leader.is_some() || self.is_taking_over;
-        let is_told = self.connection.is_up || !self.campaign.is_alone(now);
-        if leads || !is_member || is_told {
-            return;
-        }
         let lease = self.host.timing.lease;
         let is_old = |(_, since): &mut (Whereabouts, Nanos)| now - *since > lease;
-        if self.search.found.take_if(is_old).is_some()
+        let is_alone = self.campaign.is_alone(now);
+        // Nobody is heard there, or ZooKeeper could say what is newer and does not.
+        let is_doubtful = is_alone || self.connection.is_up;
+        if is_doubtful
+            && self.search.found.take_if(is_old).is_some()
             && let Some(record) = self.term.clone()
         {
             self.follow(&record);
+        }
+        let is_member = self.membership == Membership::Member;
+        let leads = self.leader.is_some() || self.is_taking_over;
+        let is_told = self.connection.is_up || !is_alone;
+        if leads || !is_member || is_told {
+            return;
         }
         let Some(record) = &self.term else {
             return;

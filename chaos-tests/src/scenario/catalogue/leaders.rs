@@ -1,6 +1,8 @@
 //! What happens to leaders, and to daemons that hold much.
 
-use super::{BACK_TICKS, LEADER_RECOVERY, OVERLOAD, UTILISED, flood, isolated, on_floor, reused, skewed};
+use super::{
+    BACK_TICKS, LEADER_RECOVERY, OVERLOAD, UTILISED, flood, isolated, on_floor, reused, skewed,
+};
 use crate::{
     scenario::{
         declared::Declared,

@@ -28,6 +28,8 @@ pub(super) struct Member {
     /// The latest proposal that it acknowledged in this life, and when that was heard.
     pub(super) acknowledged: Option<(Generation, Nanos)>,
     pub(super) committed: Generation,
+    /// What the latest proposal to it runs from.
+    pub(super) anchor: Option<Anchor>,
     /// When it was first proposed to since it last answered.
     pub(super) unanswered_since: Option<Nanos>,
     /// What it counts of the limits that the fleet shares, by slot.
@@ -41,6 +43,17 @@ pub(super) struct Member {
     pub(super) has_floors: Derived<Option<bool>>,
     /// Whether its floors may have to be others.
     pub(super) needs_review: Derived<bool>,
+}
+
+/// Rule 5, *anchor*: what a node's lease by a proposal runs from.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(super) struct Anchor {
+    /// Of which proposal.
+    pub(super) generation: Generation,
+    /// The node's latest token when the proposal was made.
+    pub(super) token: Token,
+    /// When it was heard.
+    pub(super) heard_at: Nanos,
 }
 
 /// What a member counts of one limit, and what it said that it holds.
@@ -96,6 +109,7 @@ impl Member {
             heard: None,
             acknowledged: None,
             committed: Generation(0),
+            anchor: None,
             unanswered_since: None,
             counts: Vec::new(),
             other_counts: BTreeMap::new(),
@@ -139,6 +153,7 @@ impl Member {
     pub(super) fn begin_life(&mut self) {
         self.acknowledged = None;
         self.committed = Generation(0);
+        self.anchor = None;
         self.unanswered_since = None;
     }
 }

@@ -12,6 +12,7 @@ use weir_model::{
 
 use super::{
     Command, Leader,
+    member::Anchor,
     plan::{Plan, PlannedChange},
     rows::LatestRows,
 };
@@ -116,8 +117,31 @@ impl<B: CommitBackend> Leader<B> {
         rows.rows()
     }
 
-    /// Rule 5, *anchor*: the proposal carries the node's latest token that is held *before* it is
-    /// made, and the book counts the lease from when that was heard.
+    /// Rule 5, *anchor*: a proposal carries the node's latest token that is held *before* it is made,
+    /// and the book counts the lease from when that was heard. So does each reminder of it: there may
+    /// be votes by then, and those who gave them may have promised to obey another leader, which
+    /// counts what was granted until its promises. A later token would renew beyond that.
+    fn anchor(&mut self, node: NodeId) -> Option<(Token, Nanos)> {
+        let generation = self.generation;
+        let renews = self.rules.breaks(Mutation::AnchorAtReminder);
+        let Some(member) = self.members.get_mut(&node) else {
+            return self.electorate.heard(node);
+        };
+        let Some(heard) = member.heard else {
+            return self.electorate.heard(node);
+        };
+        let known = member
+            .anchor
+            .filter(|anchor| anchor.generation == generation && !renews);
+        let anchor = known.unwrap_or(Anchor {
+            generation,
+            token: heard.token,
+            heard_at: heard.at,
+        });
+        member.anchor = Some(anchor);
+        Some((anchor.token, anchor.heard_at))
+    }
+
     fn send_proposal(
         &mut self,
         node: NodeId,
@@ -125,9 +149,7 @@ impl<B: CommitBackend> Leader<B> {
         hot: Option<Vec<HotKey>>,
         registers: &mut Registers,
     ) {
-        let member = self.members.get(&node).and_then(|member| member.heard);
-        let member = member.map(|heard| (heard.token, heard.at));
-        let Some((anchor, heard_at)) = member.or_else(|| self.electorate.heard(node)) else {
+        let Some((anchor, heard_at)) = self.anchor(node) else {
             return;
         };
         let register = self.register_for(node, registers);
@@ -204,7 +226,12 @@ impl<B: CommitBackend> Leader<B> {
         let unanswered: Vec<NodeId> = self
             .participating(now)
             .filter(|(_, member)| {
+                // To whom it was not proposed when it was made has to wait for the next.
+                let is_anchored = member
+                    .anchor
+                    .is_some_and(|anchor| anchor.generation == self.generation);
                 member.unanswered_since.is_some()
+                    && is_anchored
                     && member
                         .acknowledged
                         .is_none_or(|(generation, _)| generation < self.generation)

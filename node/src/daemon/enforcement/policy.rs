@@ -102,9 +102,6 @@ impl Enforcement {
         if let Some(follower) = &mut self.follower {
             follower.enforced(version, held, dataplane::now());
         }
-        if self.is_member {
-            self.ensure_floors();
-        }
     }
 
     /// The one before stays ready, for a leader that has not heard of this one.
@@ -153,9 +150,6 @@ impl Enforcement {
             return false;
         }
         self.read_back();
-        if self.is_member {
-            self.ensure_floors();
-        }
         true
     }
 
@@ -193,6 +187,11 @@ impl Enforcement {
         self.hot_wanted = Some(hot.filter(|key| policy.hot_limit(key).is_some()).collect());
         self.set_hot_keys();
         self.policy = Some((version, policy));
+        // Floors first: what is remembered of them is what buckets hold once anything is installed,
+        // and a bucket that is new holds nothing.
+        if self.is_member {
+            self.ensure_floors();
+        }
         self.install_outside_protocol(left);
         true
     }
