@@ -9,6 +9,8 @@ const at = (id) => document.getElementById(id);
 // Without an event for so long what is shown is old.
 const STALE_MS = 3500;
 const AGAIN_MS = 5000;
+// How long an answer is waited for that says why there are no events.
+const REASON_MS = 3000;
 // Updates that are remembered for whoever measures them.
 const MEASURES = 600;
 
@@ -16,6 +18,8 @@ const state = { head: null, at: 0, past: [], tables: {} };
 let list = null;
 let heard = 0;
 let measured = 0;
+// Why there are no events, if this node said so.
+let reason = "";
 
 function take(all, isChange) {
   state.head = all.head;
@@ -39,30 +43,40 @@ function strip() {
     write(rest, more, "more");
   };
   const isBroken = head.broken > 0;
-  fact("promise", isBroken ? `broken for ${head.broken}` : "kept",
-    `${many(head.limits, "limit", "limits")}`, isBroken ? "bad" : "good");
-  fact("leader", head.leader || "none", head.term ? `term ${head.term}` : "this host is alone", head.leader ? "" : "bad");
   const keeper = head.zookeeper;
+  fact("promise", isBroken ? `broken for ${head.broken}` : head.limits ? "kept" : "–",
+    head.limits ? many(head.limits, "limit", "limits") : "no limits", isBroken ? "bad" : head.limits ? "good" : "quiet");
+  fact("leader", head.leader || (keeper ? "none" : "not needed"), keeper ? `term ${head.term}` : "this host is alone",
+    head.leader || !keeper ? "" : "bad");
   fact("zookeeper", !keeper ? "not used" : keeper.connected ? "connected" : "lost",
     keeper ? `for ${span(keeper.since)}` : "this host is alone", keeper && !keeper.connected ? "bad" : "");
   const gone = head.members - head.live;
-  const floor = head.onFloor ? `${head.onFloor} on the floor` : "none on its floor";
+  const floor = head.onFloor ? many(head.onFloor, "on its floor", "on their floors") : "none on its floor";
   fact("members", head.members ? `${head.live} of ${head.members}` : "1",
     floor, gone > 0 || head.onFloor > 0 ? "warn" : "");
   const waits = head.pending ? `${head.pending} not yet there` : "everywhere";
   fact("policy", head.policy ? `version ${head.policy}` : "none",
     head.trial !== null ? `on trial, ${head.trial} s left` : waits, head.trial !== null || head.pending ? "warn" : "");
-  const notice = at("notice");
-  notice.hidden = !head.partial;
-  if (head.partial) write(notice, `No leader answers: rates and shares are those of ${head.node} alone.`);
+  const here = `Rates and shares are those of ${head.node} alone.`;
+  notice("notice", !head.partial ? "" : head.leader
+    ? `${head.leader} leads, and ${head.node} cannot ask it. ${here}`
+    : `No node leads: shares stay as they are until their leases end, then hosts fall to their floors. ${here}`);
+}
+
+function notice(id, text) {
+  const place = at(id);
+  place.hidden = !text;
+  write(place, text);
 }
 
 function follow() {
-  const path = { limit: `/events/limits/${encodeURIComponent(name)}`, node: `/events/nodes/${encodeURIComponent(name)}` };
-  const source = new EventSource(path[viewName] ?? "/events");
+  const paths = { limit: `/events/limits/${encodeURIComponent(name)}`, node: `/events/nodes/${encodeURIComponent(name)}` };
+  const path = paths[viewName] ?? "/events";
+  const source = new EventSource(path);
   const hear = (isChange) => (event) => {
     const begin = performance.now();
     heard = begin;
+    reason = "";
     take(JSON.parse(event.data), isChange);
     strip();
     view.update(state, isChange);
@@ -75,12 +89,22 @@ function follow() {
     // It connects again by itself, unless the answer was no.
     if (source.readyState !== EventSource.CLOSED) return;
     live();
-    setTimeout(async () => {
-      const answer = await fetch("/past/-", { redirect: "manual" }).catch(() => null);
-      if (answer?.status === 401) location.assign("/login");
-      else follow();
-    }, AGAIN_MS);
+    ask(path).then(() => setTimeout(follow, AGAIN_MS));
   });
+}
+
+// Why were there no events? Whoever is not let in any more goes to where they are.
+async function ask(path) {
+  const ended = new AbortController();
+  const end = setTimeout(() => ended.abort(), REASON_MS);
+  try {
+    const answer = await fetch(path, { signal: ended.signal });
+    if (answer.status === 401) location.assign("/login");
+    else if (!answer.ok) reason = (await answer.text()).trim();
+  } catch { /* Nobody answers, and the page says so. */ }
+  clearTimeout(end);
+  ended.abort();
+  live();
 }
 
 // From an event to when it has been painted.
@@ -96,11 +120,15 @@ function measure(start) {
 }
 
 function live() {
+  // From when the page was opened, if nothing has come yet.
   const age = performance.now() - heard;
   const isLive = heard > 0 && age < STALE_MS;
   const text = isLive ? `live from ${state.head.node}` : heard > 0 ? `${span(age / 1000)} old` : "connecting…";
   write(at("live"), text, `live ${isLive ? "good" : heard > 0 ? "bad" : "quiet"}`);
   document.body.classList.toggle("stale", heard > 0 && !isLive);
+  const why = reason || `${heard > 0 ? state.head.node : "this node"} does not answer.`;
+  notice("lapse", isLive || age < STALE_MS ? ""
+    : heard > 0 ? `What is shown is ${span(age / 1000)} old: ${why}` : `There is nothing to show yet: ${why}`);
 }
 
 function theme() {
@@ -137,7 +165,10 @@ function keys(event) {
     j: () => list?.step(1), ArrowDown: () => list?.step(1),
     k: () => list?.step(-1), ArrowUp: () => list?.step(-1),
     Enter: () => event.target.closest?.("a, button") ? undefined : list?.openSelected(),
-    Backspace: () => location.assign(viewName === "node" ? "/nodes" : "/"),
+    Backspace: () => {
+      const list = { node: "/nodes", limit: "/", changes: "/" }[viewName];
+      if (list) location.assign(list);
+    },
     "/": () => search?.focus(),
     s: () => list?.nextSort(),
     1: () => location.assign("/"), 2: () => location.assign("/nodes"), 3: () => location.assign("/changes"),
@@ -166,6 +197,9 @@ if (view) {
   setInterval(live, 1000);
 }
 for (const time of document.querySelectorAll("time[data-ms]")) {
-  time.title = time.textContent;
-  time.textContent = `${new Date(Number(time.dataset.ms)).toLocaleString("en-GB")} · ${time.title}`;
+  const stored = new Date(Number(time.dataset.ms));
+  const ago = time.textContent;
+  time.dateTime = stored.toISOString();
+  time.textContent = `${stored.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })} `;
+  time.append(element("small", "quiet", ago));
 }

@@ -6,11 +6,12 @@ const BESIDE = 8;
 
 export class List {
   // `columns`: { title, className, fill(cell, row), order(row) }, `open(row)`: where Enter leads.
-  constructor(place, columns, { key, open, low = 0 }) {
+  constructor(place, columns, { key, open, low = 0, none }) {
     this.place = place;
     this.columns = columns;
     this.key = key;
     this.open = open;
+    this.none = none;
     this.rows = [];
     this.shown = [];
     this.filter = "";
@@ -33,8 +34,16 @@ export class List {
     this.empty = element("p", "quiet none", "");
     place.append(this.head, this.body, this.empty);
     addEventListener("scroll", () => this.draw(), { passive: true });
-    addEventListener("resize", () => { this.height = 0; this.draw(); });
+    addEventListener("resize", () => this.measure());
     this.mark();
+  }
+
+  // Rows may be higher now: they are all placed anew.
+  measure() {
+    this.height = 0;
+    for (const node of this.pool.values()) node.remove();
+    this.pool.clear();
+    this.draw();
   }
 
   update(rows) {
@@ -105,7 +114,7 @@ export class List {
   draw() {
     const height = this.rowHeight();
     this.body.style.height = `${this.shown.length * height}px`;
-    this.empty.textContent = this.shown.length ? "" : this.filter ? "Nothing has such a name." : "There is none.";
+    this.empty.textContent = this.shown.length ? "" : this.filter ? "Nothing has such a name." : this.none;
     const top = -this.body.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - BESIDE);
     const last = Math.min(this.shown.length, Math.ceil((top + innerHeight) / height) + BESIDE);

@@ -16,6 +16,14 @@ export const UNITS = {
   tokens: "tokens/s",
 };
 
+// The same with its unit, in two parts: prefixes go with bits as they do on a link's label.
+export function amount(number, unit) {
+  const text = short(number);
+  if (unit !== "bits") return [text, UNITS[unit]];
+  const [, value, prefix] = /^([\d.]+)(\D?)$/.exec(text);
+  return [value, `${prefix}${UNITS[unit]}`];
+}
+
 export function span(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.floor(seconds)} s`;

@@ -1,7 +1,7 @@
 // What each page shows of what came in.
 
 import { Chart, POINTS, sparkline } from "./charts.js";
-import { UNITS, element, many, short, span, write } from "./text.js";
+import { UNITS, amount, element, many, short, span, write } from "./text.js";
 
 const at = (id) => document.getElementById(id);
 const part = (of, all) => (all > 0 ? of / all : 0);
@@ -77,6 +77,7 @@ function limits(_, state) {
   return {
     columns: limitColumns,
     low: 6,
+    none: "No limits are in force.",
     key: ({ fixed }) => fixed[0],
     open: ({ fixed }) => `/limits/${encodeURIComponent(fixed[0])}`,
     update() {
@@ -123,6 +124,7 @@ function nodes(_, state) {
   return {
     columns: nodeColumns,
     low: 0,
+    none: "This host is alone: there is no fleet.",
     key: ({ fixed }) => fixed[0],
     open: ({ fixed }) => `/nodes/${encodeURIComponent(fixed[0])}`,
     update() {
@@ -175,12 +177,14 @@ function limit(name, state) {
     columns: shareColumns({ title: "Node", className: "name", order: ({ fixed }) => fixed[0],
       fill: (cell, { fixed, moving }) => named(cell, fixed[0], !moving[6] ? "gone" : moving[7] ? "leads" : "") }),
     low: 3,
+    none: "Nobody holds a share of it.",
     key: ({ fixed }) => fixed[0],
     open: ({ fixed }) => `/nodes/${encodeURIComponent(fixed[0])}`,
     update(_, isChange) {
       const [row] = rowsOf(state.tables.limits);
+      document.body.classList.toggle("nothing", !row);
       if (!row) {
-        write(at("facts"), "there is no such limit in force", "bad");
+        write(at("facts"), "no limit of this name is in force", "bad");
         return;
       }
       const [offered, admitted, dropped, isKept] = row.moving;
@@ -196,12 +200,12 @@ function limit(name, state) {
       write(at("fleet-unit"), unit);
       write(at("host-unit"), `${unit} offered`);
       numbers([
-        [row.fixed[6] ? "budget of each key" : "budget", short(row.fixed[4]), ""],
-        ["offered", short(offered), ""],
-        ["admitted", short(admitted), ""],
-        ["dropped", quietly(dropped), dropped > 0 ? "bad" : ""],
-        ["promise", isKept ? "kept" : "broken", isKept ? "good" : "bad"],
-      ], unit);
+        [row.fixed[6] ? "budget of each key" : "budget", amount(row.fixed[4], row.fixed[1]), ""],
+        ["offered", amount(offered, row.fixed[1]), ""],
+        ["admitted", amount(admitted, row.fixed[1]), ""],
+        ["dropped", dropped > 0 ? amount(dropped, row.fixed[1]) : ["–", ""], dropped > 0 ? "bad" : ""],
+        ["promise", [isKept ? "kept" : "broken", ""], isKept ? "good" : "bad"],
+      ]);
       const rows = rowsOf(state.tables.shares);
       this.list.update(rows);
       write(at("count"), many(rows.length, "node", "nodes"));
@@ -212,17 +216,20 @@ function limit(name, state) {
   };
 }
 
-function numbers(facts, unit) {
+function numbers(facts) {
   const place = at("numbers");
   while (place.children.length < facts.length) {
     const one = element("div");
-    one.append(element("b"), element("small"));
+    const value = element("b");
+    value.append(element("span"), element("i"));
+    one.append(element("small"), value);
     place.append(one);
   }
-  facts.forEach(([title, value, look], index) => {
-    const [text, label] = place.children[index].children;
-    write(text, value, look);
-    write(label, title === "promise" ? title : `${title}, ${unit}`);
+  facts.forEach(([title, [value, unit], look], index) => {
+    const [label, text] = place.children[index].children;
+    write(label, title);
+    write(text.firstChild, value, look);
+    write(text.lastChild, unit);
   });
 }
 
@@ -278,6 +285,7 @@ function node(name, state) {
     columns: shareColumns({ title: "Limit", className: "name", order: ({ fixed }) => fixed[1],
       fill: (cell, { fixed }) => named(cell, fixed[1], [UNITS[fixed[2]], fixed[5] ? `for each ${fixed[5]}` : ""].filter(Boolean).join(" · ")) }),
     low: 6,
+    none: "It holds no shares.",
     key: ({ fixed }) => fixed[1],
     open: ({ fixed }) => `/limits/${encodeURIComponent(fixed[1])}`,
     update() {

@@ -380,6 +380,7 @@ impl Replies {
             limits: limits.collect(),
             nodes,
             sources: Vec::new(),
+            alone: false,
         }
     }
 }
@@ -441,6 +442,7 @@ fn version(number: u64, in_force: bool, confirm_within_ms: Option<u64>) -> v1::V
         stored_at_ms: 0,
         in_force,
         confirm_within_ms,
+        ..v1::Version::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node serves: coordination and administration over gRPC, metrics and health over HTTP.
 
 pub mod admin;
+pub(crate) mod author;
 mod console;
 pub mod http;
 pub mod sockets;

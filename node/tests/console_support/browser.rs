@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// Far longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// From one question whether something has happened to the next.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
+
 /// A browser with one page.
 pub(crate) struct Browser {
     child: Child,
@@ -86,6 +89,12 @@ impl Browser {
 
     /// Performs a command.
     pub(crate) fn does(&mut self, method: &str, parameters: Value) -> Value {
+        let done = self.tried(method, parameters);
+        done.unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// Performs a command, which the browser may refuse.
+    fn tried(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.last += 1;
         let mut command = json!({ "id": self.last, "method": method, "params": parameters });
         if !self.session.is_empty() {
@@ -97,10 +106,23 @@ impl Browser {
             let message = self.messages.recv_timeout(PATIENCE);
             let message = message.unwrap_or_else(|_| panic!("no answer to {method}"));
             if message["id"] == self.last {
-                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
-                return message["result"].clone();
+                if message["error"].is_null() {
+                    return Ok(message["result"].clone());
+                }
+                return Err(message["error"].clone());
             }
             self.observe(&message);
+        }
+    }
+
+    /// Takes in what the browser tells, for so long.
+    fn listen(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            match self.messages.recv_timeout(left) {
+                Ok(message) => self.observe(&message),
+                Err(_) => return,
+            }
         }
     }
 
@@ -119,7 +141,7 @@ impl Browser {
         }
     }
 
-    /// What an expression is in the page.
+    /// What an expression is in the page, which must not go away meanwhile.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({
             "expression": expression, "returnByValue": true, "awaitPromise": true,
@@ -132,19 +154,37 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is true, in this page or in one that comes after it.
+    ///
+    /// The page itself is never waited for: a promise in a page that goes away is kept by nobody. A
+    /// question that falls between two pages is refused, and one that comes too early may find
+    /// nothing to read; both are asked again.
     pub(crate) fn until(&mut self, expression: &str) {
         let begun = Instant::now();
-        while self.value(&format!("Boolean({expression})")) != json!(true) {
-            let text = self.value("document.body?.innerText.slice(0, 2000)");
-            let complaints = &self.complaints;
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "never: {expression}\n{complaints:#?}\n{text}"
-            );
-            // It is the page that has to get on: it is asked again once it has drawn.
-            self.value("new Promise((done) => setTimeout(done, 50))");
+        let question = json!({ "expression": format!("Boolean({expression})") });
+        loop {
+            let answer = self.tried("Runtime.evaluate", question.clone());
+            if answer
+                .as_ref()
+                .is_ok_and(|answer| answer["result"]["value"] == true)
+            {
+                return;
+            }
+            if begun.elapsed() > PATIENCE {
+                let text = json!({ "expression": "document.body?.innerText.slice(0, 2000)" });
+                let text = self.tried("Runtime.evaluate", text);
+                let complaints = &self.complaints;
+                panic!("never: {expression}\n{answer:?}\n{complaints:#?}\n{text:?}");
+            }
+            self.listen(BETWEEN_QUESTIONS);
         }
+    }
+
+    /// Waits until a page that stays has been laid out and painted anew.
+    pub(crate) fn painted(&mut self) {
+        self.value(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))",
+        );
     }
 
     /// Opens an address, and waits until it is there.
@@ -178,6 +218,22 @@ impl Browser {
             "Emulation.setEmulatedMedia",
             json!({ "features": features }),
         );
+        self.until(&format!("innerWidth === {width}"));
+        self.painted();
+    }
+
+    /// Taps or clicks what a selector finds, in its middle.
+    pub(crate) fn click(&mut self, selector: &str) {
+        let place = self.value(&format!(
+            "(() => {{ const at = document.querySelector('{selector}').getBoundingClientRect(); \
+             return [at.x + at.width / 2, at.y + at.height / 2]; }})()"
+        ));
+        for kind in ["mousePressed", "mouseReleased"] {
+            self.does(
+                "Input.dispatchMouseEvent",
+                json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 }),
+            );
+        }
     }
 
     /// Bytes of JavaScript's heap that are in use, after what is not has been collected.

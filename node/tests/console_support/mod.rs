@@ -9,7 +9,7 @@ pub(crate) mod feed;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -28,11 +28,35 @@ use weir_node::serve::{
 };
 use weir_proto::admin::v1;
 
+/// How the made-up fleet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    /// The daemon that serves does not answer.
+    Silent,
+    /// Nobody leads.
+    Leaderless,
+    /// Somebody leads, whom the daemon that serves cannot ask.
+    CutOff,
+    /// Nothing is limited.
+    Idle,
+    /// A promise is broken, ZooKeeper lost, and a change waits to be confirmed.
+    Troubled,
+}
+
 /// Who serves, and how often it was asked for an overview.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) asked: Arc<AtomicU64>,
+    mood: Arc<Mutex<Mood>>,
+}
+
+impl Served {
+    pub(crate) fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
 }
 
 /// Serves a made-up fleet on a port of its own.
@@ -40,8 +64,9 @@ pub(crate) async fn serve(feed: Feed, token: Option<&str>, period: Duration) -> 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(AtomicU64::new(0));
+    let mood = Arc::default();
     let (asker, questions) = mpsc::channel(QUESTIONS);
-    tokio::spawn(answer(feed, questions, asked.clone()));
+    tokio::spawn(answer(feed, questions, asked.clone(), Arc::clone(&mood)));
     let guard = Guard {
         token: token.map(Secret::new),
         ..Guard::default()
@@ -53,15 +78,28 @@ pub(crate) async fn serve(feed: Feed, token: Option<&str>, period: Duration) -> 
         Security::Plain,
         period,
     ));
-    Served { address, asked }
+    Served {
+        address,
+        asked,
+        mood,
+    }
 }
 
-async fn answer(feed: Feed, mut questions: mpsc::Receiver<Question>, asked: Arc<AtomicU64>) {
+async fn answer(
+    feed: Feed,
+    mut questions: mpsc::Receiver<Question>,
+    asked: Arc<AtomicU64>,
+    mood: Arc<Mutex<Mood>>,
+) {
     while let Some(question) = questions.recv().await {
         match question {
             Question::Overview(request, answer) => {
                 let moment = asked.fetch_add(1, Ordering::Relaxed);
-                let _ = answer.send(Answer::Here(feed.overview(moment, &request)));
+                let mood = *mood.lock().unwrap();
+                if mood != Mood::Silent {
+                    let reply = in_mood(mood, feed.overview(moment, &request));
+                    let _ = answer.send(Answer::Here(reply));
+                }
             }
             Question::History(answer) => {
                 let _ = answer.send(Answer::Here(history()));
@@ -80,15 +118,71 @@ async fn answer(feed: Feed, mut questions: mpsc::Receiver<Question>, asked: Arc<
     }
 }
 
+fn in_mood(mood: Mood, mut reply: v1::OverviewReply) -> v1::OverviewReply {
+    let fleet = reply.fleet.as_mut().unwrap();
+    let alone = |reply: &mut v1::OverviewReply| {
+        reply.alone = true;
+        reply.nodes.truncate(1);
+    };
+    match mood {
+        Mood::Well | Mood::Silent => {}
+        Mood::Leaderless => {
+            fleet.leader = None;
+            alone(&mut reply);
+        }
+        Mood::CutOff => alone(&mut reply),
+        Mood::Idle => {
+            fleet.policy_version = 0;
+            reply.limits.clear();
+            for node in &mut reply.nodes {
+                node.limits.clear();
+            }
+        }
+        Mood::Troubled => {
+            if let Some(zookeeper) = &mut fleet.zookeeper {
+                zookeeper.connected = false;
+                zookeeper.since_ms = 42_000;
+            }
+            fleet.trial = Some(v1::Version {
+                version: 12,
+                confirm_within_ms: Some(42_000),
+                ..v1::Version::default()
+            });
+            if let Some(limit) = reply.limits.first_mut() {
+                limit.promise_kept = false;
+                limit.nodes_failing_open = 2;
+            }
+        }
+    }
+    reply
+}
+
 fn history() -> v1::HistoryReply {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = i64::try_from(now.as_millis()).unwrap();
     let hour = 3_600_000;
+    let author = |name: &str, certified| {
+        let name = name.to_owned();
+        Some(v1::Author { name, certified })
+    };
     let version = |ago: i64| v1::Version {
         version: u64::try_from(12 - ago).unwrap(),
         stored_at_ms: now - 47_000 - ago * ago * 7 * hour,
         in_force: ago == 0,
         confirm_within_ms: (ago == 0).then_some(42_000),
+        author: match ago {
+            0 | 4 | 5 => author("ada", true),
+            1 => None,
+            2 | 7 => author("grace", true),
+            3 | 6 => author("root@edge-01", false),
+            8 => author("<script>alert(1)</script>", false),
+            _ => None,
+        },
+        restores: match ago {
+            1 => Some(9),
+            5 => Some(4),
+            _ => None,
+        },
     };
     v1::HistoryReply {
         versions: (0..12).map(version).collect(),

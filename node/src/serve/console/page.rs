@@ -112,7 +112,8 @@ fn strip() -> Markup {
                 div id=(id) { dt { (name) } dd { "\u{2026}" } dd.more { "\u{a0}" } }
             }
         }
-        p #notice .notice hidden {}
+        p #lapse .notice.bad role="status" hidden {}
+        p #notice .notice role="status" hidden {}
     }
 }
 
@@ -191,6 +192,8 @@ pub(in crate::serve) fn login(is_wrong: bool) -> impl IntoResponse {
             form method="post" action="/login" enctype="text/plain" {
                 h1 { "Log in" }
                 label for="token" { "Token" }
+                // For whoever keeps passwords; it has no name, and is not sent.
+                input value="weir" autocomplete="username" hidden;
                 input #token name="token" type="password" autocomplete="current-password" required autofocus;
                 @if is_wrong {
                     p.bad role="alert" { "This is not the token of this node." }
@@ -210,10 +213,14 @@ pub(super) fn changes(versions: Result<&[v1::Version], &str>) -> impl IntoRespon
             h1 { "Changes" }
             @match versions {
                 Err(reason) => p.notice { (reason) },
-                Ok([]) => p.quiet { "No policy has been put in force yet." },
+                Ok([]) => p.quiet {
+                    "No policy has been put in force yet: " code { "weir apply FILE" } " does that."
+                },
                 Ok(versions) => {
                     table.plain.changes {
-                        thead { tr { th { "Version" } th { "Put in force" } th.wide { "State" } } }
+                        thead { tr {
+                            th { "Version" } th { "Stored" } th { "By" } th.wide { "State" }
+                        } }
                         tbody {
                             @for version in versions.iter().take(VERSIONS) { (change(version)) }
                         }
@@ -235,11 +242,28 @@ fn change(version: &v1::Version) -> Markup {
         tr.now[version.in_force] {
             td.number { (version.version) }
             td { time data-ms=(version.stored_at_ms) { (span(ago)) " ago" } }
+            td.by {
+                @match (&version.author, version.restores) {
+                    (Some(author), _) => {
+                        (author.name) " "
+                        @if !author.certified {
+                            small.quiet title="They said so; no certificate was asked for." { "unproved" }
+                        }
+                    },
+                    (None, Some(_)) => span.quiet { "nobody: it was not confirmed" },
+                    (None, None) => span.quiet { "unknown" },
+                }
+            }
             td.wide {
                 @match version.confirm_within_ms {
                     Some(left) => span.warn { "on trial, " (left / 1_000) " s left to confirm" },
                     None if version.in_force => span.good { "in force" },
                     None => span.quiet { "replaced" },
+                }
+                @match version.restores {
+                    Some(0) => span.quiet { " · no limits again" },
+                    Some(restored) => span.quiet { " · version " (restored) " again" },
+                    None => {},
                 }
             }
         }

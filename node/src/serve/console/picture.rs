@@ -136,9 +136,8 @@ fn head(reply: &v1::OverviewReply) -> Value {
     let count = |is: fn(&v1::Member) -> bool| members.iter().filter(|member| is(member)).count();
     let broken = reply.limits.iter().filter(|limit| !limit.promise_kept);
     let pending = reply.limits.iter().map(|limit| limit.pending).max();
-    let only_here =
-        |limit: &v1::OverviewLimit| limit.row.as_ref().is_some_and(|row| row.nodes <= 1);
-    let is_partial = members.len() > 1 && reply.limits.iter().all(only_here);
+    let is_led = fleet.leader.is_some() || members.len() <= 1;
+    let is_partial = reply.alone || !is_led;
     let zookeeper = fleet.zookeeper.as_ref().map(|zookeeper| {
         json!({
             "connected": zookeeper.connected,
