@@ -44,8 +44,8 @@ function strip() {
   };
   const isBroken = head.broken > 0;
   const keeper = head.zookeeper;
-  fact("promise", isBroken ? `broken for ${head.broken}` : head.limits ? "kept" : "–",
-    head.limits ? many(head.limits, "limit", "limits") : "no limits", isBroken ? "bad" : head.limits ? "good" : "quiet");
+  fact("promise", isBroken ? `broken for ${head.broken}` : !head.limits ? "–" : head.partial ? "kept here" : "kept",
+    head.limits ? many(head.limits, "limit", "limits") : "no limits", isBroken ? "bad" : head.limits && !head.partial ? "good" : "quiet");
   fact("leader", head.leader || (keeper ? "none" : "not needed"), keeper ? `term ${head.term}` : "this host is alone",
     head.leader || !keeper ? "" : "bad");
   fact("zookeeper", !keeper ? "not used" : keeper.connected ? "connected" : "lost",
@@ -60,7 +60,7 @@ function strip() {
   const here = `Rates and shares are those of ${head.node} alone.`;
   notice("notice", !head.partial ? "" : head.leader
     ? `${head.leader} leads, and ${head.node} cannot ask it. ${here}`
-    : `No node leads: shares stay as they are until their leases end, then hosts fall to their floors. ${here}`);
+    : `No node leads: shares stay as they are until their leases end, and then it is each limit's on_expiry. ${here}`);
 }
 
 function notice(id, text) {
@@ -81,6 +81,7 @@ function follow() {
     strip();
     view.update(state, isChange);
     live();
+    performance.measure("weir-script", { start: begin, end: performance.now() });
     measure(begin);
   };
   source.addEventListener("all", hear(false));
@@ -111,7 +112,7 @@ async function ask(path) {
 function measure(start) {
   requestAnimationFrame(() => setTimeout(() => {
     if (measured === MEASURES) {
-      performance.clearMeasures("weir-update");
+      performance.clearMeasures();
       measured = 0;
     }
     measured += 1;

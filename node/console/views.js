@@ -123,7 +123,8 @@ const rowsOf = ({ fixed, moving }) => fixed.map((part, index) => ({ fixed: part,
 function nodes(_, state) {
   return {
     columns: nodeColumns,
-    low: 0,
+    // Those that are gone first.
+    low: 1,
     none: "This host is alone: there is no fleet.",
     key: ({ fixed }) => fixed[0],
     open: ({ fixed }) => `/nodes/${encodeURIComponent(fixed[0])}`,

@@ -202,6 +202,12 @@ async fn all_comes_first_and_then_what_has_changed() {
     .await;
     assert_eq!(text.matches("event: all").count(), 1, "{text}");
     assert!(text.contains("text/event-stream"), "{text}");
+    assert_eq!(
+        header(&text, "connection"),
+        Some("close"),
+        "it is for this alone"
+    );
+    assert!(text.find("retry: 300") < text.find("event: all"), "{text}");
     assert!(text.contains("\"dns-0000\""), "{text}");
 }
 

@@ -1,7 +1,7 @@
 //! `GET /metrics`, `/healthz` and `/readyz`, and the console.
 
 pub(super) mod guard;
-mod incoming;
+pub(super) mod incoming;
 pub(super) mod session;
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::{
     admin::AdminService,
     console::{self, feed::PERIOD},
 };
-use incoming::Incoming;
+use incoming::{Incoming, Until};
 
 /// The media type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -54,7 +54,9 @@ pub async fn serve_each(
     period: Duration,
 ) -> std::io::Result<()> {
     let incoming = Incoming::new(listener, guard.security.clone())?;
-    axum::serve(incoming, router(guard, asker, fleet, period)).await
+    let router = router(guard, asker, fleet, period);
+    let service = router.into_make_service_with_connect_info::<Until>();
+    axum::serve(incoming, service).await
 }
 
 fn router(guard: Guard, asker: Asker, fleet: Security, period: Duration) -> Router {

@@ -12,8 +12,8 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Far longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than anything takes, even on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// From one question whether something has happened to the next.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
@@ -200,6 +200,10 @@ impl Browser {
         let text = if key.len() == 1 { key } else { "" };
         for kind in ["keyDown", "keyUp"] {
             let mut event = json!({ "type": kind, "key": key });
+            if key == "Escape" {
+                // The browser itself listens to it, by its number.
+                event["windowsVirtualKeyCode"] = json!(27);
+            }
             if kind == "keyDown" && !text.is_empty() {
                 event["text"] = json!(text);
             }
@@ -218,14 +222,18 @@ impl Browser {
             "Emulation.setEmulatedMedia",
             json!({ "features": features }),
         );
-        self.until(&format!("innerWidth === {width}"));
+        // An empty page has its own idea of how wide a telephone is.
+        self.until(&format!(
+            "innerWidth === {width} || location.protocol === 'about:'"
+        ));
         self.painted();
     }
 
     /// Taps or clicks what a selector finds, in its middle.
     pub(crate) fn click(&mut self, selector: &str) {
+        let selector = json!(selector);
         let place = self.value(&format!(
-            "(() => {{ const at = document.querySelector('{selector}').getBoundingClientRect(); \
+            "(() => {{ const at = document.querySelector({selector}).getBoundingClientRect(); \
              return [at.x + at.width / 2, at.y + at.height / 2]; }})()"
         ));
         for kind in ["mousePressed", "mouseReleased"] {

@@ -175,7 +175,7 @@ fn history() -> v1::HistoryReply {
             1 => None,
             2 | 7 => author("grace", true),
             3 | 6 => author("root@edge-01", false),
-            8 => author("<script>alert(1)</script>", false),
+            8 => author("grace@laptop", false),
             _ => None,
         },
         restores: match ago {

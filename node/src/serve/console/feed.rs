@@ -14,7 +14,7 @@ use axum::body::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, Sleep, interval, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -35,12 +35,14 @@ const TOPICS: usize = STREAMS;
 pub(in crate::serve) const PERIOD: Duration = Duration::from_secs(1);
 /// A topic without a listener is followed for so long: browsers connect again.
 const LINGERS: Duration = Duration::from_secs(5);
-/// A stream ends after so long, before its connection does, and the browser opens the next.
-const STREAM_LASTS: Duration = Duration::from_secs(50);
+/// A stream ends so long before its connection does, and the browser opens the next.
+const BEFORE_ITS_CONNECTION: Duration = Duration::from_secs(5);
+/// Comes first, so that the next stream follows at once, in milliseconds.
+const RETRY: &[u8] = b"retry: 300\n\n";
 /// Points that are remembered of a limit that somebody looks at, 32 bytes each. The oldest goes.
 const POINTS: usize = 600;
 
-const _: () = assert!(STREAM_LASTS.as_secs() < 60 && LINGERS.as_secs() > PERIOD.as_secs());
+const _: () = assert!(LINGERS.as_secs() > PERIOD.as_secs());
 
 /// One moment of a topic, as it is sent.
 #[derive(Debug)]
@@ -75,12 +77,17 @@ impl Feed {
         })
     }
 
-    /// Events from now on; `None` if too many listen already.
-    pub(super) fn listen(self: &Arc<Self>, topic: Topic) -> Option<Events> {
+    /// Events from now on, over a connection that comes to its `end`; `None` if too many listen
+    /// already.
+    pub(super) fn listen(self: &Arc<Self>, topic: Topic, end: Instant) -> Option<Events> {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let frames = self.follow(topic);
         let (events, receiver) = mpsc::channel(1);
-        tokio::spawn(pass_on(frames, events, place));
+        events
+            .try_send(Ok(Bytes::from_static(RETRY)))
+            .expect("there is room for the first");
+        let end = sleep_until(end - BEFORE_ITS_CONNECTION);
+        tokio::spawn(pass_on(frames, events, end, place));
         Some(ReceiverStream::new(receiver))
     }
 
@@ -192,15 +199,15 @@ fn seconds() -> f64 {
 
 /// <https://html.spec.whatwg.org/multipage/server-sent-events.html>; JSON text has no line breaks.
 fn event(name: &str, json: &str) -> Bytes {
-    Bytes::from(format!("event: {name}\nretry: 300\ndata: {json}\n\n"))
+    Bytes::from(format!("event: {name}\ndata: {json}\n\n"))
 }
 
 async fn pass_on(
     mut frames: watch::Receiver<Option<Arc<Frame>>>,
     events: mpsc::Sender<Result<Bytes, Infallible>>,
+    end: Sleep,
     _place: OwnedSemaphorePermit,
 ) {
-    let end = sleep(STREAM_LASTS);
     tokio::pin!(end);
     let mut sent = None;
     loop {
@@ -220,5 +227,117 @@ async fn pass_on(
             () = events.closed() => return,
             () = &mut end => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    const UPDATES: u32 = 3_600;
+
+    #[tokio::test]
+    async fn a_stream_ends_before_its_connection_and_says_when_to_come_again() {
+        let (asker, _questions) = mpsc::channel(1);
+        let service = AdminService::new(asker, weir_coord::grpc::Security::Plain);
+        let feed = Feed::new(service, PERIOD);
+        let end = Instant::now() + BEFORE_ITS_CONNECTION;
+        let mut events = feed.listen(Topic::Fleet, end).expect("nobody listens");
+        let first = events.next().await.expect("something").expect("bytes");
+        assert_eq!(&first[..], RETRY);
+        assert!(events.next().await.is_none(), "the daemon says nothing");
+    }
+
+    /// `moving` of so many limits differ from moment to moment.
+    fn fleet(limits: u32, moving: u32, moment: u32) -> v1::OverviewReply {
+        let row = |number: u32| v1::LimitRow {
+            name: format!("limit-{number:04}"),
+            unit: v1::Unit::Packets.into(),
+            rate: 30_000.0,
+            offered: 10_000.0 + f64::from(if number < moving { moment % 7 * 10 } else { 0 }),
+            admitted: 10_000.0,
+            ..v1::LimitRow::default()
+        };
+        let limit = |number| v1::OverviewLimit {
+            row: Some(row(number)),
+            promise_kept: true,
+            ..v1::OverviewLimit::default()
+        };
+        let share = |number: u32| v1::NodeRow {
+            node: Some(v1::Node {
+                name: format!("node-{number:03}"),
+                ..v1::Node::default()
+            }),
+            live: true,
+            limits: vec![v1::NodeLimit {
+                limit: "limit-0000".to_owned(),
+                share: 300.0,
+                ..v1::NodeLimit::default()
+            }],
+            ..v1::NodeRow::default()
+        };
+        v1::OverviewReply {
+            limits: (0..limits).map(limit).collect(),
+            nodes: (0..100).map(share).collect(),
+            ..v1::OverviewReply::default()
+        }
+    }
+
+    /// The last frame of so many, and how long each took on average, in microseconds.
+    fn filmed(topic: &Topic, limits: u32, moving: u32, updates: u32) -> (Film, Frame, u128) {
+        let replies: Vec<_> = (0..7).map(|moment| fleet(limits, moving, moment)).collect();
+        let mut film = Film::default();
+        let mut last = None;
+        let begun = std::time::Instant::now();
+        for reply in replies.iter().cycle().take(updates as usize) {
+            let (next, frame) = film.advance(topic, reply);
+            film = next;
+            last = Some(frame);
+        }
+        let each = begun.elapsed().as_micros() / u128::from(updates);
+        (film, last.expect("an update"), each)
+    }
+
+    /// An hour of somebody looking at one limit. What is kept, and sent to who comes next, is
+    /// bounded by ten minutes.
+    #[test]
+    fn an_hour_is_kept_and_sent_no_longer_than_ten_minutes_are() {
+        let topic = Topic::Limit("limit-0000".to_owned());
+        let points = u32::try_from(POINTS).expect("a few");
+        let (_, ten_minutes, _) = filmed(&topic, 1_000, 1_000, points);
+        let (film, hour, each) = filmed(&topic, 1_000, 1_000, UPDATES);
+        println!(
+            "one limit on 100 nodes: {each} us an update, {} bytes",
+            hour.full.len()
+        );
+        assert_eq!(film.past.len(), POINTS);
+        assert!(
+            film.past.capacity() <= 2 * POINTS,
+            "{}",
+            film.past.capacity()
+        );
+        let ratio = hour.full.len() as f64 / ten_minutes.full.len() as f64;
+        assert!((0.99..1.01).contains(&ratio), "{ratio}");
+    }
+
+    /// What is sent grows with what has changed, and not with what there is.
+    #[test]
+    fn an_update_is_as_long_as_what_has_changed() {
+        let bytes = |limits, moving| {
+            let (_, frame, each) = filmed(&Topic::Fleet, limits, moving, 14);
+            let (full, change) = (frame.full.len(), frame.change.len());
+            println!(
+                "{limits} limits, {moving} moving: {each} us an update, {full} and {change} bytes"
+            );
+            (full as f64, change as f64)
+        };
+        let (full, ten) = bytes(1_000, 10);
+        let (_, hundred) = bytes(1_000, 100);
+        let (_, of_few) = bytes(100, 10);
+        assert!(hundred / ten < 10.0, "{ten} and {hundred} bytes");
+        assert!((of_few - ten).abs() < 64.0, "{of_few} and {ten} bytes");
+        assert!(ten < full / 20.0, "{ten} of {full} bytes");
     }
 }

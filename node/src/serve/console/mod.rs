@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRef, Path, State},
+    extract::{ConnectInfo, DefaultBodyLimit, FromRef, Path, State},
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -23,7 +23,7 @@ use weir_proto::admin::v1::{HistoryRequest, admin_server::Admin as _};
 use super::{
     Asker, Question, TimeLine,
     admin::AdminService,
-    http::{self, guard::OnDuty, session},
+    http::{self, guard::OnDuty, incoming::Until, session},
 };
 use feed::Feed;
 use page::About;
@@ -119,25 +119,41 @@ async fn changes(State(console): State<Console>) -> impl IntoResponse {
     }
 }
 
-async fn fleet_events(State(console): State<Console>) -> Response {
-    events(&console, Some(Topic::Fleet))
+async fn fleet_events(
+    State(console): State<Console>,
+    ConnectInfo(until): ConnectInfo<Until>,
+) -> Response {
+    events(&console, Some(Topic::Fleet), until)
 }
 
-async fn limit_events(State(console): State<Console>, Path(name): Path<String>) -> Response {
-    events(&console, Topic::limit(name))
+async fn limit_events(
+    State(console): State<Console>,
+    ConnectInfo(until): ConnectInfo<Until>,
+    Path(name): Path<String>,
+) -> Response {
+    events(&console, Topic::limit(name), until)
 }
 
-async fn node_events(State(console): State<Console>, Path(name): Path<String>) -> Response {
-    events(&console, Topic::node(name))
+async fn node_events(
+    State(console): State<Console>,
+    ConnectInfo(until): ConnectInfo<Until>,
+    Path(name): Path<String>,
+) -> Response {
+    events(&console, Topic::node(name), until)
 }
 
-fn events(console: &Console, topic: Option<Topic>) -> Response {
+/// They end in order before their connection does, which is used for nothing else afterwards: the
+/// browser makes another.
+fn events(console: &Console, topic: Option<Topic>, Until(end): Until) -> Response {
     let Some(topic) = topic else {
         return (StatusCode::NOT_FOUND, "there is no such name\n").into_response();
     };
-    match console.feed.listen(topic) {
+    match console.feed.listen(topic, end) {
         Some(events) => {
-            let kind = [(header::CONTENT_TYPE, EVENT_STREAM)];
+            let kind = [
+                (header::CONTENT_TYPE, EVENT_STREAM),
+                (header::CONNECTION, "close"),
+            ];
             (kind, Body::from_stream(events)).into_response()
         }
         None => {

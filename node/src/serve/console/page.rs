@@ -241,7 +241,7 @@ fn change(version: &v1::Version) -> Markup {
     html! {
         tr.now[version.in_force] {
             td.number { (version.version) }
-            td { time data-ms=(version.stored_at_ms) { (span(ago)) " ago" } }
+            td.when { time data-ms=(version.stored_at_ms) { (span(ago)) " ago" } }
             td.by {
                 @match (&version.author, version.restores) {
                     (Some(author), _) => {
@@ -302,8 +302,18 @@ mod tests {
             assert!(!page.contains("<script>"), "{page}");
             assert!(page.contains("&lt;script&gt;"), "{page}");
         }
-        let page = text(changes(Err(hostile))).await;
-        assert!(!page.contains("<script>"), "{page}");
+        let version = v1::Version {
+            author: Some(v1::Author {
+                name: hostile.to_owned(),
+                certified: false,
+            }),
+            ..v1::Version::default()
+        };
+        for page in [changes(Err(hostile)), changes(Ok(&[version]))] {
+            let page = text(page).await;
+            assert!(!page.contains("<script>"), "{page}");
+            assert!(page.contains("&lt;script&gt;"), "{page}");
+        }
     }
 
     #[tokio::test]
