@@ -202,7 +202,6 @@ fn made_up() -> EnvelopeRecord {
 }
 
 #[test]
-#[ignore = "a promise of somebody who is no voter is taken, with its register"]
 fn a_register_of_no_voter_hides_nothing() {
     let budget = the_limit().budget.rate.0;
     let mut world = taken_over(made_up());
@@ -219,7 +218,6 @@ fn a_register_of_no_voter_hides_nothing() {
 }
 
 #[test]
-#[ignore = "a promise of somebody who is no voter is taken, with its register"]
 fn a_register_of_no_voter_keeps_no_budget_for_ever() {
     let everything = LimitEnvelope {
         limit: the_limit().id,
@@ -249,7 +247,6 @@ fn a_register_of_no_voter_keeps_no_budget_for_ever() {
 }
 
 #[test]
-#[ignore = "a promise of somebody who is no voter is taken, with its register"]
 fn a_policy_that_no_voter_has_heard_of_stops_nobody() {
     let mut world = taken_over(EnvelopeRecord {
         policy: PolicyVersion(u64::MAX),
