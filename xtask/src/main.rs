@@ -4,6 +4,7 @@
 //! kernels and fleets is in `weir-chaos`, which it builds and becomes.
 
 mod check;
+mod dependencies;
 mod ebpf;
 mod output;
 mod package;
@@ -85,6 +86,10 @@ enum Chore {
     ///
     /// Example: cargo xtask test --quick
     Test(check::Options),
+    /// Check licences and sources of dependencies, and what is known against them
+    ///
+    /// Example: cargo xtask dependencies
+    Dependencies(dependencies::Options),
     /// Check architecture and style
     ///
     /// Example: cargo xtask tidy
@@ -130,6 +135,7 @@ fn run(chore: Chore) -> Result<bool> {
             _ => programs::become_lab("bench", &passed_on.arguments),
         },
         Chore::Test(options) => check::run(&options),
+        Chore::Dependencies(options) => dependencies::run(&options),
         Chore::Tidy => tidy::run(),
     }
 }

@@ -24,6 +24,8 @@ use weir_model::{Policy, PolicyVersion, file};
 pub use alone::{Alone, alone};
 use prepared::Prepared;
 
+#[cfg(feature = "otlp")]
+use crate::traces::Exporter;
 use crate::{
     attachment::Attachments,
     config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
@@ -137,6 +139,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     let stop = signals::stop()?;
+    #[cfg(feature = "otlp")]
+    let traces = match &config.otlp {
+        Some(settings) => Some(Exporter::start(config, settings)?),
+        None => None,
+    };
     let Prepared {
         memory,
         ensemble,
@@ -194,6 +201,10 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     if let Some(events) = &mut inputs.events {
         let closed = async { while events.next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, closed).await;
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(traces) = traces {
+        traces.stop().await;
     }
     info!("stopped; the kernel goes on with the last grants, then with floors");
     Ok(ended?)
