@@ -1,6 +1,7 @@
 //! From a checked configuration to a running daemon, and back.
 
 mod alone;
+mod descriptors;
 mod prepared;
 mod signals;
 mod supervise;
@@ -54,6 +55,7 @@ const MAX_REQUESTS: u32 = 32;
 /// What keeps the daemon from starting, or made it end.
 pub fn serve(config: &NodeConfig) -> anyhow::Result<()> {
     signals::hold()?;
+    descriptors::raise();
     dataplane::preflight()?;
     let user = Unprivileged::choose(config.node.user.as_ref())?;
     let prepared = Prepared::new(config, &user)?;
