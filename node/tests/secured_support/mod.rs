@@ -144,9 +144,7 @@ impl Secured {
     fn launch(&self, daemon: usize) -> Daemon {
         let config = self.path(&format!("{}.toml", name(daemon)));
         let mut command = self.host.command(&["--config", config.to_str().unwrap()]);
-        command
-            .env("RUST_LOG", self.filter)
-            ;
+        command.env("RUST_LOG", self.filter);
         self.host
             .start_logged(command, &format!("{}.log", name(daemon)))
     }
