@@ -2,6 +2,7 @@
 //! policy that they enforce.
 
 mod policy;
+mod trace;
 
 use std::{collections::BTreeMap, time::Duration};
 
