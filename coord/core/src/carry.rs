@@ -4,10 +4,17 @@
 //! here every host would be on its floor until the next commit, each time that a rate is halved.
 //!
 //! It is safe, as the leader's book covers it already: what a node may hold of a limit stays there, in
-//! the new units and rounded up, until the node acknowledges less or its lease is over, for nobody
-//! knows when a node takes up a policy. What is left is no more than was held, rounded down, and ends
+//! the new units and [rounded up](Amount::rescaled_up), until the node acknowledges less or its lease is
+//! over, for nobody knows when a node takes up a policy. What does not fit the new units is there as more
+//! than any budget, in whatever units come after, so that nothing can be given away of it. What is left is no more than was held, rounded down, and ends
 //! when that would have. And it is no larger a part of the new budget than it was of the old one, so
 //! that hosts which have taken up a lowered limit keep to it from that moment.
+//!
+//! Floors are the exception to that last part. A lease is never below the floor that goes with it, or its end
+//! would raise what a node spends. So what is left is at least the floor that the node had, in the new
+//! units, or the new policy's floor if that is smaller: it may be spent with no lease at all, and the book
+//! has it for as long as the node has not acknowledged giving it up. Hosts together keep to a lowered
+//! limit all the same once its floors are what they go by, as those of all members fit any budget.
 
 use weir_model::{Amount, Limit, Nanos, Units, UnitsPerSecond};
 

@@ -79,7 +79,52 @@ fn nothing_is_left_of_what_has_ended_or_is_of_another_kind() {
     }
 }
 
+#[test]
+fn a_lease_that_is_carried_is_not_below_the_floor_beside_it() {
+    let (high, low) = (limit(12_000, 1_200, 10), limit(6_000, 600, 11));
+    let idle = held(&high, high.floor);
+    let lowered = carried(&idle, &high, &low, NOW).unwrap();
+    assert_eq!((lowered.amount, lowered.floor), (low.floor, low.floor));
+    // A floor that the policy takes away is none, and the lease goes with the budget.
+    let without = Limit {
+        floor: Amount::ZERO,
+        ..low.clone()
+    };
+    let lowered = carried(&idle, &high, &without, NOW).unwrap();
+    assert_eq!(lowered.amount.rate.0, low.floor.rate.0 / 2);
+    assert_eq!(lowered.floor, Amount::ZERO);
+}
+
 proptest! {
+    /// Steps from one end of all units to the other: what a node goes on holding is never more than the
+    /// book has, on the way there and on the way back.
+    #[test]
+    fn what_is_left_is_in_the_book_however_far_units_are_apart(
+        rate in 1..=UnitsPerSecond::MAX.0,
+        burst in 1..=Units::MAX.0,
+        there in 0..=Scale::MAX_FRACTION_BITS,
+        back in 0..=Scale::MAX_FRACTION_BITS,
+    ) {
+        let whole = Amount { rate: UnitsPerSecond(rate), burst: Units(burst) };
+        let most = |fraction_bits| Limit {
+            scale: Scale { fraction_bits },
+            budget: Amount { rate: UnitsPerSecond::MAX, burst: Units::MAX },
+            floor: Amount::ZERO,
+            ..limit(1, 1, 0)
+        };
+        let [first, second, third] = [0, there, back].map(most);
+        let book = [whole.rescaled_up(first.scale, second.scale)];
+        let book = [book[0], book[0].rescaled_up(second.scale, third.scale)];
+        let left = carried(&held(&first, whole), &first, &second, NOW).unwrap();
+        prop_assert!(left.amount.fits(book[0]));
+        let left = carried(&left, &second, &third, NOW).unwrap();
+        prop_assert!(left.amount.fits(book[1]));
+        prop_assert!(left.amount.fits(third.budget));
+        // A node that has not taken up the second policy has the whole still.
+        let straight = carried(&held(&first, whole), &first, &third, NOW).unwrap();
+        prop_assert!(straight.amount.fits(book[1]));
+    }
+
     /// Whatever hosts held within the old budget is, floors aside, within the new one and no more than
     /// it was.
     #[test]
