@@ -2,6 +2,8 @@
 //! policy that they enforce.
 
 mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
