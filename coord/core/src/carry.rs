@@ -18,12 +18,21 @@
 
 use weir_model::{Amount, Limit, Nanos, Units, UnitsPerSecond};
 
-use crate::follower::Grant;
+use crate::{
+    follower::Grant,
+    rules::{Mutation, Rules},
+};
 
 /// What a node goes on holding of a limit for as long as its lease lasts, if only the limit's units and
 /// amounts are others now. Nothing of what has ended, nor of a floor.
 #[must_use]
-pub fn carried(held: &Grant, before: &Limit, after: &Limit, now: Nanos) -> Option<Grant> {
+pub fn carried(
+    held: &Grant,
+    before: &Limit,
+    after: &Limit,
+    now: Nanos,
+    rules: Rules,
+) -> Option<Grant> {
     let is_same = before.id == after.id
         && before.cost == after.cost
         && before.promise == after.promise
@@ -33,6 +42,9 @@ pub fn carried(held: &Grant, before: &Limit, after: &Limit, now: Nanos) -> Optio
         && after.is_leased();
     if !is_same || now >= held.expires || held.expires == Nanos::NEVER {
         return None;
+    }
+    if rules.breaks(Mutation::CarriedAsNumbers) {
+        return Some(*held);
     }
     let in_new_units = |amount: Amount| amount.rescaled_down(before.scale, after.scale);
     let floor = in_new_units(held.floor).min(after.floor);
