@@ -181,16 +181,20 @@ impl World {
         let place = self.zookeeper.place(node);
         let local = self.local(host);
         self.tell_of_policies(host);
-        let Some(daemon) = self.daemon(host) else {
+        let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
         };
         daemon.is_watching = false;
         daemon.campaign.set_place(place);
-        let session = daemon.session;
-        if session.is_some_and(|session| !self.zookeeper.sessions.contains_key(&session)) {
-            // The session is over; another one is made.
-            self.daemon(host).expect("it runs").session = None;
-            self.ask(host, Ask::Register);
+        match daemon.session {
+            Some(session) if !self.zookeeper.sessions.contains_key(&session) => {
+                // The session is over; another one is made.
+                daemon.session = None;
+                self.ask(host, Ask::Register);
+            }
+            // Who was replaced as a leader, or has resigned, goes to the end of the queue.
+            Some(session) if !self.zookeeper.is_candidate(session) => self.ask(host, Ask::Stand),
+            _ => {}
         }
         self.learn_term(host, record);
         let own = roster.iter().find(|member| member.node == node).cloned();
@@ -410,6 +414,10 @@ impl World {
                 if self.daemon(host).is_some_and(leads) {
                     self.ask(host, Ask::DropFormer(term, is_voted));
                 }
+            }
+            (Ask::Stand, None) => {
+                let epoch = self.hosts[host].epoch;
+                self.schedule(TIMING.tick, Event::Watched { host, epoch });
             }
             (Ask::Resign | Ask::Activate(..), None) | (_, Some(_)) => {}
         }

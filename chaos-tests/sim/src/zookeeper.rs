@@ -44,8 +44,10 @@ pub enum Ask {
     Activate(Term, PolicyVersion),
     /// Write the envelope while the term is its own, after all that was written before.
     Store(EnvelopeRecord),
-    /// Go to the end of the queue of candidates.
+    /// Delete the candidacy of this session.
     Resign,
+    /// A candidacy at the end of the queue, unless this session has one.
+    Stand,
 }
 
 /// What the server says.
@@ -161,6 +163,12 @@ impl ZooKeeper {
             }
             Some(_) => Place::Queued,
         }
+    }
+
+    /// Whether a session has a candidacy.
+    #[must_use]
+    pub fn is_candidate(&self, session: u64) -> bool {
+        self.queue.iter().any(|(_, _, owner)| *owner == session)
     }
 
     /// Ends a session, with its ephemerals.
@@ -287,11 +295,15 @@ impl ZooKeeper {
                 (Answer::Stored(record, outcome), false)
             }
             Ask::Resign => {
-                self.queue.retain(|(_, owner, _)| *owner != node);
-                if self.sessions.contains_key(&session) {
+                self.queue.retain(|(_, _, owner)| *owner != session);
+                (Answer::Done, true)
+            }
+            Ask::Stand => {
+                let is_news = !self.is_candidate(session);
+                if is_news {
                     self.queue.push((self.transaction, node, session));
                 }
-                (Answer::Done, true)
+                (Answer::Done, is_news)
             }
         }
     }

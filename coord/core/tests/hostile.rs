@@ -15,7 +15,7 @@ use limits::limit;
 use proptest::prelude::*;
 use weir_coord_core::{
     commit::EmbeddedCommit,
-    follower::{Birth, Command as NodeCommand, Follower},
+    follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{MemberRecord, TermRecord},
     rules::Rules,

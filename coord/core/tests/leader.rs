@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use limits::limit;
 use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
-    follower::{Birth, Command as NodeCommand, Follower},
+    follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, TermRecord},
     rules::Rules,

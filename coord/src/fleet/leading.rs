@@ -25,6 +25,11 @@ impl Fleet {
         roster: Roster,
         now: Nanos,
     ) {
+        self.is_taking_over = false;
+        if self.registration.is_none() {
+            // It was written while the identity was still this host's.
+            return;
+        }
         let voters = record.voters.len();
         info!(term = %record.term, members = roster.members.len(), voters, "leading");
         let mandate = Mandate {
@@ -38,7 +43,6 @@ impl Fleet {
         self.campaign.set_term(record.term, now);
         self.hearsay.clear();
         self.roster = roster;
-        self.is_taking_over = false;
         self.retry = Retry::default();
         let backend = match self.host.commit {
             CommitBy::Quorum => {

@@ -33,7 +33,7 @@ use weir_model::{
 use crate::{
     grpc::{Inquiry, LeaderLink, Security, Streams},
     trial::{Countdown, Due},
-    zookeeper::{Event, Keeper, Live, Roster, TakeOver},
+    zookeeper::{Event, Keeper, Live, Refusal, Roster, TakeOver},
 };
 use hearsay::Hearsay;
 use search::Search;
@@ -361,7 +361,12 @@ impl Fleet {
                 self.campaign.set_place(Place::Queued);
                 self.connected(false);
             }
-            Event::Refused(refusal) => error!(%refusal, "this node cannot join or lead the fleet"),
+            Event::Refused(refusal) => {
+                error!(%refusal, "this node cannot join or lead the fleet");
+                if matches!(refusal, Refusal::Twin { .. }) && self.registration.is_some() {
+                    return Some(self.displaced());
+                }
+            }
             Event::Accepted => info!("the fleet can be joined again"),
             Event::Registered { incarnation } => {
                 self.registration = Some(incarnation);
@@ -378,6 +383,8 @@ impl Fleet {
                 self.roster_seen.send_replace(roster.members.clone());
                 self.roster = roster.clone();
                 self.lead(Input::Members(roster.members), now);
+                // What the roster has for an identity that is another host's is not for this one.
+                self.registration?;
                 self.change_membership(own.is_some());
                 return Some(Notice::Member(own));
             }
@@ -441,6 +448,17 @@ impl Fleet {
             }
         }
         None
+    }
+
+    /// Another host goes by this identity: what is granted to it, and reserved, is the other's. When
+    /// the identity is this host's again, all that ZooKeeper has is read as at the start.
+    fn displaced(&mut self) -> Notice {
+        self.resign("another host is registered under its identity");
+        self.keeper.resign();
+        self.registration = None;
+        self.membership = Membership::Candidate;
+        self.link.follow(None);
+        Notice::Member(None)
     }
 
     /// A member that is removed takes no part any more, until its daemon is started again.

@@ -218,17 +218,19 @@ impl Sessions {
     async fn work(&self, base: Client, session: Session, memory: &mut Memory) -> Infallible {
         self.ensure_fleet(&base, &mut memory.fleet).await;
         drop(base);
-        let incarnation = registration::register(&session).await;
-        // Told before anything that is read from here on.
-        self.outbox.tell(Event::Registered { incarnation });
-        tokio::select! {
-            never = registration::keep(session.clone(), incarnation) => never,
-            never = mirror::term(session.clone()) => never,
-            never = mirror::roster(session.clone()) => never,
-            never = mirror::live(session.clone()) => never,
-            never = mirror::policy(session.clone(), &mut memory.policy) => never,
-            never = mirror::trial(session.clone()) => never,
-            never = election::stand(session, &self.candidacy, &self.resign) => never,
+        loop {
+            let incarnation = registration::register(&session).await;
+            // Told before anything that is read from here on.
+            self.outbox.tell(Event::Registered { incarnation });
+            tokio::select! {
+                () = registration::keep(session.clone(), incarnation) => {}
+                never = mirror::term(session.clone()) => match never {},
+                never = mirror::roster(session.clone()) => match never {},
+                never = mirror::live(session.clone()) => match never {},
+                never = mirror::policy(session.clone(), &mut memory.policy) => match never {},
+                never = mirror::trial(session.clone()) => match never {},
+                never = election::stand(session.clone(), &self.candidacy, &self.resign) => match never {},
+            }
         }
     }
 

@@ -83,9 +83,14 @@ impl Succession {
         decide(&self.sets, &agreeing) && now - since >= timing.abstention(self.lease)
     }
 
+    /// Only voters' promises are worth anything: a register that came with somebody else's could
+    /// hide what nodes hold.
+    fn has_voter(&self, node: NodeId) -> bool {
+        self.sets.iter().any(|set| set.contains(&node))
+    }
+
     fn is_asked(&self, node: NodeId) -> bool {
-        let is_voter = self.sets.iter().any(|set| set.contains(&node));
-        is_voter && !self.promised.contains(&node)
+        self.has_voter(node) && !self.promised.contains(&node)
     }
 }
 
@@ -155,7 +160,7 @@ impl<B: CommitBackend> Leader<B> {
         let Some(succession) = &mut self.succession else {
             return;
         };
-        if promise.term != self.term || promise.abstains {
+        if promise.term != self.term || promise.abstains || !succession.has_voter(promise.node) {
             return;
         }
         succession.promised.insert(promise.node);
