@@ -124,6 +124,13 @@ impl Enforcement {
         }
     }
 
+    /// ZooKeeper has said this term. The newest one that it ever said to this node, which is what a life
+    /// begins with: ZooKeeper may have been restored from an old backup.
+    pub fn know_term(&mut self, term: Term) -> Term {
+        self.memory.set_term(term);
+        self.memory.term()
+    }
+
     /// Promises a term that ZooKeeper has.
     pub fn promise(&mut self, term: Term) {
         if let Some(follower) = &mut self.follower {
