@@ -55,6 +55,7 @@ impl World {
             campaign: Campaign::new(place.id, TIMING),
             term: None,
             roster: Arc::default(),
+            policies: (place.policy, place.policy),
             bid: None,
             retry_at: Nanos::ZERO,
             at_least: Term(0),
@@ -181,16 +182,20 @@ impl World {
         let place = self.zookeeper.place(node);
         let local = self.local(host);
         self.tell_of_policies(host);
-        let Some(daemon) = self.daemon(host) else {
+        let Some(daemon) = self.hosts[host].daemon.as_mut() else {
             return;
         };
         daemon.is_watching = false;
         daemon.campaign.set_place(place);
-        let session = daemon.session;
-        if session.is_some_and(|session| !self.zookeeper.sessions.contains_key(&session)) {
-            // The session is over; another one is made.
-            self.daemon(host).expect("it runs").session = None;
-            self.ask(host, Ask::Register);
+        match daemon.session {
+            Some(session) if !self.zookeeper.sessions.contains_key(&session) => {
+                // The session is over; another one is made.
+                daemon.session = None;
+                self.ask(host, Ask::Register);
+            }
+            // Who was replaced as a leader, or has resigned, goes to the end of the queue.
+            Some(session) if !self.zookeeper.is_candidate(session) => self.ask(host, Ask::Stand),
+            _ => {}
         }
         self.learn_term(host, record);
         let own = roster.iter().find(|member| member.node == node).cloned();
@@ -214,6 +219,9 @@ impl World {
     /// What ZooKeeper says of policies: there is a newer one to be made ready, or in force.
     pub(super) fn tell_of_policies(&mut self, host: usize) {
         let (current, document) = (self.zookeeper.policy, self.zookeeper.document);
+        if let Some(daemon) = self.daemon(host) {
+            daemon.policies = (current, document);
+        }
         self.enforce(host, current);
         if document > current {
             let place = &mut self.hosts[host];
@@ -252,7 +260,8 @@ impl World {
     pub(super) fn switch(&mut self, host: usize, version: PolicyVersion) {
         let local = self.local(host);
         self.note(|| format!("{host}: enforces policy {version}"));
-        self.hosts[host].switch_policy(&self.policies, version, local);
+        let rules = Broken::rules(self.settings.broken);
+        self.hosts[host].switch_policy(&self.policies, version, local, rules);
     }
 
     pub(super) fn learn_term(&mut self, host: usize, record: TermRecord) {
@@ -344,8 +353,8 @@ impl World {
             (_, Some(Answer::TermForLife(record))) => self.begin_life(host, record),
             (_, Some(Answer::Term(record, version))) => self.write_term(host, &record, version),
             (_, Some(Answer::Written(true, record))) => self.ask(host, Ask::Inherit { record }),
-            (_, Some(Answer::Inherited(record, roster, envelope, policy))) => {
-                self.begin_term(host, record, roster, envelope, policy);
+            (_, Some(Answer::Inherited(record, roster, envelope))) => {
+                self.begin_term(host, record, roster, envelope);
             }
             (_, Some(Answer::Removed(term, node, is_gone))) => {
                 let outcome = outcome_of(is_gone);
@@ -409,6 +418,10 @@ impl World {
                 if self.daemon(host).is_some_and(leads) {
                     self.ask(host, Ask::DropFormer(term, is_voted));
                 }
+            }
+            (Ask::Stand, None) => {
+                let epoch = self.hosts[host].epoch;
+                self.schedule(TIMING.tick, Event::Watched { host, epoch });
             }
             (Ask::Resign | Ask::Activate(..), None) | (_, Some(_)) => {}
         }

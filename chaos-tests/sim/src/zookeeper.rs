@@ -44,8 +44,10 @@ pub enum Ask {
     Activate(Term, PolicyVersion),
     /// Write the envelope while the term is its own, after all that was written before.
     Store(EnvelopeRecord),
-    /// Go to the end of the queue of candidates.
+    /// Delete the candidacy of this session.
     Resign,
+    /// A candidacy at the end of the queue, unless this session has one.
+    Stand,
 }
 
 /// What the server says.
@@ -60,12 +62,7 @@ pub enum Answer {
     /// To [`Ask::WriteTerm`]: whether it was written.
     Written(bool, TermRecord),
     /// To [`Ask::Inherit`].
-    Inherited(
-        TermRecord,
-        Arc<Vec<MemberRecord>>,
-        Option<EnvelopeRecord>,
-        PolicyVersion,
-    ),
+    Inherited(TermRecord, Arc<Vec<MemberRecord>>, Option<EnvelopeRecord>),
     /// To [`Ask::Remove`]: whether it is gone; `None` if another write came in between.
     Removed(Term, NodeId, Option<bool>),
     /// To [`Ask::Admit`]: whether it was written; `None` if another write came in between.
@@ -163,6 +160,12 @@ impl ZooKeeper {
         }
     }
 
+    /// Whether a session has a candidacy.
+    #[must_use]
+    pub fn is_candidate(&self, session: u64) -> bool {
+        self.queue.iter().any(|(_, _, owner)| *owner == session)
+    }
+
     /// Ends a session, with its ephemerals.
     pub fn expire(&mut self, session: u64) {
         self.sessions.remove(&session);
@@ -211,12 +214,7 @@ impl ZooKeeper {
                 (Answer::Written(true, record), true)
             }
             Ask::Inherit { record } => (
-                Answer::Inherited(
-                    record,
-                    self.roster.clone(),
-                    self.envelope.clone(),
-                    self.policy,
-                ),
+                Answer::Inherited(record, self.roster.clone(), self.envelope.clone()),
                 false,
             ),
             Ask::DropFormer(term, is_voted) => {
@@ -287,11 +285,15 @@ impl ZooKeeper {
                 (Answer::Stored(record, outcome), false)
             }
             Ask::Resign => {
-                self.queue.retain(|(_, owner, _)| *owner != node);
-                if self.sessions.contains_key(&session) {
+                self.queue.retain(|(_, _, owner)| *owner != session);
+                (Answer::Done, true)
+            }
+            Ask::Stand => {
+                let is_news = !self.is_candidate(session);
+                if is_news {
                     self.queue.push((self.transaction, node, session));
                 }
-                (Answer::Done, true)
+                (Answer::Done, is_news)
             }
         }
     }

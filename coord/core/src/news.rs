@@ -9,13 +9,15 @@
 //! stream, behind the last place where the sender drops a report, and is begun anew with it. Two
 //! things can still become of a row that was sent, and neither is known here: a receiver whose inbox
 //! is full drops the report, and a leader looks at no row of another policy than its own. So each row
-//! is sent from time to time even so: the cost is a demand that is up to 0.8 s old.
+//! is sent from time to time even so: the cost is a demand that is up to 0.8 s old. Streams begin all at
+//! once when another leads; the first of these times is another one for each row, lest all rows of a
+//! fleet come back in the same tick ever after.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use weir_model::{
-    Amount, LimitId, Nanos, PolicyVersion, Scale, Term,
+    Amount, LimitId, Nanos, NodeId, PolicyVersion, Scale, Term,
     message::{LimitReport, Report},
 };
 
@@ -23,6 +25,8 @@ use crate::demand::Meter;
 
 /// The longest time for which a row is left out.
 const LONGEST_SILENCE: Duration = Duration::from_millis(800);
+/// So many parts of it does the first silence of a row have, by what the row is about.
+const PHASES: u64 = 8;
 /// A grant that has changed by less than this part is no news.
 const HELD_DIVISOR: u64 = 16;
 /// The units of rates here: they only have to be fine enough to count tokens.
@@ -50,6 +54,8 @@ struct Told {
     /// Whether the report before had this row, because something had changed: it is said once more,
     /// for two readings one after the other tell rates whatever was missed before.
     says_again: bool,
+    /// For how long it may be left out.
+    silence: Duration,
 }
 
 impl Omission {
@@ -66,13 +72,21 @@ impl Omission {
             self.rows.clear();
         }
         let before = self.last.replace(at);
-        report
-            .limits
-            .retain_mut(|row| self.is_news(row, before, at));
+        let node = report.node;
+        report.limits.retain_mut(|row| {
+            let first_silence = first_silence(node, row.limit);
+            self.is_news(row, first_silence, before, at)
+        });
         report
     }
 
-    fn is_news(&mut self, row: &mut LimitReport, before: Option<Nanos>, at: Nanos) -> bool {
+    fn is_news(
+        &mut self,
+        row: &mut LimitReport,
+        first_silence: Duration,
+        before: Option<Nanos>,
+        at: Nanos,
+    ) -> bool {
         // What was never granted is not reported in each tick, so nothing is expected of it.
         if row.expires == Nanos::ZERO {
             self.rows.remove(&row.limit);
@@ -80,17 +94,17 @@ impl Omission {
         }
         let Some(before) = before.filter(|before| *before < at) else {
             self.rows.remove(&row.limit);
-            self.tell(*row, None, at);
+            self.tell(*row, first_silence, None, at);
             return true;
         };
         let Some(told) = self.rows.get_mut(&row.limit) else {
-            self.tell(*row, None, at);
+            self.tell(*row, first_silence, None, at);
             return true;
         };
         let is_dropping = row.dropped > told.dropped;
         told.dropped = row.dropped;
         let told_at = told.meter.last_at().unwrap_or(Nanos::ZERO);
-        let is_old = at - told_at >= LONGEST_SILENCE;
+        let is_old = at - told_at >= told.silence;
         let was_on_floor = told.row.expires <= told_at;
         let is_on_floor = row.expires <= at;
         let holds_news = is_old
@@ -108,23 +122,38 @@ impl Omission {
         if !holds_news {
             row.held = told.row.held;
         }
-        self.tell(*row, Some(before), at);
+        self.tell(*row, first_silence, Some(before), at);
         if let Some(told) = self.rows.get_mut(&row.limit) {
             told.says_again = is_change && !says_again;
+            if is_old {
+                told.silence = LONGEST_SILENCE;
+            }
         }
         true
     }
 
-    fn tell(&mut self, row: LimitReport, quiet: Option<Nanos>, at: Nanos) {
+    fn tell(&mut self, row: LimitReport, first_silence: Duration, quiet: Option<Nanos>, at: Nanos) {
         let told = self.rows.entry(row.limit).or_insert_with(|| Told {
             meter: Meter::default(),
             row,
             dropped: row.dropped,
             says_again: true,
+            silence: first_silence,
         });
         told.meter.observe_after(quiet, at, &row, SCALE);
         told.row = row;
     }
+}
+
+/// One of [`PHASES`] parts of the longest silence, by multiplicative hashing (Knuth, The Art of Computer
+/// Programming 3, 6.4).
+fn first_silence(node: NodeId, limit: LimitId) -> Duration {
+    const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+    let node = node.0.as_u128();
+    let about = limit.0 ^ (node as u64) ^ ((node >> 64) as u64);
+    let phase = (about.wrapping_mul(GOLDEN_RATIO) >> 32) % PHASES;
+    let part = LONGEST_SILENCE.as_nanos() as u64 / PHASES;
+    Duration::from_nanos(part * (phase + 1))
 }
 
 fn is_another(held: Amount, told: Amount) -> bool {
@@ -136,7 +165,7 @@ mod tests {
     use alloc::{vec, vec::Vec};
 
     use weir_model::{
-        Incarnation, NodeId, UnitsPerSecond,
+        Incarnation, UnitsPerSecond,
         message::{Position, Token},
     };
 
@@ -231,6 +260,18 @@ mod tests {
         stream.take_term(Term(2));
         assert_eq!(stream.ticks(2, 1_000, 500), 2);
         assert_eq!(stream.offered(), 10_000);
+    }
+
+    #[test]
+    fn what_begins_at_once_is_not_repeated_at_once() {
+        let silences: Vec<Duration> = (0..1_000)
+            .map(|limit| first_silence(NodeId::from_u128(7), LimitId(limit)))
+            .collect();
+        for part in 1..=8 {
+            let silence = Duration::from_millis(100 * part);
+            let rows = silences.iter().filter(|one| **one == silence).count();
+            assert!((60..=190).contains(&rows), "{rows} rows after {silence:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod hearsay;
 mod leading;
 mod search;
 mod standing;
+mod trace;
 mod view;
 
 use std::{
@@ -33,11 +34,12 @@ use weir_model::{
 use crate::{
     grpc::{Inquiry, LeaderLink, Security, Streams},
     trial::{Countdown, Due},
-    zookeeper::{Event, Keeper, Live, Roster, TakeOver},
+    zookeeper::{Event, Keeper, Live, Refusal, Roster, TakeOver},
 };
 use hearsay::Hearsay;
 use search::Search;
 use standing::{Membership, Retry, Setback};
+use trace::TakeOverTrace;
 
 /// What the fleet tells the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +127,7 @@ pub struct Fleet {
     registration: Option<Incarnation>,
     connection: Connection,
     is_taking_over: bool,
+    take_over_trace: Option<TakeOverTrace>,
     at_least: Term,
     hearsay: Hearsay,
     retry: Retry,
@@ -168,6 +171,7 @@ impl Fleet {
                 since: Instant::now(),
             },
             is_taking_over: false,
+            take_over_trace: None,
             at_least: Term(0),
             hearsay: Hearsay::default(),
             retry: Retry::default(),
@@ -361,7 +365,12 @@ impl Fleet {
                 self.campaign.set_place(Place::Queued);
                 self.connected(false);
             }
-            Event::Refused(refusal) => error!(%refusal, "this node cannot join or lead the fleet"),
+            Event::Refused(refusal) => {
+                error!(%refusal, "this node cannot join or lead the fleet");
+                if matches!(refusal, Refusal::Twin { .. }) && self.registration.is_some() {
+                    return Some(self.displaced());
+                }
+            }
             Event::Accepted => info!("the fleet can be joined again"),
             Event::Registered { incarnation } => {
                 self.registration = Some(incarnation);
@@ -378,6 +387,8 @@ impl Fleet {
                 self.roster_seen.send_replace(roster.members.clone());
                 self.roster = roster.clone();
                 self.lead(Input::Members(roster.members), now);
+                // What the roster has for an identity that is another host's is not for this one.
+                self.registration?;
                 self.change_membership(own.is_some());
                 return Some(Notice::Member(own));
             }
@@ -441,6 +452,17 @@ impl Fleet {
             }
         }
         None
+    }
+
+    /// Another host goes by this identity: what is granted to it, and reserved, is the other's. When
+    /// the identity is this host's again, all that ZooKeeper has is read as at the start.
+    fn displaced(&mut self) -> Notice {
+        self.resign("another host is registered under its identity");
+        self.keeper.resign();
+        self.registration = None;
+        self.membership = Membership::Candidate;
+        self.link.follow(None);
+        Notice::Member(None)
     }
 
     /// A member that is removed takes no part any more, until its daemon is started again.
@@ -518,6 +540,12 @@ impl Fleet {
     }
 
     fn take_over(&mut self, instead_of: Option<NodeId>, voters: Option<Vec<NodeId>>) {
+        let reason = match (&instead_of, &voters) {
+            (_, Some(_)) => "voters are to be others",
+            (Some(_), None) => "the leader is missed",
+            (None, None) => "nobody leads",
+        };
+        let trace = TakeOverTrace::begin(self.host.node, reason);
         let how = TakeOver {
             address: self.host.address.clone(),
             lease: self.host.timing.lease,
@@ -528,5 +556,10 @@ impl Fleet {
             instead_of,
         };
         self.is_taking_over = self.keeper.take_over(how).is_ok();
+        if self.is_taking_over {
+            self.take_over_trace = Some(trace);
+        } else {
+            trace.failed("too many commands wait for ZooKeeper");
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Fleet {
         self.search.named.clear();
         let is_known = |(found, _): &mut (Whereabouts, Nanos)| found.term <= record.term;
         self.search.found.take_if(is_known);
-        if self.search.found.is_none() {
+        if self.search.found.is_none() && self.registration.is_some() {
             let leader = record.leader.map(|leader| (leader, record.address.clone()));
             self.link.follow(leader);
         }

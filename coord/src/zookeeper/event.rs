@@ -133,11 +133,26 @@ pub enum Refusal {
         /// The fleet's root.
         root: String,
     },
-    /// Another process has registered under this node's identity.
-    #[error("another process registered as {node}: is its state directory a copy?")]
+    /// Another process of this host has registered under this node's identity.
+    #[error("another process of this host registered as {node}: two daemons of one identity run")]
     Displaced {
         /// The identity.
         node: NodeId,
+    },
+    /// Another host is registered under this node's identity.
+    #[error(
+        "another host is registered as {node}: {name} at {address}. If one is a copy of the other, \
+         give the copy a machine id of its own (`rm /etc/machine-id && systemd-machine-id-setup`) \
+         or a `node.id`, and empty its state directory. If it is this host before a reboot, or \
+         before its address was changed, that registration ends with its ZooKeeper session"
+    )]
+    Twin {
+        /// The identity.
+        node: NodeId,
+        /// What the other host is called.
+        name: String,
+        /// Where its gRPC service is reached, `host:port`.
+        address: String,
     },
 }
 

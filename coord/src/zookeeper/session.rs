@@ -15,6 +15,7 @@ use super::{
     election,
     event::{Event, Refusal},
     layout::{self, Unready},
+    leadership::Tenure,
     link::{Link, RETRY_PAUSE},
     mailbox::Outbox,
     mirror, registration,
@@ -43,6 +44,7 @@ pub(super) struct Sessions {
     pub(super) link: Arc<watch::Sender<Link>>,
     pub(super) candidacy: watch::Sender<Option<String>>,
     pub(super) resign: Arc<Notify>,
+    pub(super) tenure: watch::Sender<Option<Tenure>>,
 }
 
 /// What all that happens within one session shares.
@@ -58,6 +60,8 @@ pub(super) struct Session {
     pub(super) reconnections: watch::Receiver<u64>,
     /// Whether `term` is there. Without it there is nothing to stand for.
     pub(super) has_term: watch::Sender<bool>,
+    /// The term that this node leads in.
+    pub(super) tenure: watch::Sender<Option<Tenure>>,
 }
 
 impl Session {
@@ -184,6 +188,7 @@ impl Sessions {
             outbox: self.outbox.clone(),
             reconnections: reconnections_seen,
             has_term: watch::Sender::new(false),
+            tenure: self.tenure.clone(),
         };
         let mut states = client.state_watcher();
         let session_timeout_ms = client.session_timeout().as_millis();
@@ -218,17 +223,19 @@ impl Sessions {
     async fn work(&self, base: Client, session: Session, memory: &mut Memory) -> Infallible {
         self.ensure_fleet(&base, &mut memory.fleet).await;
         drop(base);
-        let incarnation = registration::register(&session).await;
-        // Told before anything that is read from here on.
-        self.outbox.tell(Event::Registered { incarnation });
-        tokio::select! {
-            never = registration::keep(session.clone(), incarnation) => never,
-            never = mirror::term(session.clone()) => never,
-            never = mirror::roster(session.clone()) => never,
-            never = mirror::live(session.clone()) => never,
-            never = mirror::policy(session.clone(), &mut memory.policy) => never,
-            never = mirror::trial(session.clone()) => never,
-            never = election::stand(session, &self.candidacy, &self.resign) => never,
+        loop {
+            let incarnation = registration::register(&session).await;
+            // Told before anything that is read from here on.
+            self.outbox.tell(Event::Registered { incarnation });
+            tokio::select! {
+                () = registration::keep(session.clone(), incarnation) => {}
+                never = mirror::term(session.clone()) => match never {},
+                never = mirror::roster(session.clone()) => match never {},
+                never = mirror::live(session.clone()) => match never {},
+                never = mirror::policy(session.clone(), &mut memory.policy) => match never {},
+                never = mirror::trial(session.clone()) => match never {},
+                never = election::stand(session.clone(), &self.candidacy, &self.resign) => match never {},
+            }
         }
     }
 
