@@ -185,7 +185,7 @@ host3                   gone
 fn the_page_of_the_fleet_says_that_a_change_waits() {
     let daemon = Daemon::start();
     daemon.reply(|replies| {
-        replies.status.trial = replies.history.versions.first().copied();
+        replies.status.trial = replies.history.versions.first().cloned();
     });
     let (page, _) = said(&daemon, &["status"], 0);
     assert!(
