@@ -1,5 +1,7 @@
 //! Who asked for a version, against a real server.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::Duration;

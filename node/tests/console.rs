@@ -1,5 +1,7 @@
 //! The console as it is served: who gets what, and what a browser is told about it.
 
+#![allow(clippy::unwrap_used)]
+
 mod console_support;
 
 use std::{sync::atomic::Ordering, time::Duration};

@@ -1,5 +1,7 @@
 //! The console in a real browser, with a hundred nodes and a thousand limits.
 
+#![allow(clippy::unwrap_used)]
+
 mod console_support;
 
 use std::{fs, time::Duration};
