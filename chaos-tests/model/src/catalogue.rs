@@ -183,6 +183,7 @@ pub const AT_RANDOM: [Scope; 17] = [
         policies: &[terms(6, 0)],
         is_divisible: true,
         late_answers: true,
+        capacity: 2,
         ..Scope::SMALL
     },
     Scope {
