@@ -6,5 +6,6 @@ pub mod fleet;
 pub mod grpc;
 #[cfg(feature = "test-support")]
 pub mod testing;
+pub mod traces;
 pub mod trial;
 pub mod zookeeper;

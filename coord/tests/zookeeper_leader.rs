@@ -467,3 +467,35 @@ async fn voters_without_power_are_left_out_of_the_next_term() {
         "they are waited for, or W is"
     );
 }
+
+/// The answer to the write that drops former voters is lost, and ZooKeeper is away for longer than it is
+/// waited for. It was applied, so `term` is at another version; the term is this leader's as before.
+#[tokio::test]
+async fn a_leader_that_does_not_hear_that_former_voters_were_dropped_can_still_write() {
+    const ATTEMPTS: usize = 10;
+    let server = server();
+    let proxy = Proxy::start(server.connect_string()).await.unwrap();
+    let mut node = Node::spawn(1, settings(&proxy.connect_string(), SHORT_SESSION));
+    node.until_event(Event::Standing).await;
+    let term = node.take_over(0).await.term;
+    let observer = observer(&server).await;
+    proxy.set_at(request::MULTI, Fault::LoseReplies);
+    node.keeper.drop_former(term, false).unwrap();
+    until("it is written", async || {
+        !stored_term(&observer).await.is_voted
+    })
+    .await;
+    // One command is performed after the other: now it has been given up.
+    let outcome = node.store(envelope(term, 1, 1)).await;
+    assert_eq!(outcome, StoreOutcome::Unknown);
+    proxy.set(Fault::None);
+    let mut outcomes = Vec::new();
+    for _ in 0..ATTEMPTS {
+        outcomes.push(node.admit(member(1)).await);
+        if outcomes.ends_with(&[StoreOutcome::Committed]) {
+            return;
+        }
+    }
+    assert_eq!(stored_term(&observer).await.leader, Some(id(1)));
+    panic!("its own term, and it cannot write under it: {outcomes:?}");
+}

@@ -2,18 +2,17 @@
 
 use std::{
     fs,
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 use weir_abi::maps;
 use weir_node::{
     config::{self, Host, NodeConfig, Overrides},
     dataplane::Sizes,
+    logs,
     privileges::Account,
     start,
 };
@@ -97,12 +96,7 @@ struct RunArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    logs::start();
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Run(run)) => run_alone(run),

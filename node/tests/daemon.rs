@@ -206,6 +206,23 @@ fn commits_by_zookeeper_leave_floors_until_it_is_back() {
     leading.stop();
 }
 
+/// What a login gives, 1,024, would end a leader of a thousand hosts.
+#[test]
+fn as_many_files_may_be_open_as_the_hard_limit_says() {
+    let host = Host::new();
+    let config = host.node_file(EMBEDDED);
+    let mut command = host.command_within(&["prlimit", "--nofile=256:3333"]);
+    command.arg("--config").arg(&config);
+    let daemon = host.start_command(command);
+    daemon.wait_for_log("enforcing");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.process())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["3333", "3333"], "soft and hard");
+}
+
 #[test]
 fn a_host_that_is_no_member_passes_nothing_of_a_strict_limit() {
     let host = Host::new();

@@ -57,13 +57,15 @@ type Step = (&'static str, fn() -> Result<Tally>);
 /// Random steps of the model in its short form; the scopes that are explored whole always are.
 const MODEL_STEPS: &str = "10000000";
 
-const QUICK: [Step; 7] = [
+const QUICK: [Step; 8] = [
     ("format", || {
         command(&mut shell::cargo(&["fmt", "--all", "--check"]))
     }),
     ("clippy", clippy),
     ("documentation", documentation),
     ("tidy", tidy::tally),
+    // Before the ordinary programs are built, which take its place.
+    ("traces: a daemon that has them", traces),
     ("build", || programs::build().map(|()| Tally::of(true))),
     ("tests: units, properties, kernel, ZooKeeper", tests),
     ("model of the protocol, short", || {
@@ -157,6 +159,21 @@ fn clippy() -> Result<Tally> {
     command(&mut shell::cargo(&scope))
 }
 
+/// What only a build with the feature has. The rest of the daemon is the same in both.
+fn traces() -> Result<Tally> {
+    let daemon = [
+        "--package",
+        "weir-node",
+        "--features",
+        "otlp",
+        "--test",
+        "otlp",
+    ];
+    let mut clippy = shell::cargo(&["clippy", "--quiet", "--lib"]);
+    command(clippy.args(daemon).args(["--", "-D", "warnings"]))?;
+    counted(shell::cargo(&["test"]).args(daemon))
+}
+
 fn documentation() -> Result<Tally> {
     let mut cargo = shell::cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
     command(cargo.env("RUSTDOCFLAGS", "-D warnings"))
@@ -173,10 +190,17 @@ fn pure(package: &str, arguments: &[&str]) -> Result<Tally> {
     command(cargo.args(arguments))
 }
 
-/// All tests of all packages, those that need root, kernel and ZooKeeper included. What each test
-/// binary reports is counted, and shown when it comes.
+/// All tests of all packages, those that need root, kernel and ZooKeeper included.
 fn tests() -> Result<Tally> {
-    let mut cargo = shell::cargo(&["test", "--workspace", "--no-fail-fast"]);
+    counted(&mut shell::cargo(&[
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+    ]))
+}
+
+/// What each test binary reports is counted, and shown when it comes.
+fn counted(cargo: &mut Command) -> Result<Tally> {
     let mut child = cargo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -4,6 +4,7 @@
 //! kernels and fleets is in `weir-chaos`, which it builds and becomes.
 
 mod check;
+mod dependencies;
 mod ebpf;
 mod output;
 mod package;
@@ -70,11 +71,13 @@ enum Chore {
     /// Example: cargo xtask model --mutations --steps 10000000
     #[command(disable_help_flag = true)]
     Model(PassedOn),
-    /// Measure what things cost: the data plane beside its floor and its rivals, or the control plane
+    /// Measure what things cost: the data plane beside its floor and its rivals, the control plane, or a daemon that idles
     ///
     /// Example: cargo xtask bench data-plane --quick
     ///
     /// Example: cargo xtask bench control --nodes 10,100
+    ///
+    /// Example: cargo xtask bench idle
     #[command(disable_help_flag = true)]
     Bench(PassedOn),
     /// Make the Debian package: both programs, the unit, examples
@@ -85,6 +88,10 @@ enum Chore {
     ///
     /// Example: cargo xtask test --quick
     Test(check::Options),
+    /// Check licences and sources of dependencies, and what is known against them
+    ///
+    /// Example: cargo xtask dependencies
+    Dependencies(dependencies::Options),
     /// Check architecture and style
     ///
     /// Example: cargo xtask tidy
@@ -127,9 +134,11 @@ fn run(chore: Chore) -> Result<bool> {
             Some((what, rest)) if what == "control" => {
                 programs::become_measured("weir-control-bench", rest)
             }
+            Some((what, _)) if what == "idle" => programs::become_idle(&passed_on.arguments),
             _ => programs::become_lab("bench", &passed_on.arguments),
         },
         Chore::Test(options) => check::run(&options),
+        Chore::Dependencies(options) => dependencies::run(&options),
         Chore::Tidy => tidy::run(),
     }
 }

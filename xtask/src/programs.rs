@@ -99,6 +99,24 @@ pub(crate) fn become_measured(package: &str, arguments: &[OsString]) -> Result<b
     .with_context(|| format!("cannot run {package}"))
 }
 
+/// As [`become_lab`], to measure a daemon as it is released.
+pub(crate) fn become_idle(arguments: &[OsString]) -> Result<bool> {
+    if asks_for_help(arguments) {
+        return become_lab("bench", arguments);
+    }
+    setup::run()?;
+    build()?;
+    let mut cargo = shell::cargo(&["build", "--release"]);
+    shell::run(cargo.args(["--package", "weir-node", "--package", "weir"]))?;
+    Err(Command::new(lab()?)
+        .arg("bench")
+        .args(arguments)
+        .env("WEIR_PROGRAMS", beside("release")?)
+        .current_dir(shell::root())
+        .exec())
+    .context("cannot run weir-chaos")
+}
+
 /// Where programs of another profile are put; this one's directory is called after its own.
 pub(crate) fn beside(profile: &str) -> Result<PathBuf> {
     let own = lab()?;

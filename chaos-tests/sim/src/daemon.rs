@@ -55,6 +55,7 @@ impl World {
             campaign: Campaign::new(place.id, TIMING),
             term: None,
             roster: Arc::default(),
+            policies: (place.policy, place.policy),
             bid: None,
             retry_at: Nanos::ZERO,
             at_least: Term(0),
@@ -218,6 +219,9 @@ impl World {
     /// What ZooKeeper says of policies: there is a newer one to be made ready, or in force.
     pub(super) fn tell_of_policies(&mut self, host: usize) {
         let (current, document) = (self.zookeeper.policy, self.zookeeper.document);
+        if let Some(daemon) = self.daemon(host) {
+            daemon.policies = (current, document);
+        }
         self.enforce(host, current);
         if document > current {
             let place = &mut self.hosts[host];
@@ -349,8 +353,8 @@ impl World {
             (_, Some(Answer::TermForLife(record))) => self.begin_life(host, record),
             (_, Some(Answer::Term(record, version))) => self.write_term(host, &record, version),
             (_, Some(Answer::Written(true, record))) => self.ask(host, Ask::Inherit { record }),
-            (_, Some(Answer::Inherited(record, roster, envelope, policy))) => {
-                self.begin_term(host, record, roster, envelope, policy);
+            (_, Some(Answer::Inherited(record, roster, envelope))) => {
+                self.begin_term(host, record, roster, envelope);
             }
             (_, Some(Answer::Removed(term, node, is_gone))) => {
                 let outcome = outcome_of(is_gone);

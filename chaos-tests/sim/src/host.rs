@@ -99,6 +99,8 @@ pub struct Daemon {
     pub term: Option<TermRecord>,
     /// The members, as far as they are known here.
     pub roster: Arc<Vec<MemberRecord>>,
+    /// The policy that ZooKeeper was last heard to have in force, or that it remembers, and the next one.
+    pub policies: (PolicyVersion, PolicyVersion),
     /// What it wants `term` to be, from the decision to take over to its end.
     pub bid: Option<Bid>,
     /// No other bid before this.

@@ -11,7 +11,7 @@ use weir_coord_core::{
     voters::succeeding,
 };
 use weir_model::{
-    NodeId, PolicyVersion, Term,
+    NodeId, Term,
     message::{FromNode, ToNode},
 };
 
@@ -123,8 +123,10 @@ impl World {
         record: TermRecord,
         roster: Arc<Vec<MemberRecord>>,
         envelope: Option<EnvelopeRecord>,
-        policy: PolicyVersion,
     ) {
+        let Some((policy, next)) = self.daemon(host).map(|daemon| daemon.policies) else {
+            return;
+        };
         let rules = Broken::rules(self.settings.broken);
         let local = self.local(host);
         let backend = if self.settings.by_zookeeper {
@@ -149,7 +151,10 @@ impl World {
         let leader = Leader::with_rules(mandate, TIMING, backend, rules, local);
         daemon.leader = Some(leader);
         self.learn_term(host, record);
-        self.tell_of_policies(host);
+        if next > policy {
+            let document = self.policies.of(next).clone();
+            self.lead(host, Input::Prepare(next, document));
+        }
         self.lead(host, Input::Tick);
     }
 

@@ -62,12 +62,7 @@ pub enum Answer {
     /// To [`Ask::WriteTerm`]: whether it was written.
     Written(bool, TermRecord),
     /// To [`Ask::Inherit`].
-    Inherited(
-        TermRecord,
-        Arc<Vec<MemberRecord>>,
-        Option<EnvelopeRecord>,
-        PolicyVersion,
-    ),
+    Inherited(TermRecord, Arc<Vec<MemberRecord>>, Option<EnvelopeRecord>),
     /// To [`Ask::Remove`]: whether it is gone; `None` if another write came in between.
     Removed(Term, NodeId, Option<bool>),
     /// To [`Ask::Admit`]: whether it was written; `None` if another write came in between.
@@ -219,12 +214,7 @@ impl ZooKeeper {
                 (Answer::Written(true, record), true)
             }
             Ask::Inherit { record } => (
-                Answer::Inherited(
-                    record,
-                    self.roster.clone(),
-                    self.envelope.clone(),
-                    self.policy,
-                ),
+                Answer::Inherited(record, self.roster.clone(), self.envelope.clone()),
                 false,
             ),
             Ask::DropFormer(term, is_voted) => {

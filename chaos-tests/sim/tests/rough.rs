@@ -41,3 +41,11 @@ fn never_above_budget_with_commits_in_zookeeper() {
     };
     assert_eq!(violations(&settings, 40), 0);
 }
+
+/// The only voter of two hosts has no power, by the operator's word. Its successor has waited until whatever
+/// that voter knew of has ended, and adopts a register of its own, of two terms before, even so: what was
+/// leased then counts beside what the roster reserves now.
+#[test]
+fn what_has_ended_is_not_adopted_where_voters_have_no_power() {
+    assert_eq!(violations(&Settings::rough(2560, 2, 600), 1), 0);
+}

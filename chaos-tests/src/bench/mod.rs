@@ -11,6 +11,7 @@ pub mod frame;
 pub mod gate;
 pub mod goodput;
 pub mod ground;
+pub mod idle;
 pub mod measure;
 pub mod method;
 pub mod plan;

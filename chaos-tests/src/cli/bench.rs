@@ -5,7 +5,7 @@ use std::{env, fs, path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use weir_chaos::{
-    bench::{self, gate, plot, report::Report},
+    bench::{self, gate, idle, plot, report::Report},
     interrupt::Interrupt,
 };
 
@@ -20,6 +20,23 @@ pub(crate) enum Bench {
     ///
     /// Example: bench data-plane --quick
     DataPlane(DataPlane),
+    /// A daemon of three, with limits and without packets: memory and CPU time
+    ///
+    /// Example: bench idle --seconds 60
+    Idle(Idle),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Idle {
+    /// Limits that are in force
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limits: usize,
+    /// How long daemons are watched
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    seconds: u64,
+    /// One JSON object on standard output; progress goes to standard error either way
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +71,33 @@ impl Bench {
     pub(crate) fn run(self, interrupt: &Interrupt) -> Result<bool> {
         match self {
             Self::DataPlane(data_plane) => data_plane.run(interrupt),
+            Self::Idle(idle) => idle.run(interrupt),
         }
+    }
+}
+
+impl Idle {
+    /// `false` if a daemon costs more than its bars.
+    fn run(self, interrupt: &Interrupt) -> Result<bool> {
+        let options = idle::Options {
+            limits: self.limits,
+            length: Duration::from_secs(self.seconds.max(1)),
+        };
+        let costs = idle::run(options, interrupt)?;
+        if self.json {
+            println!("{}", serde_json::to_string(&costs)?);
+        } else {
+            print!("{}", idle::markdown(options, &costs));
+        }
+        for cost in costs.iter().filter(|cost| !cost.is_low()) {
+            eprintln!(
+                "missed: {} costs more than {} MiB or {} % of a CPU",
+                cost.host,
+                idle::RESIDENT_MIB,
+                idle::CPU_PERCENT
+            );
+        }
+        Ok(costs.iter().all(idle::Cost::is_low))
     }
 }
 

@@ -6,11 +6,12 @@ use weir_coord_core::{
     leader::{Command, Input, Leader, Mandate, StepDown},
     record::{EnvelopeRecord, MemberRecord, TermRecord},
 };
-use weir_model::{Nanos, NodeId};
+use weir_model::{Nanos, NodeId, message::ToNode};
 
 use super::{
     CommitBy, Fleet,
     standing::{RETRY_MAX, Retry},
+    trace::TakeOverTrace,
 };
 use crate::{
     broken,
@@ -32,6 +33,9 @@ impl Fleet {
         }
         let voters = record.voters.len();
         info!(term = %record.term, members = roster.members.len(), voters, "leading");
+        if let Some(trace) = &mut self.take_over_trace {
+            trace.leads(&record, roster.members.len(), self.policy.0.0);
+        }
         let mandate = Mandate {
             node: self.host.node,
             record: record.clone(),
@@ -60,6 +64,9 @@ impl Fleet {
 
     pub(super) fn take_over_failed(&mut self, reason: TakeOverFailure, now: Nanos) {
         self.is_taking_over = false;
+        if let Some(trace) = self.take_over_trace.take() {
+            trace.failed(&reason.to_string());
+        }
         if self.leader.is_none() {
             self.streams.close();
         }
@@ -82,7 +89,12 @@ impl Fleet {
 
     pub(super) fn perform(&mut self, command: Command, now: Nanos) {
         match command {
-            Command::Send { to, message } => self.streams.send(to, message),
+            Command::Send { to, message } => {
+                if matches!(message, ToNode::Commit(_)) {
+                    self.take_over_trace.take_if(TakeOverTrace::committed);
+                }
+                self.streams.send(to, message);
+            }
             Command::Store(envelope) => {
                 let generation = envelope.generation;
                 debug!(%generation, "storing");
@@ -168,6 +180,9 @@ impl Fleet {
     pub(super) fn resign(&mut self, reason: &str) {
         if let Some(leader) = self.leader.take() {
             warn!(term = %leader.term(), reason, "no longer leading");
+            if let Some(trace) = self.take_over_trace.take_if(|_| !self.is_taking_over) {
+                trace.failed(reason);
+            }
             // If this node is about to lead again, its nodes may as well stay.
             if !self.is_taking_over {
                 self.streams.close();

@@ -9,6 +9,7 @@ mod hearsay;
 mod leading;
 mod search;
 mod standing;
+mod trace;
 mod view;
 
 use std::{
@@ -38,6 +39,7 @@ use crate::{
 use hearsay::Hearsay;
 use search::Search;
 use standing::{Membership, Retry, Setback};
+use trace::TakeOverTrace;
 
 /// What the fleet tells the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +127,7 @@ pub struct Fleet {
     registration: Option<Incarnation>,
     connection: Connection,
     is_taking_over: bool,
+    take_over_trace: Option<TakeOverTrace>,
     at_least: Term,
     hearsay: Hearsay,
     retry: Retry,
@@ -168,6 +171,7 @@ impl Fleet {
                 since: Instant::now(),
             },
             is_taking_over: false,
+            take_over_trace: None,
             at_least: Term(0),
             hearsay: Hearsay::default(),
             retry: Retry::default(),
@@ -334,6 +338,7 @@ impl Fleet {
         let message = match (&self.leader, &self.term) {
             (Some(leader), Some(stored)) => {
                 let own = leader.term();
+                let own = (own, self.host.node);
                 match self.hearsay.sift(message, own, stored) {
                     Some(message) => message,
                     None => return,
@@ -536,6 +541,12 @@ impl Fleet {
     }
 
     fn take_over(&mut self, instead_of: Option<NodeId>, voters: Option<Vec<NodeId>>) {
+        let reason = match (&instead_of, &voters) {
+            (_, Some(_)) => "voters are to be others",
+            (Some(_), None) => "the leader is missed",
+            (None, None) => "nobody leads",
+        };
+        let trace = TakeOverTrace::begin(self.host.node, reason);
         let how = TakeOver {
             address: self.host.address.clone(),
             lease: self.host.timing.lease,
@@ -546,5 +557,10 @@ impl Fleet {
             instead_of,
         };
         self.is_taking_over = self.keeper.take_over(how).is_ok();
+        if self.is_taking_over {
+            self.take_over_trace = Some(trace);
+        } else {
+            trace.failed("too many commands wait for ZooKeeper");
+        }
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn reachable(text: &str) -> Result<String, Complaint> {
 }
 
 /// `host:port`, `address:port` or `[address]:port`, the port not 0.
-fn host_and_port(text: &str) -> Result<String, Complaint> {
+pub(super) fn host_and_port(text: &str) -> Result<String, Complaint> {
     let good = text.rsplit_once(':').is_some_and(|(host, port)| {
         let is_name = |host: &str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

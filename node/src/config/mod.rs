@@ -6,6 +6,7 @@
 mod address;
 mod http;
 mod management;
+mod otlp;
 mod overrides;
 mod read;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::{dataplane::Sizes, privileges::Account};
 
 pub use http::HttpSettings;
 pub use management::{ManagementEntry, default_management};
+pub use otlp::OtlpSettings;
 pub use overrides::Overrides;
 
 /// Where the file is unless said otherwise.
@@ -69,6 +71,8 @@ pub struct NodeConfig {
     pub xdp: XdpSettings,
     /// `[http]`: metrics and health; `None` for neither.
     pub http: Option<HttpSettings>,
+    /// `[otlp]`: where traces are sent; `None` for nowhere.
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// `[node]`: who the daemon is.

@@ -13,7 +13,7 @@ use super::{
     Account, Coordinator, DEFAULT_BPFFS, DEFAULT_LEASE, DEFAULT_SESSION_TIMEOUT, DEFAULT_SOCKET,
     DEFAULT_STATE_DIR, DEFAULT_TICK, FleetSettings, GrpcSettings, Host, LEAST_TICKS_IN_LEASE,
     NodeConfig, NodeSettings, Overrides, Timing, XdpMode, XdpSettings, ZooKeeperAuth,
-    ZooKeeperSettings, address, http, id_of_machine, management, tls,
+    ZooKeeperSettings, address, http, id_of_machine, management, otlp, tls,
 };
 use crate::dataplane::Sizes;
 
@@ -61,6 +61,7 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
     let timing = timing(&mut root);
     let xdp = xdp(&mut root, overrides);
     let http = http::read(&mut root, overrides);
+    let otlp = otlp::read(&mut root);
     let coordination = coordination_ports(coordinator.as_ref());
     let management = management::read(&mut root, &coordination);
     root.finish();
@@ -75,6 +76,7 @@ pub(super) fn read(mut root: Table<'_>, host: &Host, overrides: &Overrides) -> O
         timing: timing?,
         xdp: xdp?,
         http: http?,
+        otlp: otlp?,
     })
 }
 

@@ -355,7 +355,7 @@ fn each_key_has_its_errors() {
     for (text, expected) in [
         (
             top("colour = 1"),
-            "1:1: error: unknown key `colour`; known here: coordinator, fleet, interfaces, state_dir, node, admin, zookeeper, grpc, timing, xdp, http, management",
+            "1:1: error: unknown key `colour`; known here: coordinator, fleet, interfaces, state_dir, node, admin, zookeeper, grpc, timing, xdp, http, otlp, management",
         ),
         (
             LEAST.replace("fleet", "flet"),
@@ -516,6 +516,20 @@ fn an_empty_file_is_told_all_that_is_missing() {
             "1:1: error: the file has no `interfaces`; add `interfaces = [\"eth0\"]`",
             "1:1: error: the host has no /etc/machine-id to make an identity from; add `[node] id = \"…\"`, a UUID of its own for each host",
             "1:1: error: the host has no name; add `[node] name = \"…\"`",
+        ]
+    );
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_without_traces_says_so() {
+    assert_eq!(
+        said(&format!(
+            "{LEAST}[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n"
+        )),
+        [
+            "8:1: error: [otlp] for a daemon that was built without the feature `otlp`; remove it, \
+             or build with `--features otlp`"
         ]
     );
 }

@@ -7,8 +7,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tonic::Status;
+use tracing::{field::Empty, info_span};
 use weir_coord::{
     fleet::CommitBy,
+    traces::TARGET,
     zookeeper::{Keeper, PolicyError, Publication},
 };
 use weir_model::{
@@ -163,11 +165,30 @@ impl Daemon {
             return;
         }
         let keeper = fleet.keeper().clone();
+        let trace = info_span!(
+            target: TARGET,
+            "policy.apply",
+            weir.node.id = %self.facts.node,
+            weir.term = fleet.leader().map(|leader| leader.term().0),
+            weir.policy.version = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        );
         tokio::spawn(async move {
             let published = match keeper.publish(publication).await {
-                Ok(version) => in_force(&keeper, version).await.map(|()| version),
+                Ok(version) => {
+                    trace.record("weir.policy.version", version.0);
+                    in_force(&keeper, version).await.map(|()| version)
+                }
                 Err(error) => Err(refusal(&error)),
             };
+            match &published {
+                Ok(_) => trace.record("otel.status_code", "OK"),
+                Err(status) => trace
+                    .record("otel.status_code", "ERROR")
+                    .record("otel.status_description", status.message()),
+            };
+            drop(trace);
             let _ = answer.send(match published {
                 Ok(version) => Answer::Here(v1::ApplyReply {
                     version: version.0,

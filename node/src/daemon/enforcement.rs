@@ -4,6 +4,7 @@
 mod policy;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{collections::BTreeMap, time::Duration};
 

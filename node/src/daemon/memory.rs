@@ -187,7 +187,10 @@ impl Memory {
         let file = fs::File::create(&next)?;
         io::Write::write_all(&mut &file, &bytes)?;
         file.sync_all()?;
-        fs::rename(next, &self.path)
+        fs::rename(next, &self.path)?;
+        // Without it a loss of power could bring the old one back, after this one was acknowledged.
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        fs::File::open(directory)?.sync_all()
     }
 }
 

@@ -14,7 +14,7 @@ use weir_model::{NodeId, PolicyVersion, file};
 use weir_proto::admin::v1;
 
 use super::{
-    attach_mode, management, prepared, runtime, serve_locally, signals, sizes,
+    attach_mode, descriptors, management, prepared, runtime, serve_locally, signals, sizes,
     supervise::{self, Ended, Lifeline, Side},
 };
 use crate::{
@@ -64,6 +64,7 @@ pub struct Alone {
 pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
     // From here on a signal is kept until it is asked for, so that what was attached is detached.
     signals::hold()?;
+    descriptors::raise();
     dataplane::preflight()?;
     let user = Unprivileged::choose(None)?;
     let state = tempfile::tempdir()?;

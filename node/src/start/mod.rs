@@ -1,6 +1,7 @@
 //! From a checked configuration to a running daemon, and back.
 
 mod alone;
+mod descriptors;
 mod prepared;
 mod signals;
 mod supervise;
@@ -24,6 +25,8 @@ use weir_model::{Policy, PolicyVersion, file};
 pub use alone::{Alone, alone};
 use prepared::Prepared;
 
+#[cfg(feature = "otlp")]
+use crate::traces::Exporter;
 use crate::{
     attachment::Attachments,
     config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
@@ -52,6 +55,7 @@ const MAX_REQUESTS: u32 = 32;
 /// What keeps the daemon from starting, or made it end.
 pub fn serve(config: &NodeConfig) -> anyhow::Result<()> {
     signals::hold()?;
+    descriptors::raise();
     dataplane::preflight()?;
     let user = Unprivileged::choose(config.node.user.as_ref())?;
     let prepared = Prepared::new(config, &user)?;
@@ -137,6 +141,11 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     let stop = signals::stop()?;
+    #[cfg(feature = "otlp")]
+    let traces = match &config.otlp {
+        Some(settings) => Some(Exporter::start(config, settings)?),
+        None => None,
+    };
     let Prepared {
         memory,
         ensemble,
@@ -197,6 +206,10 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     if let Some(events) = &mut inputs.events {
         let closed = async { while events.next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, closed).await;
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(traces) = traces {
+        traces.stop().await;
     }
     info!("stopped; the kernel goes on with the last grants, then with floors");
     Ok(ended?)

@@ -73,6 +73,29 @@ impl Host {
         ip(&["-n", namespace, "link", "set", "eth0", "up"]);
     }
 
+    /// Makes another interface, that nobody sends to.
+    pub fn add_spare_interface(&self, name: &str) {
+        let peer = format!("{name}-peer");
+        let link = ["-n", &self.namespace, "link"];
+        let pair = ["add", name, "type", "veth", "peer", "name", &peer];
+        ip(&[&link[..], &pair[..]].concat());
+        for end in [name, &peer] {
+            ip(&[&link[..], &["set", end, "up"]].concat());
+        }
+    }
+
+    /// What runs in the host.
+    pub fn processes(&self) -> Vec<u32> {
+        let list = Command::new("ip")
+            .args(["netns", "pids", &self.namespace])
+            .output()
+            .unwrap();
+        let list = String::from_utf8(list.stdout).unwrap();
+        list.lines()
+            .map(|pid| pid.trim().parse().unwrap())
+            .collect()
+    }
+
     pub fn remove_interface(&self) {
         ip(&["link", "del", &self.outside]);
     }
@@ -159,9 +182,20 @@ impl Host {
         self.start_command(self.command(arguments))
     }
 
-    pub fn start_command(&self, mut command: Command) -> Daemon {
-        let log = self.path("log");
-        let file = fs::File::create(&log).unwrap();
+    pub fn start_command(&self, command: Command) -> Daemon {
+        let _earlier = fs::remove_file(self.path("log"));
+        self.start_logged(command, "log")
+    }
+
+    /// The same, for one of several: each has a log of its own, which goes on when it is started
+    /// again.
+    pub fn start_logged(&self, mut command: Command, log: &str) -> Daemon {
+        let log = self.path(log);
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let child = command
             .stdout(file.try_clone().unwrap())
             .stderr(file)

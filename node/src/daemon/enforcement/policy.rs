@@ -7,7 +7,7 @@ use weir_coord::broken;
 use weir_coord_core::{carry::carried, follower::Grant};
 use weir_model::{Nanos, Policy, PolicyVersion, file};
 
-use super::Enforcement;
+use super::{Enforcement, trace::PolicyTrace};
 use crate::dataplane::{self, DataplaneError, Prepared};
 
 /// Another policy that can be enforced from one packet to the next, or nearly so.
@@ -16,6 +16,7 @@ pub(super) struct Ready {
     document: String,
     /// It lies beside the one in force, unless that has changed since.
     aside: Option<(Policy, Prepared)>,
+    trace: PolicyTrace,
 }
 
 /// A policy that could not be enforced when it came.
@@ -52,13 +53,22 @@ impl Enforcement {
             }
         };
         self.give_up_aside();
-        match self.dataplane.prepare(&policy, version) {
+        let trace = if version > self.policy_version() {
+            PolicyTrace::begin(self.node, version)
+        } else {
+            PolicyTrace::none()
+        };
+        let preparing = trace.prepare();
+        let prepared = self.dataplane.prepare(&policy, version);
+        drop(preparing);
+        match prepared {
             Ok(prepared) => {
                 info!(%version, limits = policy.limits.len(), "policy ready");
                 self.ready = Some(Ready {
                     version,
                     document: document.to_owned(),
                     aside: Some((policy.clone(), prepared)),
+                    trace,
                 });
                 if let Some(follower) = &mut self.follower {
                     follower.prepare_policy(version);
@@ -66,6 +76,7 @@ impl Enforcement {
             }
             Err(error) => {
                 error!(%version, %error, "the next policy cannot be enforced here");
+                trace.end(false);
             }
         }
         Some(policy)
@@ -86,6 +97,7 @@ impl Enforcement {
             return;
         };
         let before = self.memory.policy();
+        let activating = ready.trace.activate();
         let is_enforced = match ready.aside {
             Some((policy, prepared)) => {
                 let left = self.left_of_leases(&policy);
@@ -94,6 +106,8 @@ impl Enforcement {
             }
             None => self.activate(version, &ready.document),
         };
+        drop(activating);
+        ready.trace.end(is_enforced);
         if !is_enforced {
             return;
         }
@@ -111,6 +125,7 @@ impl Enforcement {
             version,
             document,
             aside: None,
+            trace: PolicyTrace::none(),
         });
     }
 
@@ -122,7 +137,12 @@ impl Enforcement {
             return;
         }
         let before = self.memory.policy();
-        if self.adopt_policy(version, document) {
+        let trace = PolicyTrace::begin(self.node, version);
+        let activating = trace.activate();
+        let is_enforced = self.adopt_policy(version, document);
+        drop(activating);
+        trace.end(is_enforced);
+        if is_enforced {
             self.memory.set_policy(version, document);
             self.keep_ready(before);
         } else {
