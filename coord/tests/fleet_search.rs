@@ -80,6 +80,7 @@ async fn who_cannot_reach_zookeeper_is_told_by_others_who_leads() {
     let successor = Streams::default();
     successor.open();
     let (successor_address, mut reports) = serve(successor).await;
+    streams.suspicion().set(id(2), None);
     streams.suspicion().set_newest(Some(Whereabouts {
         term: term.next(),
         leader: id(3),

@@ -471,7 +471,6 @@ async fn voters_without_power_are_left_out_of_the_next_term() {
 /// The answer to the write that drops former voters is lost, and ZooKeeper is away for longer than it is
 /// waited for. It was applied, so `term` is at another version; the term is this leader's as before.
 #[tokio::test]
-#[ignore = "the leader goes on with the version that `term` had: nobody is admitted, no policy comes into force"]
 async fn a_leader_that_does_not_hear_that_former_voters_were_dropped_can_still_write() {
     const ATTEMPTS: usize = 10;
     let server = server();

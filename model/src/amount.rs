@@ -144,13 +144,23 @@ impl Amount {
         }
     }
 
-    /// The same amount in other units, rounded up, saturating: for bounds, which must not become
-    /// too small.
+    /// From here on a bound is no number any more: it was too much for some units, and in no others
+    /// would it be known how much it was. Eight times what any amount can be, so that what was is
+    /// never taken for what is; and below what a bound is rounded to on the wire.
+    const IMMEASURABLE: u64 = 1 << 63;
+
+    /// The same amount in other units, rounded up: for bounds, which must not become too small. What
+    /// is [immeasurable](Self::IMMEASURABLE) in units of either kind is `u64::MAX`, and stays so: a
+    /// policy may make a limit ten million times smaller, and the next one take that back, while
+    /// somebody holds what the first one gave. Without that, the second step would take the most that
+    /// there was room for in between for what is held.
     #[must_use]
     pub fn rescaled_up(self, from: Scale, to: Scale) -> Self {
         self.each(|units| {
-            let fine = (u128::from(units) << to.fraction_bits).div_ceil(1 << from.fraction_bits);
-            u64::try_from(fine).unwrap_or(u64::MAX)
+            let other = (u128::from(units) << to.fraction_bits).div_ceil(1 << from.fraction_bits);
+            let is_measurable = |units: &u64| *units < Self::IMMEASURABLE;
+            let other = u64::try_from(other).ok().filter(is_measurable);
+            other.filter(|_| is_measurable(&units)).unwrap_or(u64::MAX)
         })
     }
 
@@ -179,6 +189,9 @@ impl Amount {
         }
     }
 }
+
+const _: () = assert!(UnitsPerSecond::MAX.0 < Amount::IMMEASURABLE >> 2);
+const _: () = assert!(Units::MAX.0 < Amount::IMMEASURABLE >> 2);
 
 impl core::iter::Sum for Amount {
     fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {

@@ -7,6 +7,7 @@ mod kernel_support;
 use std::{fs, path::Path};
 
 use kernel_support::{TestHost, Wire, amount, ip, limit, policy, stingy, udp, upgrade, wait_for};
+use weir_abi::maps;
 use weir_model::{LimitId, Nanos, PolicyVersion, policy::PortRange};
 use weir_node::dataplane::{
     self, AttachMode, GrantRequest, InstallOutcome, LoadError, LoadOptions, ManagementEntry,
@@ -229,6 +230,60 @@ fn a_restart_takes_the_programs_that_are_there_if_they_are_the_same() {
         let layout = fs::read_dir(pins).unwrap().next().unwrap().unwrap().path();
         fs::remove_file(layout.join("sweep")).unwrap();
         assert_ne!(load(&ssh()).0, third);
+    });
+}
+
+/// A map that somebody takes away, or puts in the place of another, is not the one that the pinned programs
+/// run over: whoever took those would write one map, and packets would be decided by another.
+#[test]
+fn programs_that_run_over_other_maps_than_are_pinned_are_not_taken() {
+    TestHost::run(|host| {
+        host.wire("near", "far");
+        let options = host.options(&["near"]);
+        let others = LoadOptions {
+            group: "others".to_owned(),
+            ..host.options(&["far"])
+        };
+        drop(host.load(&options).unwrap());
+        drop(host.load(&others).unwrap());
+        let layout = |group: &str| {
+            let group = host.bpffs().join("weir").join(group);
+            fs::read_dir(group).unwrap().next().unwrap().unwrap().path()
+        };
+        let (own, other) = (layout("test"), layout("others"));
+        for (map, replacement) in [
+            (maps::LIMITS, Some(other.join(maps::LIMITS))),
+            (maps::SIDE, Some(other.join(maps::SIDE))),
+            // The tables of one program alone.
+            (maps::RULES, Some(other.join(maps::RULES))),
+            (maps::KEYS, None),
+        ] {
+            let before = program_id("near");
+            drop(host.load(&options).unwrap());
+            assert_eq!(program_id("near"), before, "before {map} is another");
+            fs::remove_file(own.join(map)).unwrap();
+            if let Some(replacement) = &replacement {
+                fs::rename(replacement, own.join(map)).unwrap();
+            }
+            let mut dataplane = host.load(&options).unwrap();
+            assert_ne!(program_id("near"), before, "{map} is another");
+            // What is written is what packets meet.
+            let mut open = limit("open");
+            open.budget = amount(1_000, 1_000);
+            dataplane
+                .activate(&policy([open, stingy(7)]), PolicyVersion(1))
+                .unwrap();
+            let request = GrantRequest {
+                limit: LimitId::of("open"),
+                amount: amount(1_000, 1_000),
+                floor: amount(0, 0),
+                expires: Nanos(dataplane::now().0 + 60_000_000_000),
+            };
+            dataplane.install(&[request]).unwrap();
+            let held = dataplane.held(LimitId::of("open")).unwrap().unwrap();
+            assert_eq!(held.amount, amount(1_000, 1_000), "{map}");
+        }
+        let _ = dataplane::detach(&options.bpffs, "others");
     });
 }
 

@@ -1,9 +1,20 @@
 //! The scopes that are explored, each about something.
 
+use weir_model::Scale;
+
 use crate::scope::{Begins, Pace, Scope, Terms};
 
 const fn terms(budget: u64, floor: u64) -> Terms {
-    Terms { budget, floor }
+    in_parts(0, budget, floor)
+}
+
+/// In units of 2^-`fraction_bits` tokens.
+const fn in_parts(fraction_bits: u8, budget: u64, floor: u64) -> Terms {
+    Terms {
+        budget,
+        floor,
+        scale: Scale { fraction_bits },
+    }
 }
 
 /// Everything that is not about members or policies, at once.
@@ -40,7 +51,7 @@ const POLICIES: Scope = Scope {
 };
 
 /// Scopes that are too large to be explored: they are walked in at random.
-pub const AT_RANDOM: [Scope; 14] = [
+pub const AT_RANDOM: [Scope; 17] = [
     Scope {
         name: "token",
         about: "one token that moves whole, no floors, two leaders",
@@ -162,6 +173,37 @@ pub const AT_RANDOM: [Scope; 14] = [
         joins: true,
         sessions: 1,
         ..EVERYTHING
+    },
+    Scope {
+        name: "deposed",
+        about: "the first of two leaders goes on after two of three voters have promised the second's term",
+        begins: Begins::Deposed,
+        pace: Pace::SIXTHS,
+        steps: 8,
+        policies: &[terms(6, 0)],
+        is_divisible: true,
+        late_answers: true,
+        capacity: 2,
+        ..Scope::SMALL
+    },
+    Scope {
+        name: "sixths",
+        about: "as `everything`, in sixths of a lease, so that leaders remind",
+        pace: Pace::SIXTHS,
+        steps: 14,
+        ..EVERYTHING
+    },
+    Scope {
+        name: "units",
+        about: "six tokens become three in units four times as coarse, then six in finer ones; leases are carried",
+        begins: Begins::PolicyReady,
+        policies: &[in_parts(2, 6, 1), terms(3, 0), in_parts(3, 6, 1)],
+        restarts: 1,
+        sessions: 1,
+        duplicates: 1,
+        pauses: true,
+        shifts: 1,
+        ..POLICIES
     },
 ];
 

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weir_coord_core::follower::{Birth, Command, Follower, Grant};
+use weir_coord_core::{
+    carry::carried,
+    follower::{Birth, Command, Follower, Grant},
+};
 use weir_model::{
-    Amount, Generation, Incarnation, Nanos, PolicyVersion, Term,
+    Amount, Generation, Incarnation, Nanos, PolicyVersion, Scale, Term,
     message::{FromNode, LimitReport, Position, ToNode},
 };
 
-use crate::scope::{LIMIT, Pace, Scope, node, version};
+use crate::scope::{FINEST, LIMIT, Pace, Scope, node, version};
 
 /// One host.
 #[derive(Clone, Debug, Hash)]
@@ -22,6 +25,8 @@ pub struct Host {
     pace: Pace,
     /// Which policy the kernel enforces.
     pub policy: PolicyVersion,
+    /// The units of what the kernel holds: those of the policy.
+    scale: Scale,
     /// It was switched off for good.
     pub is_off: bool,
     /// What the kernel holds: it survives the daemon.
@@ -66,7 +71,7 @@ pub struct Life {
     pub incarnation: Incarnation,
     /// The term in force.
     pub term: Term,
-    /// What the roster reserves for the host.
+    /// What the roster reserves for the host, in the [`FINEST`] units.
     pub reserved: Amount,
 }
 
@@ -86,6 +91,7 @@ impl Host {
             follower: Follower::new(birth, version(0), [kernel], scope.rules),
             pace: scope.pace,
             policy: version(0),
+            scale: scope.limit_of(version(0)).scale,
             is_off: false,
             kernel,
             stalled: VecDeque::new(),
@@ -104,16 +110,18 @@ impl Host {
         )
     }
 
-    /// What its kernel lets it spend.
+    /// What its kernel lets it spend, in the [`FINEST`] units.
     #[must_use]
     pub fn effective(&self, step: u8) -> Amount {
-        self.kernel.effective(self.clock(step))
+        let effective = self.kernel.effective(self.clock(step));
+        effective.rescaled_up(self.scale, FINEST)
     }
 
     /// Whether that is a lease.
     #[must_use]
     pub fn is_leased(&self, step: u8) -> bool {
-        self.clock(step) < self.kernel.expires && self.effective(step) != self.kernel.floor
+        let now = self.clock(step);
+        now < self.kernel.expires && self.kernel.effective(now) != self.kernel.floor
     }
 
     /// Whether it is stopped between deciding and installing.
@@ -131,15 +139,16 @@ impl Host {
                 self.follower.handle((*message).clone(), now);
                 self.remember();
                 self.queue(*from);
-                self.go_on(!scope.pauses, now, &mut sent);
+                self.go_on(!scope.pauses, now, scope, &mut sent);
             }
             Event::GoesOn => {
-                self.perform_first(now, &mut sent);
-                self.go_on(!scope.pauses, now, &mut sent);
+                self.perform_first(now, scope, &mut sent);
+                self.go_on(!scope.pauses, now, scope, &mut sent);
             }
             Event::Restarts(life) => self.restart(*life, step, scope),
             Event::Reboots(life) => {
-                let floor = self.kernel.floor.min(life.reserved);
+                let reserved = life.reserved.rescaled_down(FINEST, self.scale);
+                let floor = self.kernel.floor.min(reserved);
                 self.kernel = Grant::floor(LIMIT, floor);
                 self.lease_term = Term(0);
                 self.booted = Some(step);
@@ -150,7 +159,7 @@ impl Host {
             Event::Prepares(policy) => self.follower.prepare_policy(*policy),
             Event::ReadsPolicy(policy) => {
                 if *policy > self.policy {
-                    self.policy = *policy;
+                    self.switch(*policy, now, scope);
                     self.follower.set_policy(*policy, [self.kernel]);
                 }
             }
@@ -187,17 +196,32 @@ impl Host {
         }
     }
 
-    fn go_on(&mut self, installs: bool, now: Nanos, sent: &mut Vec<(u8, FromNode)>) {
+    /// The kernel enforces another policy. If units are others the bucket is a new one, with the floor that
+    /// the host had, if the document's is not less, and with what is left of its lease.
+    fn switch(&mut self, policy: PolicyVersion, now: Nanos, scope: &Scope) {
+        let (before, after) = (scope.limit_of(self.policy), scope.limit_of(policy));
+        self.policy = policy;
+        self.scale = after.scale;
+        if before.scale == after.scale {
+            return;
+        }
+        let floor = self.kernel.floor.rescaled_down(before.scale, after.scale);
+        let floor = Grant::floor(LIMIT, floor.min(after.floor));
+        let left = carried(&self.kernel, &before, &after, now, scope.rules);
+        self.kernel = left.unwrap_or(floor);
+    }
+
+    fn go_on(&mut self, installs: bool, now: Nanos, scope: &Scope, sent: &mut Vec<(u8, FromNode)>) {
         while let Some((command, _)) = self.stalled.front() {
             let is_slow = !matches!(command, Command::Send(_));
             if is_slow && !installs {
                 break;
             }
-            self.perform_first(now, sent);
+            self.perform_first(now, scope, sent);
         }
     }
 
-    fn perform_first(&mut self, now: Nanos, sent: &mut Vec<(u8, FromNode)>) {
+    fn perform_first(&mut self, now: Nanos, scope: &Scope, sent: &mut Vec<(u8, FromNode)>) {
         match self.stalled.pop_front() {
             Some((Command::Send(message), reply_to)) => sent.push((reply_to, message)),
             Some((
@@ -215,7 +239,7 @@ impl Host {
             // Its scopes have one limit, and no keys.
             Some((Command::Heat(_), _)) | None => {}
             Some((Command::Enforce(policy), reply_to)) => {
-                self.policy = policy;
+                self.switch(policy, now, scope);
                 self.follower.enforced(policy, [self.kernel], now);
                 let later = std::mem::take(&mut self.stalled);
                 self.queue(reply_to);

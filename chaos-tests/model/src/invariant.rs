@@ -6,7 +6,7 @@ use weir_model::{Amount, message::Position};
 
 use crate::{
     host::Host,
-    scope::{Scope, amount, place_of},
+    scope::{FINEST, Scope, amount, place_of, tokens},
     store::{LeadFacts, Store},
     world::World,
 };
@@ -87,7 +87,8 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
         }
         // Who is deposed may hear of a member that its successor has admitted.
         let is_deposed = newest.is_some_and(|(newest, _)| newest.term > lead.term);
-        let own = amount(store.scope.policies[usize::from(place_of(lead.policy))].budget);
+        let own = &store.scope.policies[usize::from(place_of(lead.policy))];
+        let own = amount(own.budget, FINEST);
         let is_cut = own != store.scope.largest_budget(0..=place_of(lead.policy));
         if lead.is_over_budget && !is_deposed && !is_cut {
             let sum = Amount::clone(&lead.envelopes.iter().copied().sum());
@@ -150,8 +151,4 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
 #[allow(clippy::unnecessary_wraps)]
 const fn broken(invariant: &'static str, what: String) -> Option<Broken> {
     Some(Broken { invariant, what })
-}
-
-fn tokens(amount: Amount) -> String {
-    format!("{}/{}", amount.rate.0, amount.burst.0)
 }

@@ -35,6 +35,9 @@ pub enum Begins {
     PolicyReady,
     /// And all have acknowledged it, but ZooKeeper has not been told yet.
     PolicyUnwritten,
+    /// All but the last host have answered a proposal of the first leader, and then promised the term of the
+    /// second, which has begun.
+    Deposed,
 }
 
 /// What one limit says.
@@ -44,7 +47,12 @@ pub struct Terms {
     pub budget: u64,
     /// What is reserved for each member, likewise.
     pub floor: u64,
+    /// The units: at most as fine as [`FINEST`]. A limit whose units change has another bucket.
+    pub scale: Scale,
 }
+
+/// In these units amounts of all policies are compared.
+pub const FINEST: Scale = Scale { fraction_bits: 4 };
 
 /// Bounds of one exploration. Beyond them nothing is said.
 #[derive(Clone, Debug)]
@@ -192,6 +200,7 @@ impl Scope {
         policies: &[Terms {
             budget: 1,
             floor: 0,
+            scale: Scale { fraction_bits: 0 },
         }],
         removals: 0,
         is_divisible: false,
@@ -233,10 +242,10 @@ impl Scope {
             cost: Cost::Packets,
             overhead_bytes: 0,
             quic: false,
-            scale: Scale::default(),
-            budget: amount(terms.budget),
-            floor: amount(terms.floor),
-            smallest_burst: Units(1),
+            scale: terms.scale,
+            budget: amount(terms.budget, terms.scale),
+            floor: amount(terms.floor, terms.scale),
+            smallest_burst: amount(1, terms.scale).burst,
             is_divisible: self.is_divisible,
             promise: Promise::Strict,
             excess: None,
@@ -245,11 +254,17 @@ impl Scope {
         }
     }
 
-    /// The largest budget of these policies.
+    /// The limit, by a policy of this version.
+    #[must_use]
+    pub fn limit_of(&self, version: PolicyVersion) -> Limit {
+        self.limit(self.policies[usize::from(place_of(version))])
+    }
+
+    /// The largest budget of these policies, in the [`FINEST`] units.
     #[must_use]
     pub fn largest_budget(&self, policies: std::ops::RangeInclusive<u8>) -> Amount {
         let budgets = policies.map(|index| self.policies[usize::from(index)].budget);
-        amount(budgets.max().unwrap_or(0))
+        amount(budgets.max().unwrap_or(0), FINEST)
     }
 }
 
@@ -258,11 +273,22 @@ pub const LIMIT: LimitId = LimitId(1);
 
 /// So many tokens a second, and so many at once.
 #[must_use]
-pub const fn amount(tokens: u64) -> Amount {
+pub const fn amount(tokens: u64, scale: Scale) -> Amount {
+    let units = tokens << scale.fraction_bits;
     Amount {
-        rate: UnitsPerSecond(tokens),
-        burst: Units(tokens),
+        rate: UnitsPerSecond(units),
+        burst: Units(units),
     }
+}
+
+/// Rate and burst in tokens, of an amount in the [`FINEST`] units.
+#[must_use]
+pub fn tokens(amount: Amount) -> String {
+    let (rate, burst) = (
+        FINEST.tokens_per_second(amount.rate),
+        FINEST.tokens(amount.burst),
+    );
+    format!("{rate}/{burst}")
 }
 
 impl fmt::Display for Scope {

@@ -34,7 +34,7 @@ pub fn settled(store: &mut Store) -> World {
         rounds(&mut world, store);
         deliver(&mut world, true, store);
     }
-    if bounds.begins != Begins::Settled {
+    if matches!(bounds.begins, Begins::PolicyReady | Begins::PolicyUnwritten) {
         perform(&mut world, Action::Publish, store);
         for host in 0..members {
             perform(&mut world, Action::PrepareHost(host), store);
@@ -45,8 +45,42 @@ pub fn settled(store: &mut Store) -> World {
         perform(&mut world, Action::PrepareLead(0), store);
         rounds(&mut world, store);
     }
-    store.scope = bounds;
+    store.scope = bounds.clone();
+    if bounds.begins == Begins::Deposed {
+        store.scope.late_answers = true;
+        depose(&mut world, store);
+        store.scope = bounds;
+    }
     world
+}
+
+/// What the first leader renews is voted for, and one host has not answered, when the second one begins.
+fn depose(world: &mut World, store: &mut Store) {
+    let last = store.scope.hosts - 1;
+    perform(world, Action::Time, store);
+    for host in 0..=last {
+        perform(world, Action::Report(host, 0), store);
+    }
+    perform(world, Action::Tick(0), store);
+    deliver_but_to(world, last, store);
+    perform(world, Action::TakeOver(0), store);
+    deliver_but_to(world, last, store);
+}
+
+/// All that is under way, but for what goes to one host.
+fn deliver_but_to(world: &mut World, last: u8, store: &mut Store) {
+    for _ in 0..MESSAGES_MAX {
+        let arrives = |wire: &&Part| match store.wires.at(**wire) {
+            Wire::Down(_, host, _) => *host != last,
+            Wire::Up(..) => true,
+            Wire::Write { .. } => false,
+        };
+        let Some(wire) = world.wires().iter().find(arrives).copied() else {
+            return;
+        };
+        perform(world, Action::Deliver(wire), store);
+    }
+    panic!("what is under way has an end");
 }
 
 /// All members report, and all answer.

@@ -11,7 +11,7 @@ use weir_coord_core::{
     record::{MemberRecord, TermRecord},
 };
 use weir_model::{
-    Amount, Generation, NodeId, PolicyVersion, Term,
+    Amount, Generation, Limit, NodeId, PolicyVersion, Term,
     message::{FromNode, ToNode},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     host::{self, Host, Life},
     invariant::{self, Broken},
     lead::{self, Asked, Lead, Write},
-    scope::{LIMIT, Scope, node},
+    scope::{FINEST, LIMIT, Scope, node},
 };
 
 /// The number of a part.
@@ -133,11 +133,14 @@ impl ZooKeeper {
         found.map_or(0, |(version, _)| *version)
     }
 
-    /// What is reserved for a host.
+    /// What is reserved for a host, in the [`FINEST`] units.
     #[must_use]
     pub fn reserved(&self, node: NodeId, scope: &Scope) -> Amount {
         let found = self.roster.iter().find(|(_, record)| record.node == node);
-        let limit = scope.limit(scope.policies[0]);
+        let limit = Limit {
+            scale: FINEST,
+            ..scope.limit(scope.policies[0])
+        };
         found.map_or(Amount::ZERO, |(_, record)| record.floor(&limit))
     }
 
@@ -168,7 +171,7 @@ pub struct LeadFacts {
     pub is_promised: bool,
     /// Whether its book promises too much.
     pub is_over_budget: bool,
-    /// The most that each host may hold, by its book.
+    /// The most that each host may hold, by its book, in the [`FINEST`] units.
     pub envelopes: Vec<Amount>,
 }
 
@@ -341,7 +344,11 @@ impl Store {
             },
             is_over_budget: lead.leader.over_budget().next().is_some(),
             envelopes: (0..self.scope.hosts)
-                .map(|host| lead.leader.envelope(node(host), LIMIT))
+                .map(|host| {
+                    let envelope = lead.leader.envelope(node(host), LIMIT);
+                    let scale = lead.leader.scale(LIMIT).unwrap_or_default();
+                    envelope.rescaled_up(scale, FINEST)
+                })
                 .collect(),
         };
         let part = self.leads.number(print, || lead);

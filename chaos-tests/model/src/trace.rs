@@ -9,7 +9,7 @@ use crate::{
     explore::Violation,
     invariant,
     lead::Write,
-    scope::Scope,
+    scope::{Scope, tokens},
     start::{SETTLING, settled},
     store::{Outcome, Store, Wire},
     world::World,
@@ -53,7 +53,7 @@ fn kernels(store: &Store, world: &World) -> String {
         let host = store.hosts.at(part);
         let held = host.effective(world.step);
         let left = if host.is_leased(world.step) { "*" } else { "" };
-        format!("{}:{}/{}{left}", host.index, held.rate.0, held.burst.0)
+        format!("{}:{}{left}", host.index, tokens(held))
     });
     format!("[{}]", hosts.collect::<Vec<_>>().join(" "))
 }

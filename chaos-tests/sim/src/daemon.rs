@@ -260,7 +260,8 @@ impl World {
     pub(super) fn switch(&mut self, host: usize, version: PolicyVersion) {
         let local = self.local(host);
         self.note(|| format!("{host}: enforces policy {version}"));
-        self.hosts[host].switch_policy(&self.policies, version, local);
+        let rules = Broken::rules(self.settings.broken);
+        self.hosts[host].switch_policy(&self.policies, version, local, rules);
     }
 
     pub(super) fn learn_term(&mut self, host: usize, record: TermRecord) {

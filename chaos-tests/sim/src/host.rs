@@ -13,6 +13,7 @@ use weir_coord_core::{
     leader::Leader,
     news::Omission,
     record::{MemberRecord, TermRecord},
+    rules::Rules,
 };
 use weir_model::{
     Amount, Incarnation, LimitId, Nanos, NodeId, PolicyVersion, Term,
@@ -249,7 +250,13 @@ impl Host {
 
     /// Enforces another policy. The bucket of a limit whose units are others is a new one, and empty; what
     /// is left of its lease is carried over.
-    pub fn switch_policy(&mut self, policies: &Policies, version: PolicyVersion, local: Nanos) {
+    pub fn switch_policy(
+        &mut self,
+        policies: &Policies,
+        version: PolicyVersion,
+        local: Nanos,
+        rules: Rules,
+    ) {
         if version == self.policy {
             return;
         }
@@ -258,7 +265,7 @@ impl Host {
         for (before, after) in policies.leased(former).iter().zip(policies.leased(version)) {
             if before.revision != after.revision {
                 let held = self.kernel.grant(after.id);
-                let left = held.and_then(|held| carried(&held, before, after, local));
+                let left = held.and_then(|held| carried(&held, before, after, local, rules));
                 self.kernel.renew(after.id, local);
                 self.floors.remove(&after.id);
                 match left {

@@ -46,7 +46,6 @@ fn never_above_budget_with_commits_in_zookeeper() {
 /// that voter knew of has ended, and adopts a register of its own, of two terms before, even so: what was
 /// leased then counts beside what the roster reserves now.
 #[test]
-#[ignore = "a book of more than the budget: what was leased two terms before is adopted"]
 fn what_has_ended_is_not_adopted_where_voters_have_no_power() {
     assert_eq!(violations(&Settings::rough(2560, 2, 600), 1), 0);
 }

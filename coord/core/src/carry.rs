@@ -4,19 +4,35 @@
 //! here every host would be on its floor until the next commit, each time that a rate is halved.
 //!
 //! It is safe, as the leader's book covers it already: what a node may hold of a limit stays there, in
-//! the new units and rounded up, until the node acknowledges less or its lease is over, for nobody
-//! knows when a node takes up a policy. What is left is no more than was held, rounded down, and ends
+//! the new units and [rounded up](Amount::rescaled_up), until the node acknowledges less or its lease is
+//! over, for nobody knows when a node takes up a policy. What does not fit the new units is there as more
+//! than any budget, in whatever units come after, so that nothing can be given away of it. What is left is no more than was held, rounded down, and ends
 //! when that would have. And it is no larger a part of the new budget than it was of the old one, so
 //! that hosts which have taken up a lowered limit keep to it from that moment.
+//!
+//! Floors are the exception to that last part. A lease is never below the floor that goes with it, or its end
+//! would raise what a node spends. So what is left is at least the floor that the node had, in the new
+//! units, or the new policy's floor if that is smaller: it may be spent with no lease at all, and the book
+//! has it for as long as the node has not acknowledged giving it up. Hosts together keep to a lowered
+//! limit all the same once its floors are what they go by, as those of all members fit any budget.
 
 use weir_model::{Amount, Limit, Nanos, Units, UnitsPerSecond};
 
-use crate::follower::Grant;
+use crate::{
+    follower::Grant,
+    rules::{Mutation, Rules},
+};
 
 /// What a node goes on holding of a limit for as long as its lease lasts, if only the limit's units and
 /// amounts are others now. Nothing of what has ended, nor of a floor.
 #[must_use]
-pub fn carried(held: &Grant, before: &Limit, after: &Limit, now: Nanos) -> Option<Grant> {
+pub fn carried(
+    held: &Grant,
+    before: &Limit,
+    after: &Limit,
+    now: Nanos,
+    rules: Rules,
+) -> Option<Grant> {
     let is_same = before.id == after.id
         && before.cost == after.cost
         && before.promise == after.promise
@@ -26,6 +42,9 @@ pub fn carried(held: &Grant, before: &Limit, after: &Limit, now: Nanos) -> Optio
         && after.is_leased();
     if !is_same || now >= held.expires || held.expires == Nanos::NEVER {
         return None;
+    }
+    if rules.breaks(Mutation::CarriedAsNumbers) {
+        return Some(*held);
     }
     let in_new_units = |amount: Amount| amount.rescaled_down(before.scale, after.scale);
     let floor = in_new_units(held.floor).min(after.floor);

@@ -65,6 +65,8 @@ pub enum Mutation {
     PolicyUnchecked,
     /// Rule 12: a new leader does not look which policy the register was made under.
     PolicyForgotten,
+    /// Rule 12: what is left of a lease has the numbers that it had, whatever they are numbers of.
+    CarriedAsNumbers,
     /// Hot keys: the page of a strict key has the whole budget, and not what cold buckets leave.
     HotPoolWhole,
     /// Hot keys: the page of a key that is hot no more is forgotten before its holders have answered.
@@ -79,7 +81,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -108,6 +110,7 @@ impl Mutation {
         Self::CutUnacknowledged,
         Self::PolicyUnchecked,
         Self::PolicyForgotten,
+        Self::CarriedAsNumbers,
         Self::HotPoolWhole,
         Self::HotPageForgotten,
         Self::HotKeysUnlearned,

@@ -172,3 +172,53 @@ fn unanswered_proposals_are_bounded_and_never_counted_too_small() {
     acknowledge(&mut book, 200);
     assert_eq!(book.envelope(NODE, ID).rate, amount(29_800, 1).rate);
 }
+
+/// What does not fit the units of a policy in between is not known any more when they are coarse again.
+#[test]
+fn what_is_too_much_for_other_units_is_too_much_until_it_is_acknowledged() {
+    let most = Amount {
+        rate: UnitsPerSecond::MAX,
+        burst: Units::MAX,
+    };
+    let floor = Amount {
+        rate: UnitsPerSecond::MAX,
+        burst: Units(1),
+    };
+    for finer in 1..=Scale::MAX_FRACTION_BITS {
+        let in_units = |fraction_bits| Limit {
+            scale: Scale { fraction_bits },
+            budget: most,
+            ..limit(0, 0, SCALE)
+        };
+        let mut book = Book::default();
+        book.set_limits(&[in_units(0)]);
+        let entry = Entry {
+            amount: most,
+            floor,
+        };
+        propose(&mut book, 1, entry);
+        let node = book.account(NODE);
+        book.extend_lease(node, Nanos(100));
+        book.set_limits(&[in_units(finer)]);
+        assert_eq!(book.free(ID), Amount::ZERO, "{finer} bits");
+        // What a leader after this one adopts.
+        let stored = EnvelopeRecord {
+            nodes: book.envelopes(),
+            ..record(Amount::ZERO, Amount::ZERO)
+        };
+        let mut adopting = Book::default();
+        adopting.set_limits(&[in_units(0)]);
+        adopting.adopt(&stored, Nanos(100));
+        book.set_limits(&[in_units(0)]);
+        for book in [&mut book, &mut adopting] {
+            assert!(most.fits(book.envelope(NODE, ID)), "{finer} bits");
+            book.expire(Nanos(100));
+            assert!(floor.fits(book.envelope(NODE, ID)), "{finer} bits");
+        }
+        // It is what it says again.
+        let answered = Entry::floor(amount(40, 1));
+        propose(&mut book, 2, answered);
+        acknowledge(&mut book, 2);
+        assert_eq!(book.envelope(NODE, ID), answered.amount, "{finer} bits");
+    }
+}

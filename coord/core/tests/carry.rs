@@ -3,7 +3,7 @@
 mod limits;
 
 use proptest::prelude::*;
-use weir_coord_core::{carry::carried, follower::Grant};
+use weir_coord_core::{carry::carried, follower::Grant, rules::Rules};
 use weir_model::{Amount, Cost, Limit, Nanos, Scale, Units, UnitsPerSecond, policy::Promise};
 
 const NOW: Nanos = Nanos(5_000);
@@ -42,10 +42,10 @@ fn half_of_a_limit_that_is_halved_is_left_and_all_of_one_that_is_doubled() {
         rate: UnitsPerSecond(limit.budget.rate.0 / part),
         burst: Units(limit.budget.burst.0 / part),
     };
-    let lowered = carried(&held(&high, third(&high, 3)), &high, &low, NOW).unwrap();
+    let lowered = carried(&held(&high, third(&high, 3)), &high, &low, NOW, Rules::ALL).unwrap();
     assert_eq!(lowered.amount, third(&low, 3));
     assert_eq!((lowered.floor, lowered.expires), (low.floor, END));
-    let raised = carried(&held(&low, third(&low, 3)), &low, &high, NOW).unwrap();
+    let raised = carried(&held(&low, third(&low, 3)), &low, &high, NOW, Rules::ALL).unwrap();
     assert_eq!(
         raised.amount,
         third(&high, 6),
@@ -57,10 +57,10 @@ fn half_of_a_limit_that_is_halved_is_left_and_all_of_one_that_is_doubled() {
 fn nothing_is_left_of_what_has_ended_or_is_of_another_kind() {
     let (before, after) = (limit(12_000, 1_200, 10), limit(6_000, 600, 11));
     let lease = held(&before, before.budget);
-    assert!(carried(&lease, &before, &after, NOW).is_some());
-    assert_eq!(carried(&lease, &before, &after, END), None);
+    assert!(carried(&lease, &before, &after, NOW, Rules::ALL).is_some());
+    assert_eq!(carried(&lease, &before, &after, END, Rules::ALL), None);
     let floor = Grant::floor(before.id, before.floor);
-    assert_eq!(carried(&floor, &before, &after, NOW), None);
+    assert_eq!(carried(&floor, &before, &after, NOW, Rules::ALL), None);
     for other in [
         Limit {
             cost: Cost::Bits,
@@ -75,11 +75,56 @@ fn nothing_is_left_of_what_has_ended_or_is_of_another_kind() {
             ..after
         },
     ] {
-        assert_eq!(carried(&lease, &before, &other, NOW), None);
+        assert_eq!(carried(&lease, &before, &other, NOW, Rules::ALL), None);
     }
 }
 
+#[test]
+fn a_lease_that_is_carried_is_not_below_the_floor_beside_it() {
+    let (high, low) = (limit(12_000, 1_200, 10), limit(6_000, 600, 11));
+    let idle = held(&high, high.floor);
+    let lowered = carried(&idle, &high, &low, NOW, Rules::ALL).unwrap();
+    assert_eq!((lowered.amount, lowered.floor), (low.floor, low.floor));
+    // A floor that the policy takes away is none, and the lease goes with the budget.
+    let without = Limit {
+        floor: Amount::ZERO,
+        ..low.clone()
+    };
+    let lowered = carried(&idle, &high, &without, NOW, Rules::ALL).unwrap();
+    assert_eq!(lowered.amount.rate.0, low.floor.rate.0 / 2);
+    assert_eq!(lowered.floor, Amount::ZERO);
+}
+
 proptest! {
+    /// Steps from one end of all units to the other: what a node goes on holding is never more than the
+    /// book has, on the way there and on the way back.
+    #[test]
+    fn what_is_left_is_in_the_book_however_far_units_are_apart(
+        rate in 1..=UnitsPerSecond::MAX.0,
+        burst in 1..=Units::MAX.0,
+        there in 0..=Scale::MAX_FRACTION_BITS,
+        back in 0..=Scale::MAX_FRACTION_BITS,
+    ) {
+        let whole = Amount { rate: UnitsPerSecond(rate), burst: Units(burst) };
+        let most = |fraction_bits| Limit {
+            scale: Scale { fraction_bits },
+            budget: Amount { rate: UnitsPerSecond::MAX, burst: Units::MAX },
+            floor: Amount::ZERO,
+            ..limit(1, 1, 0)
+        };
+        let [first, second, third] = [0, there, back].map(most);
+        let book = [whole.rescaled_up(first.scale, second.scale)];
+        let book = [book[0], book[0].rescaled_up(second.scale, third.scale)];
+        let left = carried(&held(&first, whole), &first, &second, NOW, Rules::ALL).unwrap();
+        prop_assert!(left.amount.fits(book[0]));
+        let left = carried(&left, &second, &third, NOW, Rules::ALL).unwrap();
+        prop_assert!(left.amount.fits(book[1]));
+        prop_assert!(left.amount.fits(third.budget));
+        // A node that has not taken up the second policy has the whole still.
+        let straight = carried(&held(&first, whole), &first, &third, NOW, Rules::ALL).unwrap();
+        prop_assert!(straight.amount.fits(book[1]));
+    }
+
     /// Whatever hosts held within the old budget is, floors aside, within the new one and no more than
     /// it was.
     #[test]
@@ -105,7 +150,7 @@ proptest! {
                 rate: UnitsPerSecond(part(before.budget.rate.0)),
                 burst: Units(part(before.budget.burst.0)),
             };
-            let left = carried(&held(&before, holding), &before, &after, NOW).unwrap().amount;
+            let left = carried(&held(&before, holding), &before, &after, NOW, Rules::ALL).unwrap().amount;
             prop_assert!(left.fits(holding.rescaled_up(before.scale, after.scale)));
             sum = Amount {
                 rate: UnitsPerSecond(sum.rate.0 + left.rate.0),

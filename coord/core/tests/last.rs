@@ -25,7 +25,6 @@ const TIMING: Timing = Timing::DEFAULT;
 const ONLY: NodeId = NodeId::from_u128(1);
 
 #[test]
-#[ignore = "the only member gives back everything, and is a member as before, for as long as the term lasts"]
 fn the_only_member_is_removed_or_keeps_its_share() {
     let the_limit = limit("web", 100_000, 10_000, 0, false);
     let mut now = Nanos(1_000_000_000_000);

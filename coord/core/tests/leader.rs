@@ -19,9 +19,11 @@ use weir_coord_core::{
     timing::Timing,
 };
 use weir_model::{
-    Generation, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{FromNode, LimitReport, ToNode},
+    Amount, Generation, HeavyKey, HotKey, Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion,
+    Term, UnitsPerSecond,
+    message::{FromNode, LimitReport, Report, ToNode},
     policy::{FleetSettings, Key},
+    prefix::Prefix,
 };
 
 /// Messages of one tick, after which it has no end.
@@ -38,6 +40,8 @@ struct Fleet {
     /// Writes to the roster are under way, and not answered yet.
     holds_writes: bool,
     writing: Vec<NodeId>,
+    /// What every node says of single keys.
+    heavy: Vec<HeavyKey>,
     timing: Timing,
     now: Nanos,
 }
@@ -107,6 +111,7 @@ impl Fleet {
             tells_hot: false,
             holds_writes: false,
             writing: Vec::new(),
+            heavy: Vec::new(),
             timing,
             now,
         }
@@ -126,6 +131,38 @@ impl Fleet {
         self.leader.handle(input, self.now);
     }
 
+    /// Another leader begins, with what this one's book says of a hot key.
+    fn take_over(&mut self, key: HotKey, version: PolicyVersion, limits: Vec<Limit>) {
+        let envelope = |node: &NodeId| NodeEnvelope {
+            node: *node,
+            limits: vec![LimitEnvelope {
+                limit: key.id,
+                scale: self.leader.scale(key.id).unwrap(),
+                amount: self.leader.envelope(*node, key.id),
+                floor: Amount::ZERO,
+            }],
+        };
+        let adopted = EnvelopeRecord {
+            term: Term(1),
+            generation: Generation(1_000),
+            lease: self.timing.lease,
+            policy: PolicyVersion(1),
+            nodes: self.nodes.keys().map(envelope).collect(),
+        };
+        let members = self.nodes.keys().map(|node| member(node.0.as_u128()));
+        let mandate = Mandate {
+            node: NodeId::from_u128(1),
+            record: TermRecord {
+                term: Term(2),
+                ..TermRecord::VACANT
+            },
+            adopted: Some(adopted),
+            members: members.collect(),
+            policy: (version, policy(limits)),
+        };
+        self.leader = Leader::new(mandate, self.timing, EmbeddedCommit::default(), self.now);
+    }
+
     /// One tick of everybody; how many messages the leader sent.
     fn tick(&mut self) -> usize {
         self.now = self.now + self.timing.tick;
@@ -134,7 +171,10 @@ impl Fleet {
             .iter()
             .filter(|(node, _)| self.reaches(**node))
             .map(|(_, follower)| {
-                FromNode::Report(follower.report(self.now, &[LimitReport::default()]))
+                FromNode::Report(Report {
+                    heavy: self.heavy.clone(),
+                    ..follower.report(self.now, &[LimitReport::default()])
+                })
             })
             .collect();
         for report in reports {
@@ -432,4 +472,68 @@ fn where_merging_begins_with_a_policy_nothing_is_said_of_hot_keys_at_first() {
     }
     fleet.ticks(10);
     assert!(fleet.tells_hot);
+}
+
+/// A strict limit whose keys are prefixes of this length.
+fn with_keys(source_v4: u8) -> Limit {
+    Limit {
+        per: Some(Key {
+            source_v4,
+            ..Key::default()
+        }),
+        ..limit("clients", 1_000, 100, 100, true)
+    }
+}
+
+/// The key that a source belongs to by such a limit, which wants more than there is.
+fn heavy(limit: &Limit) -> HeavyKey {
+    let length = limit.per.unwrap().source_v4;
+    HeavyKey {
+        limit: limit.id,
+        key: Prefix::containing([198, 18, 0, 7].into(), length).unwrap(),
+        offered: UnitsPerSecond(limit.budget.rate.0 * 4),
+    }
+}
+
+/// A policy makes the keys of a limit longer or shorter. A source belongs to one key where that is in
+/// force already, and to another where it is not, and hot keys share half of the limit.
+#[test]
+fn a_source_has_one_pool_while_a_policy_gives_its_limit_other_keys() {
+    for (before, after) in [(32, 24), (24, 32)] {
+        for takes_over in [false, true] {
+            let (before, after) = (with_keys(before), with_keys(after));
+            let mut fleet = Fleet::new(3, Timing::DEFAULT, vec![before.clone()]);
+            fleet.heavy = vec![heavy(&before)];
+            fleet.ticks(60);
+            let pool = |fleet: &Fleet| -> Amount {
+                let keys = [&before, &after].map(|limit| HotKey::new(limit, heavy(limit).key).id);
+                let nodes = fleet.nodes.values();
+                let held = nodes.flat_map(Follower::held);
+                let held = held.filter(|grant| keys.contains(&grant.limit));
+                held.map(|grant| grant.effective(fleet.now)).sum()
+            };
+            assert!(pool(&fleet).rate.0 > before.budget.rate.0 / 2 - 1_000);
+            // Two go by the old policy, with most of the pool, until their leases end.
+            fleet.cut_off = [2, 3].map(NodeId::from_u128).into();
+            fleet.set_policy(PolicyVersion(2), vec![after.clone()]);
+            fleet.heavy = vec![heavy(&after)];
+            if takes_over {
+                let key = HotKey::new(&before, heavy(&before).key);
+                fleet.take_over(key, PolicyVersion(2), vec![after.clone()]);
+            }
+            let mut most = 0;
+            for _ in 0..60 {
+                fleet.tick();
+                most = most.max(pool(&fleet).rate.0);
+            }
+            assert!(most <= before.budget.rate.0 / 2, "{most} of the pool");
+            assert!(
+                fleet
+                    .leader
+                    .hot_keys()
+                    .eq([&HotKey::new(&after, heavy(&after).key)])
+            );
+            assert!(pool(&fleet).rate.0 > before.budget.rate.0 / 4, "in the end");
+        }
+    }
 }

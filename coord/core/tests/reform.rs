@@ -64,7 +64,6 @@ fn leader(now: Nanos) -> Leader<QuorumCommit> {
 }
 
 #[test]
-#[ignore = "voters are asked to be others once a term, whatever comes of it"]
 fn a_change_of_voters_that_came_to_nothing_is_asked_for_again() {
     let mut now = Nanos(1_000_000_000_000);
     let mut leader = leader(now);

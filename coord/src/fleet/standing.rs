@@ -6,6 +6,7 @@ use tracing::{error, warn};
 use weir_coord_core::timing::Timing;
 use weir_model::{Nanos, Term};
 
+use super::Fleet;
 use crate::zookeeper::TakeOverFailure;
 
 /// The pause after the first take-over that failed.
@@ -55,10 +56,21 @@ impl Setback {
                 %promised,
                 "refusing to lead: `term` is below what nodes have promised; was ZooKeeper \
                  restored from an old backup? Look at roster and policy, and write a term above \
-                 the promised one, with the voters that the fleet had"
+                 the promised one, with the voters that the fleet had; or if the fleet begins anew, \
+                 stop all of its daemons and empty their state directories"
             );
         }
         true
+    }
+}
+
+impl Fleet {
+    /// What this node has known of terms before its daemon was started again. Without it a daemon that
+    /// starts after ZooKeeper was restored would lead by the term that it reads: voters that were
+    /// started again as well promise that, and the leader of a higher one, who may still live, finds their
+    /// majority too.
+    pub fn remember_term(&mut self, term: Term) {
+        self.at_least = self.at_least.max(term);
     }
 }
 

@@ -47,14 +47,17 @@ pub struct Suspicion {
 
 #[derive(Debug, Default)]
 struct Known {
-    missed: Option<(NodeId, Term)>,
+    node: Option<NodeId>,
+    missed: Option<Term>,
     newest: Option<Whereabouts>,
 }
 
 impl Suspicion {
-    /// This node misses the leader of `term`, or of none.
+    /// This node is `node`, and misses the leader of this term, or of none.
     pub fn set(&self, node: NodeId, missed: Option<Term>) {
-        self.lock().missed = missed.map(|term| (node, term));
+        let mut known = self.lock();
+        known.node = Some(node);
+        known.missed = missed;
     }
 
     /// The newest term that this node knows of, and its leader.
@@ -62,20 +65,19 @@ impl Suspicion {
         self.lock().newest = newest;
     }
 
-    /// Whose word it is, and whether it misses the leader of `term`.
-    fn of(&self, term: Term) -> Option<NodeId> {
-        let missed = self.lock().missed;
-        missed
-            .filter(|(_, missed)| *missed == term)
-            .map(|(node, _)| node)
-    }
-
-    fn newest(&self) -> Option<Whereabouts> {
-        self.lock().newest.clone()
+    /// Whose word it is, whether it misses the leader of `term`, and who leads the newest one; `None` as
+    /// long as this node has not heard of any term.
+    fn of(&self, term: Term) -> Option<(NodeId, bool, Option<Whereabouts>)> {
+        let known = self.lock();
+        Some((
+            known.node?,
+            known.missed == Some(term),
+            known.newest.clone(),
+        ))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        // Every critical section is a single assignment.
+        // Every critical section is a few assignments, of which none can fail.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -234,12 +236,13 @@ impl Coordination for AttachService {
     ) -> Result<Response<v1::SuspectResponse>, Status> {
         node_of(&request)?;
         let suspicion = &self.streams.suspicion;
-        let voter = suspicion.of(Term(request.into_inner().term));
-        let newest = suspicion.newest();
+        let (node, suspects, newest) = suspicion
+            .of(Term(request.into_inner().term))
+            .ok_or_else(|| Status::unavailable("this node has heard of no term yet"))?;
         let id = |node: NodeId| node.0.into_bytes().to_vec();
         Ok(Response::new(v1::SuspectResponse {
-            node: voter.map_or_else(Vec::new, id),
-            suspects: voter.is_some(),
+            node: id(node),
+            suspects,
             newest_term: newest.as_ref().map_or(0, |newest| newest.term.0),
             newest_leader: newest
                 .as_ref()

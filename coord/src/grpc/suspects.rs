@@ -117,6 +117,59 @@ async fn suspects(
         .map_err(|error| error.to_string())?;
     let request = v1::SuspectRequest { term: term.0 };
     let answer = CoordinationClient::new(channel).suspect(request).await;
-    let answer = answer.map_err(|status| status.to_string())?;
-    Ok(answer.into_inner())
+    let answer = answer.map_err(|status| status.to_string())?.into_inner();
+    // Another host may have the address by now, and in plain text nothing else says so. Its word would count
+    // once in its own name, and once in the voter's.
+    match Uuid::from_slice(&answer.node) {
+        Ok(node) if NodeId(node) == voter => Ok(answer),
+        Ok(node) => Err(format!("{node} answers at its address")),
+        Err(_) => Err("who answers does not say who it is".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tonic::transport::Server;
+
+    use super::{
+        super::{AttachService, Streams, incoming},
+        *,
+    };
+
+    const TERM: Term = Term(3);
+
+    /// A node that answers, and where.
+    async fn serve(streams: Streams) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let (service, _) = AttachService::new(streams);
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(incoming(listener, Security::Plain)));
+        address
+    }
+
+    #[tokio::test]
+    async fn who_has_a_voter_s_address_does_not_vote_for_it() {
+        let [voter, other] = [1, 2].map(NodeId::from_u128);
+        let streams = Streams::default();
+        let address = serve(streams.clone()).await;
+        let ask = async |node| suspects(node, &address, TERM, &Security::Plain).await;
+        for missed in [Some(TERM), None] {
+            streams.suspicion().set(other, missed);
+            let answer = ask(other).await.expect("it is the one that was meant");
+            assert_eq!(answer.suspects, missed.is_some());
+            assert_eq!(answer.node, other.0.into_bytes());
+            let error = ask(voter).await.expect_err("another node answers");
+            assert!(error.contains(&other.to_string()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_knows_nothing_yet_says_nothing() {
+        let address = serve(Streams::default()).await;
+        let node = NodeId::from_u128(1);
+        let asked = suspects(node, &address, TERM, &Security::Plain).await;
+        assert!(asked.is_err(), "{asked:?}");
+    }
 }

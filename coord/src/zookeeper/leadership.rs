@@ -37,8 +37,28 @@ const STORE_PATIENCE_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tenure {
     pub(super) term: Term,
-    /// The version that the take-over left `term` at.
+    /// The version that this node's last write left `term` at.
     pub(super) term_version: i32,
+}
+
+/// `term` was read by `node`, which may not have heard what became of its own last write there. Every
+/// write under its term checks this version.
+pub(super) fn note_version(
+    tenure: &watch::Sender<Option<Tenure>>,
+    node: NodeId,
+    record: &TermRecord,
+    version: i32,
+) {
+    tenure.send_if_modified(|tenure| match tenure {
+        Some(tenure) if tenure.term == record.term && record.leader == Some(node) => {
+            let is_newer = version.wrapping_sub(tenure.term_version) > 0;
+            if is_newer {
+                tenure.term_version = version;
+            }
+            is_newer
+        }
+        _ => false,
+    });
 }
 
 pub(super) enum LeaderCommand {

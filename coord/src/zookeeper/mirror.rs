@@ -13,6 +13,7 @@ use zookeeper_client::{Error, OneshotWatcher, Stat};
 
 use super::{
     event::{Event, Live, Refusal, Roster},
+    leadership::note_version,
     link::{RETRY_PAUSE, parse, read_all},
     path,
     policy::{InForce, Next},
@@ -37,6 +38,7 @@ pub(super) async fn term(mut session: Session) -> Infallible {
                 if std::mem::take(&mut refused) {
                     session.outbox.tell(Event::Accepted);
                 }
+                note_version(&session.tenure, session.live.node, &record, version);
                 if last.as_ref() != Some(&(record.clone(), version)) {
                     last = Some((record.clone(), version));
                     session.outbox.tell(Event::Term { record, version });

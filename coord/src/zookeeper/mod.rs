@@ -100,7 +100,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         link: link_seen.clone(),
         patience,
         candidacy: candidacy_seen,
-        tenure,
+        tenure: tenure.clone(),
         outbox: outbox.clone(),
         envelope: EnvelopeVersion::Doubtful,
     };
@@ -127,6 +127,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         link: Arc::clone(&link),
         candidacy,
         resign,
+        tenure,
     };
     tokio::spawn(async move {
         let commands = async {

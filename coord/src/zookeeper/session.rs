@@ -15,6 +15,7 @@ use super::{
     election,
     event::{Event, Refusal},
     layout::{self, Unready},
+    leadership::Tenure,
     link::{Link, RETRY_PAUSE},
     mailbox::Outbox,
     mirror, registration,
@@ -43,6 +44,7 @@ pub(super) struct Sessions {
     pub(super) link: Arc<watch::Sender<Link>>,
     pub(super) candidacy: watch::Sender<Option<String>>,
     pub(super) resign: Arc<Notify>,
+    pub(super) tenure: watch::Sender<Option<Tenure>>,
 }
 
 /// What all that happens within one session shares.
@@ -58,6 +60,8 @@ pub(super) struct Session {
     pub(super) reconnections: watch::Receiver<u64>,
     /// Whether `term` is there. Without it there is nothing to stand for.
     pub(super) has_term: watch::Sender<bool>,
+    /// The term that this node leads in.
+    pub(super) tenure: watch::Sender<Option<Tenure>>,
 }
 
 impl Session {
@@ -184,6 +188,7 @@ impl Sessions {
             outbox: self.outbox.clone(),
             reconnections: reconnections_seen,
             has_term: watch::Sender::new(false),
+            tenure: self.tenure.clone(),
         };
         let mut states = client.state_watcher();
         let session_timeout_ms = client.session_timeout().as_millis();

@@ -2,6 +2,8 @@
 //! policy that they enforce.
 
 mod policy;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -121,6 +123,13 @@ impl Enforcement {
                 info!(%incarnation, %term, "registered");
             }
         }
+    }
+
+    /// ZooKeeper has said this term. The newest one that it ever said to this node, which is what a life
+    /// begins with: ZooKeeper may have been restored from an old backup.
+    pub fn know_term(&mut self, term: Term) -> Term {
+        self.memory.set_term(term);
+        self.memory.term()
     }
 
     /// Promises a term that ZooKeeper has.

@@ -73,6 +73,14 @@ impl Daemon {
             }
         };
         let node = member.node;
+        if fleet.members().len() == 1 {
+            let _ = answer.send(Answer::Refused(Status::failed_precondition(format!(
+                "{} is the only member: stop its daemon, and `weir-node --detach` there if nothing is \
+                 to be limited any more",
+                member.name
+            ))));
+            return;
+        }
         let members = fleet.watch_members();
         if request.powered_off {
             if fleet.live().iter().any(|live| live.record.node == node) {

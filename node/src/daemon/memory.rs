@@ -1,5 +1,7 @@
 //! What a host remembers across reboots: the policy, and whether it is a member.
 //!
+//! By the term that it has known, a daemon that starts notices that ZooKeeper was restored from an old backup.
+//!
 //! A host that comes up while ZooKeeper is away enforces the last policy, and spends nothing of shared
 //! limits until it has read what the roster reserves for it. The file
 //! is also how a copied state directory is noticed: it names the node that it belongs to.
@@ -13,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
-use weir_model::{Amount, Cost, LimitId, NodeId, PolicyVersion, Scale};
+use weir_model::{Amount, Cost, LimitId, NodeId, PolicyVersion, Scale, Term};
 
 const FILE: &str = "node.json";
 
@@ -35,6 +37,9 @@ struct Content {
     /// promise more than there was room for.
     #[serde(default)]
     floors: BTreeMap<LimitId, Floor>,
+    /// The newest term that ZooKeeper has said.
+    #[serde(default)]
+    term: Term,
 }
 
 /// A floor that this node has had.
@@ -113,6 +118,7 @@ impl Memory {
                 is_member: false,
                 policy: None,
                 floors: BTreeMap::new(),
+                term: Term(0),
             });
         let memory = Self { path, content };
         memory.write().map_err(unusable)?;
@@ -154,6 +160,20 @@ impl Memory {
         }
     }
 
+    /// The newest term that ZooKeeper has said to any daemon of this node.
+    pub fn term(&self) -> Term {
+        self.content.term
+    }
+
+    /// Remembers a term that ZooKeeper has said, if it is newer. What only other nodes say is not
+    /// remembered: one that lies would keep this host from leading for good.
+    pub fn set_term(&mut self, term: Term) {
+        if term > self.content.term {
+            self.content.term = term;
+            self.save();
+        }
+    }
+
     fn save(&self) {
         if let Err(error) = self.write() {
             error!(%error, path = %self.path.display(), "state was not saved: a reboot forgets it");
@@ -167,7 +187,10 @@ impl Memory {
         let file = fs::File::create(&next)?;
         io::Write::write_all(&mut &file, &bytes)?;
         file.sync_all()?;
-        fs::rename(next, &self.path)
+        fs::rename(next, &self.path)?;
+        // Without it a loss of power could bring the old one back, after this one was acknowledged.
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        fs::File::open(directory)?.sync_all()
     }
 }
 
@@ -183,8 +206,11 @@ mod tests {
         assert!(!memory.is_member() && memory.policy().is_none());
         memory.set_member(true);
         memory.set_policy(PolicyVersion(3), "version = 1");
+        memory.set_term(Term(9));
+        memory.set_term(Term(3));
         let memory = Memory::open(directory.path(), node, "edge").unwrap();
         assert!(memory.is_member());
+        assert_eq!(memory.term(), Term(9), "the newest that there ever was");
         assert_eq!(
             memory.policy(),
             Some((PolicyVersion(3), "version = 1".to_owned()))
@@ -194,6 +220,7 @@ mod tests {
             !elsewhere.is_member(),
             "membership of another fleet is none of this one"
         );
+        assert_eq!(elsewhere.term(), Term(0));
         let other = Memory::open(directory.path(), NodeId::from_u128(2), "edge");
         assert!(matches!(other, Err(MemoryError::Foreign { .. })));
     }

@@ -223,8 +223,14 @@ impl Daemon {
                 incarnation,
                 term,
                 abstention,
-            } => self.enforcement.begin_life(incarnation, term, abstention),
-            Notice::Promise(term) => self.enforcement.promise(term),
+            } => {
+                let term = self.enforcement.know_term(term);
+                self.enforcement.begin_life(incarnation, term, abstention);
+            }
+            Notice::Promise(term) => {
+                let term = self.enforcement.know_term(term);
+                self.enforcement.promise(term);
+            }
             Notice::Member(member) => self.enforcement.set_member(member.as_ref()),
             Notice::Policy { version, document } => {
                 info!(%version, "another policy is in force in the fleet");

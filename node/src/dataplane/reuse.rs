@@ -6,7 +6,9 @@
 //!
 //! What the pinned programs were made from is written beside them, with the numbers that the kernel
 //! gave them, in a symbolic link: bpffs has no files. It counts only while those numbers are the
-//! pinned programs', so that whoever pins others, and knows nothing of the link, makes it void.
+//! pinned programs', so that whoever pins others, and knows nothing of the link, makes it void; and only
+//! while each program runs over the pinned maps that it ran over then, so that whoever pins another map
+//! does. A daemon that took such programs would write maps by which no packet is decided.
 
 use std::{
     fs,
@@ -48,7 +50,7 @@ pub(crate) fn pin(
         pinned.map_err(|source| file_error(&path, source))?;
     }
     let path = pins.pin(LOADED);
-    let written = description(programs, options).and_then(|text| {
+    let written = description(pins, programs, options).and_then(|text| {
         let new = pins.pin(&format!("{LOADED}-new"));
         let _ = fs::remove_file(&new);
         symlink(text, &new).and_then(|()| fs::rename(&new, &path))
@@ -69,12 +71,16 @@ pub(crate) fn pinned(pins: &PinDirectory, options: &LoadOptions) -> Option<Progr
         install: open(maps::INSTALL_PROGRAM)?,
         sweep: open(maps::SWEEP_PROGRAM)?,
     };
-    let expected = description(&programs, options).ok()?;
+    let expected = description(pins, &programs, options).ok()?;
     (written == expected).then_some(programs)
 }
 
-/// What programs are made from, and which they are.
-fn description(programs: &Programs, options: &LoadOptions) -> io::Result<PathBuf> {
+/// What programs are made from, which they are, and what they run over.
+fn description(
+    pins: &PinDirectory,
+    programs: &Programs,
+    options: &LoadOptions,
+) -> io::Result<PathBuf> {
     let LoadOptions {
         management,
         clock,
@@ -90,6 +96,17 @@ fn description(programs: &Programs, options: &LoadOptions) -> io::Result<PathBuf
     let mut hasher = DefaultHasher::new();
     weir_object::OBJECT.hash(&mut hasher);
     format!("{management:?} {clock:?} {sizes:?}").hash(&mut hasher);
+    let mut used = Vec::new();
+    for program in [&programs.decide, &programs.install, &programs.sweep] {
+        used.push(sys::maps_of(program.as_fd())?);
+    }
+    for name in maps::PINNED {
+        let pinned = sys::open_pinned_read_only(&pins.pin(name))?;
+        let id = sys::info::<sys::MapInfo>(pinned.as_fd())?.id;
+        for by_program in &used {
+            (name, by_program.contains(&id)).hash(&mut hasher);
+        }
+    }
     let made_from = hasher.finish();
     let id = |program| sys::info::<sys::ProgramInfo>(program).map(|info| info.id);
     let decide = id(programs.decide.as_fd())?;

@@ -249,7 +249,12 @@ pub(crate) struct MapInfo {
 pub(crate) struct ProgramInfo {
     pub(crate) kind: u32,
     pub(crate) id: u32,
-    reserved: [u64; 7],
+    reserved: [u64; 5],
+    created_by: u32,
+    /// In: how many numbers there is room for. Out: how many maps it uses.
+    map_count: u32,
+    /// Where the numbers of those go.
+    map_ids: u64,
     name: [u8; 16],
 }
 
@@ -269,25 +274,46 @@ unsafe impl Plain for ProgramInfo {}
 
 const _: () = {
     assert!(std::mem::offset_of!(LinkInfo, interface) == 16);
+    assert!(std::mem::offset_of!(ProgramInfo, map_count) == 52);
+    assert!(std::mem::offset_of!(ProgramInfo, map_ids) == 56);
     assert!(std::mem::offset_of!(ProgramInfo, name) == 64);
 };
 
 /// What the kernel knows of an object. It fills as much of the structure as is asked for.
 pub(crate) fn info<T: Plain + Default>(object: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::default();
+    fill(object, &mut info)?;
+    Ok(info)
+}
+
+/// Most maps that a program may use, as the kernel has it (`MAX_USED_MAPS`).
+const MAPS_OF_A_PROGRAM: usize = 64;
+
+/// The numbers of the maps that a program runs over.
+pub(crate) fn maps_of(program: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MAPS_OF_A_PROGRAM];
+    let mut info = ProgramInfo {
+        map_count: MAPS_OF_A_PROGRAM as u32,
+        map_ids: ids.as_mut_ptr() as u64,
+        ..ProgramInfo::default()
+    };
+    fill(program, &mut info)?;
+    Ok(ids.into_iter().take(info.map_count as usize).collect())
+}
+
+fn fill<T: Plain>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {
         fd: u32,
         length: u32,
         info: u64,
     }
-    let mut info = T::default();
     let mut attributes = Attributes {
         fd: raw(object),
         length: size_of::<T>() as u32,
-        info: (&raw mut info) as u64,
+        info: std::ptr::from_mut(info) as u64,
     };
-    bpf_mut(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
-    Ok(info)
+    bpf_mut(BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map(drop)
 }
 
 /// A number that nobody can guess.

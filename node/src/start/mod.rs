@@ -156,6 +156,7 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
         dataplane,
     } = prepared;
     let attachments = Attachments::new(config.xdp.mode, &config.interfaces)?;
+    let known_term = memory.term();
     let enforcement = Enforcement::new(config.node.id, dataplane, memory);
 
     let (asker, questions) = mpsc::channel(QUESTIONS);
@@ -184,7 +185,9 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
                 commit: settings.commit,
                 security,
             };
-            let fleet = Coordination::Fleet(Fleet::new(host, keeper, streams));
+            let mut fleet = Fleet::new(host, keeper, streams);
+            fleet.remember_term(known_term);
+            let fleet = Coordination::Fleet(fleet);
             let facts = facts(config, &grpc.advertise, &settings.zookeeper.servers);
             (facts, fleet, Some(events), Some(inbound))
         }

@@ -106,6 +106,15 @@ impl Book {
         })
     }
 
+    /// Whether a node may hold more of a limit than its floor.
+    #[must_use]
+    pub fn is_leased(&self, limit: LimitId) -> bool {
+        let slot = self.limit_slot(limit);
+        let holdings = slot.map_or(&[][..], |slot| self.holdings(slot));
+        let mut holdings = holdings.iter();
+        holdings.any(|holding| !holding.envelope.fits(holding.floor))
+    }
+
     /// A limit has no page any more, whatever it said.
     pub fn forget_limit(&mut self, limit: LimitId) {
         if let Some(slot) = self.limit_slot(limit) {

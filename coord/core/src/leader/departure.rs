@@ -44,9 +44,11 @@ impl<B: CommitBackend> Leader<B> {
         }
     }
 
-    /// A member is to leave. The operator's word that it is powered off may follow later.
+    /// A member is to leave. The operator's word that it is powered off may follow later. The last one
+    /// stays: there would be nobody to vote, so it would give back everything and never be gone.
     pub(super) fn remove(&mut self, node: NodeId, is_powered_off: bool) {
-        if self.members.contains_key(&node) {
+        let stays = |other: &NodeId| *other != node && !self.leaving.contains_key(other);
+        if self.members.contains_key(&node) && self.members.keys().any(stays) {
             let leaving = self.leaving.entry(node).or_insert(Leaving {
                 is_powered_off: false,
                 is_asked: false,

@@ -15,15 +15,17 @@
 //! acknowledged; its page counts until then, or until their leases have ended. A page that was
 //! forgotten at once would be given a second time as soon as the key is hot again.
 //!
+//! A policy may give a strict limit's keys another length. A source is then in one key where that policy
+//! is in force, and in another where it is not yet. What hosts give it by themselves adds up, for each
+//! gives either; pages do not. So no key of the new length has one while somebody may hold a lease of the
+//! old length. Without that, a source on two hosts has both halves that are for hot keys.
+//!
 //! A new leader knows the pages, from the register, but not which keys they are: identities are
 //! hashes. It says nothing about hot keys at first, which leaves all of them as they are, and takes
 //! up those that nodes name; the others are given up then. Without that, elastic keys would have the
 //! whole rate on every host after each take-over.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, vec::Vec};
 use core::{cmp::Reverse, time::Duration};
 
 use weir_model::{
@@ -55,7 +57,8 @@ const MAX_ROWS: usize = 4_096;
 pub(super) struct HotKeys {
     pub(super) heavy: Heavy,
     pages: BTreeMap<LimitId, Page>,
-    retired: BTreeSet<LimitId>,
+    /// Which keys they were, unless an older leader alone knew.
+    retired: BTreeMap<LimitId, Option<HotKey>>,
     /// Until then proposals leave hot keys as they are; always, if there are no merged limits.
     learns_until: Option<Nanos>,
     /// What was retired while it was not known which keys are hot has been planned again since.
@@ -88,7 +91,7 @@ impl HotKeys {
 
     /// The identities of those that are hot no more, and that somebody may still hold.
     pub(super) fn retired(&self) -> impl Iterator<Item = LimitId> {
-        self.retired.iter().copied()
+        self.retired.keys().copied()
     }
 
     /// What is to be divided of a hot key. Who does not use its floor of an elastic one takes nothing
@@ -230,10 +233,16 @@ impl<B: CommitBackend> Leader<B> {
         }
         candidates.sort_by_key(|candidate| Reverse(*candidate));
         let leased = coordinated(&self.policy).count();
+        let lapsing = if candidates.is_empty() {
+            Vec::new()
+        } else {
+            self.lapsing()
+        };
         for (is_adopted, _, hot) in candidates {
             // Of two keys with one identity the first is hot.
             let is_taken = self.hot.pages.contains_key(&hot.id);
-            if !is_taken && self.hot.has_room(&hot, is_adopted, leased) {
+            let has_to_wait = !is_adopted && self.shares_pool(&hot, &lapsing);
+            if !is_taken && !has_to_wait && self.hot.has_room(&hot, is_adopted, leased) {
                 self.promote(hot);
             }
         }
@@ -245,7 +254,7 @@ impl<B: CommitBackend> Leader<B> {
         if self.hot.has_news(now) || learns_now {
             // What may be given up only when it is known what is hot is planned again, also if a
             // proposal has named what is hot before this tick came.
-            for id in &self.hot.retired {
+            for id in self.hot.retired.keys() {
                 self.book.note_limit(*id);
             }
         }
@@ -253,6 +262,26 @@ impl<B: CommitBackend> Leader<B> {
         if core::mem::take(&mut self.hot.has_changed) {
             self.arrange_places();
         }
+    }
+
+    /// The keys that are not hot, and of which somebody may hold a lease; `None` for one that an older
+    /// leader alone knew.
+    fn lapsing(&self) -> Vec<Option<HotKey>> {
+        let cold = |id: &LimitId| !self.hot.pages.contains_key(id) && self.book.is_leased(*id);
+        let cold = self.book.keys().filter(cold);
+        cold.map(|id| *self.hot.retired.get(&id)?).collect()
+    }
+
+    /// Whether a key of a strict limit may be one source's beside one of these, of another length.
+    fn shares_pool(&self, key: &HotKey, others: &[Option<HotKey>]) -> bool {
+        let limit = self.policy.limit(key.limit);
+        let is_strict = limit.is_some_and(|limit| limit.promise == Promise::Strict);
+        let shares = |other: &Option<HotKey>| {
+            other.is_none_or(|other| {
+                other.limit == key.limit && other.key.length() != key.key.length()
+            })
+        };
+        is_strict && others.iter().any(shares)
     }
 
     fn promote(&mut self, key: HotKey) {
@@ -301,14 +330,14 @@ impl<B: CommitBackend> Leader<B> {
     /// Keys of an older leader that nobody names are hot no more.
     fn retire_unknown(&mut self) {
         let is_known =
-            |id: &LimitId| self.hot.pages.contains_key(id) || self.hot.retired.contains(id);
+            |id: &LimitId| self.hot.pages.contains_key(id) || self.hot.retired.contains_key(id);
         let unknown: Vec<LimitId> = self.book.keys().filter(|id| !is_known(id)).collect();
         for id in unknown {
             if let Some(scale) = self.book.scale(id) {
                 // Whatever is held of it is to be given back; it is not above any budget.
                 let held = self.book.total(id);
                 self.book.begin_limit(id, scale, held);
-                self.retire(id);
+                self.retire(id, None);
             }
         }
     }
@@ -367,18 +396,18 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         for id in cold {
-            self.hot.pages.remove(&id);
-            self.retire(id);
+            let page = self.hot.pages.remove(&id);
+            self.retire(id, page.map(|page| page.key));
         }
     }
 
     /// A key is hot no more. Its page is in force until nobody may hold anything.
-    fn retire(&mut self, id: LimitId) {
+    fn retire(&mut self, id: LimitId, key: Option<HotKey>) {
         self.hot.has_changed = true;
         if self.rules.breaks(Mutation::HotPageForgotten) {
             self.book.forget_limit(id);
         } else {
-            self.hot.retired.insert(id);
+            self.hot.retired.insert(id, key);
             self.book.note_limit(id);
         }
     }
@@ -402,10 +431,11 @@ impl<B: CommitBackend> Leader<B> {
                 let page = Page { limit, aim, ..page };
                 self.hot.pages.insert(id, page);
             } else {
-                self.retire(id);
+                self.retire(id, Some(page.key));
             }
         }
-        for id in self.hot.retired.clone() {
+        let retired: Vec<LimitId> = self.hot.retired().collect();
+        for id in retired {
             if let Some(scale) = self.book.scale(id) {
                 let held = self.book.total(id);
                 self.book.begin_limit(id, scale, held);

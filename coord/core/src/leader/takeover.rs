@@ -8,6 +8,10 @@
 //! lease that may still be held. It is adopted; nodes that have not answered keep what it says of
 //! them until W after that moment, when the last lease of an older term has ended.
 //!
+//! Voters without power, by the operator's word, count as if they had promised, but what they knew of is
+//! lost with them. Where promises alone are no majority, W is waited for from the moment since which no older
+//! leader can commit; every older lease has ended then, and no register says anything of leases any more.
+//!
 //! Nothing freezes meanwhile: nodes spend what they were granted, and the first proposal of the new
 //! term leaves them what they hold.
 //!
@@ -43,8 +47,8 @@ pub(super) struct Succession {
     /// Voters that will never vote again, by the operator's word, and nobody knows for what they
     /// have voted.
     powered_off: BTreeSet<NodeId>,
-    /// When the last of them came to be known.
-    powered_off_since: Nanos,
+    /// Since when nobody else is needed: no older leader has committed anything after this.
+    agreed: Option<Nanos>,
     latest: Option<EnvelopeRecord>,
     since: Nanos,
 }
@@ -66,21 +70,35 @@ impl Succession {
             lease: record.lease,
             promised: BTreeSet::new(),
             powered_off: BTreeSet::new(),
-            powered_off_since: now,
+            agreed: None,
             latest: stored,
             since: now,
         }
     }
 
-    /// Whether no older leader can commit any more, and everything that one has is known or over:
-    /// what only voters without power know of has ended W after they were known to be without.
-    fn is_fenced(&self, now: Nanos, timing: Timing) -> bool {
-        if decide(&self.sets, &self.promised) {
-            return true;
-        }
+    /// Somebody has promised, or is known to have no power.
+    fn note_agreement(&mut self, now: Nanos) {
         let agreeing: BTreeSet<NodeId> = self.promised.union(&self.powered_off).copied().collect();
-        let since = self.since.max(self.powered_off_since);
-        decide(&self.sets, &agreeing) && now - since >= timing.abstention(self.lease)
+        if self.agreed.is_none() && decide(&self.sets, &agreeing) {
+            self.agreed = Some(now);
+        }
+    }
+
+    /// Whether a majority of every set has promised, with all that was committed there.
+    fn is_promised(&self) -> bool {
+        decide(&self.sets, &self.promised)
+    }
+
+    /// Whether nobody holds any lease of an older term: only voters without power may know of some,
+    /// and W has passed since no older leader could commit.
+    fn is_over(&self, now: Nanos, timing: Timing) -> bool {
+        let agreed = self.agreed;
+        agreed.is_some_and(|agreed| now - agreed >= timing.abstention(self.lease))
+    }
+
+    /// Whether no older leader can commit any more, and everything that one has is known or over.
+    fn is_fenced(&self, now: Nanos, timing: Timing) -> bool {
+        self.is_promised() || self.is_over(now, timing)
     }
 
     /// Only voters' promises are worth anything: a register that came with somebody else's could
@@ -106,7 +124,9 @@ fn position(record: &EnvelopeRecord) -> Position {
 pub(super) struct Reform {
     voters: Vec<NodeId>,
     since: Nanos,
-    is_asked: bool,
+    /// When a new term was last asked for. If it had begun there would be another leader, or this one
+    /// with these voters: it may have come to nothing.
+    asked: Option<Nanos>,
 }
 
 impl<B: CommitBackend> Leader<B> {
@@ -164,6 +184,7 @@ impl<B: CommitBackend> Leader<B> {
             return;
         }
         succession.promised.insert(promise.node);
+        succession.note_agreement(now);
         self.electorate.hear_token(promise.node, promise.token, now);
         if let Some(register) = promise.register {
             let is_newer = succession
@@ -191,7 +212,7 @@ impl<B: CommitBackend> Leader<B> {
         if let Some(succession) = &mut self.succession
             && succession.powered_off.insert(node)
         {
-            succession.powered_off_since = now;
+            succession.note_agreement(now);
         }
     }
 
@@ -203,13 +224,19 @@ impl<B: CommitBackend> Leader<B> {
         let is_unread = self.rules.breaks(Mutation::EnvelopeUnread)
             || self.rules.breaks(Mutation::LearnByWaiting)
             || self.rules.breaks(Mutation::TrustSession);
+        let is_over = !succession.is_promised() && succession.is_over(now, self.timing);
         if let Some(record) = succession.latest.filter(|_| !is_unread) {
             let from = if self.rules.breaks(Mutation::WaitFromTerm) {
                 succession.since
             } else {
                 now
             };
-            self.adopt(&record, from);
+            if is_over {
+                // It may be older than what voters without power knew of, and its leases have ended too.
+                self.adopted_policy = record.policy;
+            } else {
+                self.adopt(&record, from);
+            }
         }
         self.productive = now;
         self.begin_hot(now);
@@ -263,11 +290,15 @@ impl<B: CommitBackend> Leader<B> {
             reform => reform.insert(Reform {
                 voters: wanted,
                 since: now,
-                is_asked: false,
+                asked: None,
             }),
         };
-        if !reform.is_asked && now - reform.since >= patience {
-            reform.is_asked = true;
+        let is_due = match reform.asked {
+            None => now - reform.since >= patience,
+            Some(asked) => now - asked >= self.timing.lease * 2,
+        };
+        if is_due {
+            reform.asked = Some(now);
             let voters = reform.voters.clone();
             self.commands.push_back(Command::ChangeVoters(voters));
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tracing::{error, info, warn};
+use weir_coord::broken;
 use weir_coord_core::{carry::carried, follower::Grant};
 use weir_model::{Nanos, Policy, PolicyVersion, file};
 
@@ -225,7 +226,7 @@ impl Enforcement {
         });
         changed
             .filter_map(|(before, after)| {
-                let left = carried(&self.held_of(before), before, after, now)?;
+                let left = carried(&self.held_of(before), before, after, now, broken::rules())?;
                 let floor = left.floor.min(self.reserved_floor(after));
                 Some(Grant { floor, ..left })
             })
