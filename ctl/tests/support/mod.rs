@@ -425,6 +425,8 @@ fn status(
             admitted_rate: 29_700.0,
             per: None,
             nodes_failing_open: 0,
+            hot_keys: 0,
+            heaviest_hot: None,
         }],
         daemon_version: "0.1.0".to_owned(),
         voters: [host1, host2, host3]

@@ -8,6 +8,7 @@ mod enforcement;
 mod explain;
 mod exposition;
 mod history;
+mod hot;
 mod membership;
 mod memory;
 mod metrics;
