@@ -136,7 +136,7 @@ fn status_as_json_has_the_names_that_scripts_rely_on() {
         json!([{
             "name": "flood", "promise": "strict", "unit": "packets", "per": null,
             "budget": 30_000.0, "promise_kept": true, "pending": ["host3"], "nodes_on_floor": 1,
-            "nodes_failing_open": 0,
+            "nodes_failing_open": 0, "hot_keys": 0, "heaviest_hot": null,
             "offered_rate": 90_000.0, "admitted_rate": 29_700.0,
         }])
     );

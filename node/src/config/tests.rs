@@ -528,7 +528,7 @@ fn a_build_without_traces_says_so() {
             "{LEAST}[otlp]\nendpoint = \"http://127.0.0.1:4317\"\n"
         )),
         [
-            "8:1: error: [otlp] for a daemon that was built without the feature `otlp`; remove it, \
+            "8:2: error: [otlp] for a daemon that was built without the feature `otlp`; remove it, \
              or build with `--features otlp`"
         ]
     );

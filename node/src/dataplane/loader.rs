@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::warn;
+use tracing::{debug, warn};
 use weir_abi::{KeyLine, maps};
 use weir_model::{Policy, PolicyVersion};
 
@@ -287,11 +287,16 @@ pub fn detach(bpffs: &Path, group: &str) -> Result<Vec<String>, LoadError> {
     let directories = group.directories()?;
     for directory in &directories {
         for path in directory.links()? {
-            if let Ok(link) = sys::open_pinned(&path)
-                && let Ok(info) = sys::info::<sys::LinkInfo>(link.as_fd())
+            let Ok(link) = sys::open_pinned(&path) else {
+                continue;
+            };
+            if let Ok(info) = sys::info::<sys::LinkInfo>(link.as_fd())
                 && let Some(name) = interface_name(info.interface)
             {
                 interfaces.push(name);
+            }
+            if let Err(error) = sys::link_detach(link.as_fd()) {
+                debug!(%error, path = %path.display(), "it ends with its pin");
             }
         }
     }

@@ -25,6 +25,7 @@ const BPF_OBJ_GET_INFO_BY_FD: c_long = 15;
 const BPF_MAP_FREEZE: c_long = 22;
 const BPF_LINK_CREATE: c_long = 28;
 const BPF_LINK_UPDATE: c_long = 29;
+const BPF_LINK_DETACH: c_long = 34;
 
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
@@ -166,6 +167,12 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         old_program: 0,
     };
     bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// Takes a link's program off its interface before it returns. Dropping the last reference does so
+/// too, but from a work queue, later (`bpf_link_put` in `kernel/bpf/syscall.c`).
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &raw(link)).map(drop)
 }
 
 /// Runs a program once on `data`, which it may change; returns what the program returned.
