@@ -229,11 +229,13 @@ impl Browser {
         self.painted();
     }
 
-    /// Taps or clicks what a selector finds, in its middle.
+    /// Brings what a selector finds into sight, and taps or clicks it in its middle.
     pub(crate) fn click(&mut self, selector: &str) {
         let selector = json!(selector);
         let place = self.value(&format!(
-            "(() => {{ const at = document.querySelector({selector}).getBoundingClientRect(); \
+            "(() => {{ const found = document.querySelector({selector}); \
+             found.scrollIntoView({{ block: 'nearest', behavior: 'instant' }}); \
+             const at = found.getBoundingClientRect(); \
              return [at.x + at.width / 2, at.y + at.height / 2]; }})()"
         ));
         for kind in ["mousePressed", "mouseReleased"] {
