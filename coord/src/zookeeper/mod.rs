@@ -230,14 +230,23 @@ impl Keeper {
         .await
     }
 
-    /// Writes down that a version is in force.
+    /// Writes down that a version is in force, and for how many members there is
+    /// [room](weir_coord_core::record::PolicyRecord::places).
     ///
     /// # Errors
     ///
     /// [`PolicyError`]; repeating it does no harm.
-    pub async fn activate(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
-        self.ask(|answer| PolicyCommand::Activate { version, answer })
-            .await
+    pub async fn activate(
+        &self,
+        version: PolicyVersion,
+        places: u32,
+    ) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Activate {
+            version,
+            places,
+            answer,
+        })
+        .await
     }
 
     /// Takes a member out of the roster, under the lock "roster" and the fence of this node's term.
