@@ -4,6 +4,7 @@
 //! 1 when a check or a promise fails or the fleet cannot be asked, and 2 on wrong usage.
 
 mod address;
+mod author;
 mod cli;
 mod client;
 mod command;

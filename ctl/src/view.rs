@@ -104,6 +104,16 @@ pub(crate) struct LimitStatus {
     pub(crate) nodes_failing_open: u32,
     pub(crate) offered_rate: f64,
     pub(crate) admitted_rate: f64,
+    /// Keys that have a budget of their own in the fleet.
+    pub(crate) hot_keys: u32,
+    pub(crate) heaviest_hot: Option<HotSource>,
+}
+
+/// The heaviest of hot keys.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct HotSource {
+    pub(crate) source: String,
+    pub(crate) offered: f64,
 }
 
 impl From<v1::StatusReply> for Status {
@@ -152,6 +162,11 @@ impl From<v1::LimitStatus> for LimitStatus {
             nodes_failing_open: limit.nodes_failing_open,
             offered_rate: limit.offered_rate,
             admitted_rate: limit.admitted_rate,
+            hot_keys: limit.hot_keys,
+            heaviest_hot: limit.heaviest_hot.map(|hot| HotSource {
+                source: hot.source,
+                offered: hot.offered,
+            }),
             name: limit.name,
         }
     }

@@ -49,6 +49,31 @@ flood  strict   kept   30.0k    90.0k     29.7k  packets/s         1  host3
 }
 
 #[test]
+fn status_counts_hot_sources_and_names_the_heaviest() {
+    let daemon = Daemon::start();
+    assert_eq!(json_of(&daemon, &["status"], 0)["limits"][0]["hot_keys"], 0);
+    daemon.reply(|replies| {
+        replies.status.limits[0].hot_keys = 3;
+        replies.status.limits[0].heaviest_hot = Some(weir_proto::admin::v1::HotSource {
+            source: "198.51.100.7/32".to_owned(),
+            offered: 12_345.0,
+        });
+    });
+    let page = table_of(&daemon, &["status"], 0);
+    assert!(page.contains("PENDING  HOT\n"), "{page}");
+    assert!(
+        page.contains("host3    3: 198.51.100.7/32, 12.3k\n"),
+        "{page}"
+    );
+    let limit = &json_of(&daemon, &["status"], 0)["limits"][0];
+    assert_eq!(limit["heaviest_hot"]["source"], "198.51.100.7/32");
+    assert_eq!(limit["heaviest_hot"]["offered"], 12_345.0);
+    daemon.reply(|replies| replies.status.limits[0].heaviest_hot = None);
+    let page = table_of(&daemon, &["status"], 0);
+    assert!(page.contains("host3    3\n"), "{page}");
+}
+
+#[test]
 fn a_broken_promise_is_an_exit_code() {
     let daemon = Daemon::start();
     daemon.reply(|replies| replies.status.limits[0].promise_kept = false);

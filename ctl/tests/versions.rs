@@ -5,6 +5,7 @@ mod support;
 use serde_json::{Value, json};
 use support::{Daemon, LIMITS, text};
 use tonic::{Code, Status};
+use weir_proto::admin::v1;
 
 /// What it says on standard output, and on standard error.
 fn said(daemon: &Daemon, arguments: &[&str], code: i32) -> (String, String) {
@@ -85,7 +86,8 @@ fn an_earlier_version_comes_back() {
     let daemon = Daemon::start();
     let (page, _) = said(&daemon, &["rollback"], 0);
     assert!(page.ends_with("version 4 is in force\n"), "{page}");
-    let asked = |daemon: &Daemon| daemon.look(|replies| replies.rolled_back.expect("a request"));
+    let asked =
+        |daemon: &Daemon| daemon.look(|replies| replies.rolled_back.clone().expect("a request"));
     assert_eq!(asked(&daemon).version, None);
     assert_eq!(json_of(&daemon, &["rollback", "3"], 0)["version"], 4);
     assert_eq!(asked(&daemon).version, Some(3));
@@ -113,10 +115,37 @@ fn the_history_is_latest_first() {
     assert_eq!(
         json_of(&daemon, &["history"], 0),
         json!({"versions": [
-            {"version": 5, "stored_at_ms": 0, "in_force": true, "confirm_within_ms": 42_000},
-            {"version": 4, "stored_at_ms": 0, "in_force": false, "confirm_within_ms": null},
+            {"version": 5, "stored_at_ms": 0, "in_force": true, "confirm_within_ms": 42_000,
+             "author": null, "restores": null},
+            {"version": 4, "stored_at_ms": 0, "in_force": false, "confirm_within_ms": null,
+             "author": null, "restores": null},
         ]})
     );
+    assert!(rows[2].contains("unknown"), "{page}");
+    daemon.reply(|replies| {
+        let versions = &mut replies.history.versions;
+        versions.extend_from_within(..);
+        let author = |name: &str, certified| {
+            let name = name.to_owned();
+            Some(v1::Author { name, certified })
+        };
+        versions[0].author = author("ada", true);
+        versions[1].author = author("root@edge-1", false);
+        versions[1].restores = Some(2);
+        versions[2].restores = Some(0);
+        versions[2].confirm_within_ms = None;
+    });
+    let (page, _) = said(&daemon, &["history"], 0);
+    let rows: Vec<&str> = page.lines().collect();
+    assert!(rows[1].contains(" ada  "), "{page}");
+    assert!(rows[2].contains("root@edge-1 (unproved)"), "{page}");
+    assert!(rows[2].ends_with("version 2 again"), "{page}");
+    assert!(rows[3].contains("nobody: it was not confirmed"), "{page}");
+    assert!(rows[3].ends_with("in force, no limits again"), "{page}");
+    let json = json_of(&daemon, &["history"], 0);
+    let expected = json!({"name": "root@edge-1", "certified": false});
+    assert_eq!(json["versions"][1]["author"], expected);
+    assert_eq!(json["versions"][1]["restores"], 2);
     daemon.reply(|replies| replies.history.versions.clear());
     let (page, _) = said(&daemon, &["history"], 0);
     assert!(page.starts_with("no policy yet"), "{page}");
@@ -156,7 +185,7 @@ host3                   gone
 fn the_page_of_the_fleet_says_that_a_change_waits() {
     let daemon = Daemon::start();
     daemon.reply(|replies| {
-        replies.status.trial = replies.history.versions.first().copied();
+        replies.status.trial = replies.history.versions.first().cloned();
     });
     let (page, _) = said(&daemon, &["status"], 0);
     assert!(
@@ -203,4 +232,36 @@ fn a_member_is_removed() {
     daemon.reply(|replies| replies.refusal = Some(refusal));
     let (_, complaint) = said(&daemon, &["remove", "host3"], 1);
     assert_eq!(complaint, format!("weir: the daemon refused: {message}\n"));
+}
+
+#[test]
+fn whoever_changes_something_says_who_they_are() {
+    let daemon = Daemon::start();
+    let file = daemon.file("limits.toml", LIMITS);
+    let run = |arguments: &[&str], users: [Option<&str>; 3]| {
+        let mut command = daemon.weir(arguments);
+        for (name, user) in ["SUDO_USER", "USER", "LOGNAME"].into_iter().zip(users) {
+            match user {
+                Some(user) => command.env(name, user),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command.output().expect("weir runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let applied = |users| {
+        run(&["apply", &file], users);
+        daemon.applied().expect("a request").author
+    };
+    let ada = applied([Some("ada"), Some("root"), Some("root")]).expect("an author");
+    assert!(ada.name.starts_with("ada@") && !ada.certified, "{ada:?}");
+    let root = applied([None, None, Some("root")]).expect("an author");
+    assert!(root.name.starts_with("root@"), "{root:?}");
+    assert_eq!(applied([None, Some(""), None]), None);
+    let long = "a".repeat(4_000);
+    let long = applied([Some(&long), None, None]).expect("an author");
+    assert_eq!(long.name.len(), 128);
+    run(&["rollback"], [Some("ada"), None, None]);
+    let request = daemon.look(|replies| replies.rolled_back.clone().expect("a request"));
+    assert_eq!(request.author, Some(ada));
 }

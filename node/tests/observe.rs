@@ -445,6 +445,17 @@ fn a_source_that_wants_more_than_its_share_becomes_hot_and_cools_down() {
         }
         leased().is_some_and(|leased| leased >= 150.0)
     });
+    let status = || {
+        stage.ask(async |mut client| {
+            let reply = client.status(StatusRequest {}).await.unwrap();
+            reply.into_inner().limits.swap_remove(0)
+        })
+    };
+    let limit = status();
+    assert_eq!(limit.hot_keys, 1);
+    let heaviest = limit.heaviest_hot.unwrap();
+    assert_eq!(heaviest.source, format!("{source}/32"));
+    assert!(heaviest.offered > 0.0, "{heaviest:?}");
     let explained = stage.explain(&source).limits.swap_remove(0);
     assert!(explained.hot);
     assert!(explained.rate >= 200.0, "lease and share: {explained:?}");
@@ -455,5 +466,6 @@ fn a_source_that_wants_more_than_its_share_becomes_hot_and_cools_down() {
     let allowed = 400.0 * begin.elapsed().as_secs_f64() + 80.0;
     assert!(passed <= allowed, "{passed} of {allowed}");
     stage.wait_until("it is one like any other", || leased().is_none());
+    stage.wait_until("nothing is hot", || status().hot_keys == 0);
     assert!(!stage.explain(&source).limits.swap_remove(0).hot);
 }

@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use crate::{Identity, Security};
+use crate::{Identity, Security, subject};
 
 /// Open connections of all peers. Beyond it new ones wait unaccepted, and are tried again by who
 /// waits for them.
@@ -63,12 +63,14 @@ impl Default for Bounds {
 }
 
 /// Who has the other end of a connection: an extension of every request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// From where.
     pub address: SocketAddr,
     /// Who that is; `None` in plain text, and where nobody is asked.
     pub identity: Option<Identity>,
+    /// What its certificate calls it, for people.
+    pub name: Option<Arc<str>>,
 }
 
 /// One accepted connection.
@@ -181,6 +183,7 @@ impl Door {
             peer: Peer {
                 address,
                 identity: None,
+                name: None,
             },
             _place: place,
             _seat: None,
@@ -211,11 +214,13 @@ impl Door {
             warn!(%address, ?identity, most, "turned away: too many connections of one peer");
             return;
         };
+        let name = subject::common_name(certificate).map(Arc::from);
         let connection = Connection {
             stream: Transport::Tls(Box::new(stream)),
             peer: Peer {
                 address,
                 identity: Some(identity),
+                name,
             },
             _place: place,
             _seat: Some(seat),
@@ -280,8 +285,8 @@ fn lock<K: Ord>(
 impl Connection {
     /// Who has the other end.
     #[must_use]
-    pub const fn peer(&self) -> Peer {
-        self.peer
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
     }
 }
 
@@ -289,7 +294,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 

@@ -13,6 +13,7 @@ mod credentials;
 mod identity;
 #[cfg(feature = "issue")]
 pub mod issue;
+mod subject;
 mod verify;
 
 pub use accept::{

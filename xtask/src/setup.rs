@@ -9,7 +9,7 @@ use crate::{output, shell};
 /// A Debian package, and what it is for.
 type Package = (&'static str, &'static str);
 
-const PACKAGES: [Package; 16] = [
+const PACKAGES: [Package; 17] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -44,6 +44,7 @@ const PACKAGES: [Package; 16] = [
     ("iptables", "a rival in the benchmark"),
     ("tmux", "a terminal for tests of `weir top`"),
     ("iputils-ping", "a client, in the tutorial"),
+    ("chromium", "a browser for tests of the console"),
 ];
 
 /// What containers need besides.

@@ -87,39 +87,6 @@ pub const AT_RANDOM: [Scope; 17] = [
         ..Scope::SMALL
     },
     Scope {
-        name: "deposed",
-        about: "as `reminders`; the first leader goes on after all but one host have promised the second's term",
-        begins: Begins::Deposed,
-        hosts: 4,
-        members: 4,
-        pace: Pace::SIXTHS,
-        steps: 8,
-        policies: &[terms(8, 0)],
-        is_divisible: true,
-        late_answers: true,
-        capacity: 2,
-        ..Scope::SMALL
-    },
-    Scope {
-        name: "sixths",
-        about: "as `everything`, in sixths of a lease, so that leaders remind",
-        pace: Pace::SIXTHS,
-        steps: 14,
-        ..EVERYTHING
-    },
-    Scope {
-        name: "units",
-        about: "three tokens become six in units four times as coarse, then three in finer ones; leases are carried",
-        begins: Begins::PolicyReady,
-        policies: &[in_parts(2, 3, 0), terms(6, 1), in_parts(3, 3, 1)],
-        restarts: 1,
-        sessions: 1,
-        duplicates: 1,
-        pauses: true,
-        shifts: 1,
-        ..POLICIES
-    },
-    Scope {
         name: "joins",
         about: "a fourth host joins three that hold everything; every fault",
         hosts: 4,
@@ -206,6 +173,37 @@ pub const AT_RANDOM: [Scope; 17] = [
         joins: true,
         sessions: 1,
         ..EVERYTHING
+    },
+    Scope {
+        name: "deposed",
+        about: "the first of two leaders goes on after two of three voters have promised the second's term",
+        begins: Begins::Deposed,
+        pace: Pace::SIXTHS,
+        steps: 8,
+        policies: &[terms(6, 0)],
+        is_divisible: true,
+        late_answers: true,
+        capacity: 2,
+        ..Scope::SMALL
+    },
+    Scope {
+        name: "sixths",
+        about: "as `everything`, in sixths of a lease, so that leaders remind",
+        pace: Pace::SIXTHS,
+        steps: 14,
+        ..EVERYTHING
+    },
+    Scope {
+        name: "units",
+        about: "six tokens become three in units four times as coarse, then six in finer ones; leases are carried",
+        begins: Begins::PolicyReady,
+        policies: &[in_parts(2, 6, 1), terms(3, 0), in_parts(3, 6, 1)],
+        restarts: 1,
+        sessions: 1,
+        duplicates: 1,
+        pauses: true,
+        shifts: 1,
+        ..POLICIES
     },
 ];
 

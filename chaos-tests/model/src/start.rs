@@ -34,7 +34,7 @@ pub fn settled(store: &mut Store) -> World {
         rounds(&mut world, store);
         deliver(&mut world, true, store);
     }
-    if bounds.begins != Begins::Settled {
+    if matches!(bounds.begins, Begins::PolicyReady | Begins::PolicyUnwritten) {
         perform(&mut world, Action::Publish, store);
         for host in 0..members {
             perform(&mut world, Action::PrepareHost(host), store);

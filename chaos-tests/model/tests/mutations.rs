@@ -49,6 +49,7 @@ fn budgets_are_overspent_when_rules_are_broken() {
         (Mutation::ReuseBeforeWait, "token"),
         (Mutation::EnvelopeUnread, "token"),
         (Mutation::CutUnacknowledged, "cut"),
+        (Mutation::CarriedAsNumbers, "units"),
     ] {
         let scope = Scope {
             rules: Rules::without(mutation),

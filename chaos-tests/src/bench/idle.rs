@@ -125,10 +125,12 @@ pub fn markdown(options: Options, costs: &[Cost]) -> String {
 fn limits_file(limits: usize) -> String {
     let mut text = format!("version = 1\n\n[fleet]\nmax_members = {HOSTS}\n");
     for number in 0..limits {
+        // Few limits may apply to any destination.
         text += &format!(
-            "\n[[limit]]\nname  = \"limit-{number}\"\nproto = \"udp\"\nports = [{}]\n\
+            "\n[[limit]]\nname  = \"limit-{number}\"\nto    = [\"203.0.{}.{}\"]\nproto = \"udp\"\n\
              rate  = \"{}k packets/s\"\npromise = \"strict\"\n",
-            10_000 + number,
+            number / 256,
+            number % 256,
             10 + number
         );
     }

@@ -33,7 +33,7 @@ use self::{
 use crate::{fleet::Fleet, interrupt::Interrupt, progress::Progress};
 
 /// Documents with commands. One that is not listed and has some is a failure.
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "ARCHITECTURE.md",
@@ -41,6 +41,7 @@ const DOCUMENTS: [&str; 13] = [
     "SPECIFICATION.md",
     "docs/chaos.md",
     "docs/concepts.md",
+    "docs/console.md",
     "docs/faq.md",
     "docs/limits.md",
     "docs/metrics.md",

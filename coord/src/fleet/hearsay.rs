@@ -31,15 +31,15 @@ impl Hearsay {
         *self = Self::default();
     }
 
-    /// What a leader of `own` is to hear of a message: all of it if it claims no newer term, nothing if
+    /// What `leader` of `own` is to hear of a message: all of it if it claims no newer term, nothing if
     /// its claim is not to be believed, and otherwise the newest term that can be.
     pub(super) fn sift(
         &mut self,
         message: FromNode,
-        own: Term,
+        (own, leader): (Term, NodeId),
         stored: &TermRecord,
     ) -> Option<FromNode> {
-        let Some((node, claimed)) = claim(&message, own) else {
+        let Some((node, claimed)) = claim(&message, own, leader) else {
             return Some(message);
         };
         if claimed <= stored.term && stored.term > own {
@@ -68,12 +68,16 @@ impl Hearsay {
     }
 }
 
-/// Whose claim it is that a leader of `own` is none any more.
-fn claim(message: &FromNode, own: Term) -> Option<(NodeId, Term)> {
+/// Whose claim it is that `leader` of `own` is none any more.
+fn claim(message: &FromNode, own: Term, leader: NodeId) -> Option<(NodeId, Term)> {
     match message {
         FromNode::Report(report) if report.promised > own => Some((report.node, report.promised)),
-        // The same term cannot be another's either: ZooKeeper gives each once.
-        FromNode::Refuse(refuse) if refuse.promised >= own && refuse.promised > Term(0) => {
+        // The same term cannot be another's either: ZooKeeper gives each once. If it is this one's, the
+        // node has another policy.
+        FromNode::Refuse(refuse)
+            if refuse.promised > own
+                || refuse.promised == own && refuse.leader.is_some_and(|other| other != leader) =>
+        {
             Some((refuse.node, refuse.promised))
         }
         _ => None,
@@ -101,6 +105,7 @@ mod tests {
     use super::*;
 
     const OWN: Term = Term(7);
+    const LEADER: NodeId = NodeId::from_u128(1);
 
     fn node(number: u128) -> NodeId {
         NodeId::from_u128(number)
@@ -124,16 +129,32 @@ mod tests {
     }
 
     #[test]
+    fn who_refuses_for_its_policy_claims_nothing() {
+        let mut hearsay = Hearsay::default();
+        let of_policy = FromNode::Refuse(Refuse {
+            node: node(9),
+            promised: OWN,
+            leader: Some(LEADER),
+            policy: PolicyVersion(1),
+        });
+        let heard = hearsay.sift(of_policy.clone(), (OWN, LEADER), &stored(7, 3));
+        assert_eq!(heard, Some(of_policy));
+    }
+
+    #[test]
     fn one_node_ends_no_term() {
         let mut hearsay = Hearsay::default();
         let record = stored(7, 3);
         for _ in 0..100 {
             for (liar, term) in [(3, u64::MAX), (3, 8), (9, u64::MAX), (10, 8)] {
-                assert_eq!(hearsay.sift(refusal(liar, term), OWN, &record), None);
+                assert_eq!(
+                    hearsay.sift(refusal(liar, term), (OWN, LEADER), &record),
+                    None
+                );
             }
         }
         let honest = refusal(1, 6);
-        let heard = hearsay.sift(honest.clone(), OWN, &record);
+        let heard = hearsay.sift(honest.clone(), (OWN, LEADER), &record);
         assert_eq!(heard, Some(honest), "it claims nothing");
     }
 
@@ -141,25 +162,28 @@ mod tests {
     fn a_majority_of_voters_is_believed_and_a_liar_among_them_adds_nothing() {
         let mut hearsay = Hearsay::default();
         let record = stored(7, 3);
-        assert_eq!(hearsay.sift(refusal(1, 9), OWN, &record), None);
+        assert_eq!(hearsay.sift(refusal(1, 9), (OWN, LEADER), &record), None);
         // The highest that one honest voter at least has promised.
-        let heard = hearsay.sift(refusal(3, u64::MAX), OWN, &record);
+        let heard = hearsay.sift(refusal(3, u64::MAX), (OWN, LEADER), &record);
         assert_eq!(heard, Some(refusal(3, 9)));
         hearsay.clear();
-        assert_eq!(hearsay.sift(refusal(3, u64::MAX), OWN, &record), None);
+        assert_eq!(
+            hearsay.sift(refusal(3, u64::MAX), (OWN, LEADER), &record),
+            None
+        );
     }
 
     #[test]
     fn what_zookeeper_says_too_is_believed_at_once() {
         let mut hearsay = Hearsay::default();
         let record = stored(9, 3);
-        let heard = hearsay.sift(refusal(9, 9), OWN, &record);
+        let heard = hearsay.sift(refusal(9, 9), (OWN, LEADER), &record);
         assert_eq!(heard, Some(refusal(9, 9)));
-        assert_eq!(hearsay.sift(refusal(9, 10), OWN, &record), None);
+        assert_eq!(hearsay.sift(refusal(9, 10), (OWN, LEADER), &record), None);
         // The only voter of a small fleet.
         let record = stored(7, 1);
         assert_eq!(
-            hearsay.sift(refusal(1, 8), OWN, &record),
+            hearsay.sift(refusal(1, 8), (OWN, LEADER), &record),
             Some(refusal(1, 8))
         );
     }

@@ -338,6 +338,7 @@ impl Fleet {
         let message = match (&self.leader, &self.term) {
             (Some(leader), Some(stored)) => {
                 let own = leader.term();
+                let own = (own, self.host.node);
                 match self.hearsay.sift(message, own, stored) {
                     Some(message) => message,
                     None => return,

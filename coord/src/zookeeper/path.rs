@@ -35,6 +35,12 @@ pub(super) fn document(version: PolicyVersion) -> String {
     format!("{POLICY}/{DOCUMENT}{:010}", version.0)
 }
 
+/// `policy/v_##########/origin`. Not a child of `policy`, whose documents are numbered by how often
+/// its children changed.
+pub(super) fn origin(version: PolicyVersion) -> String {
+    format!("{}/origin", document(version))
+}
+
 /// The version that a child of `policy` holds; `None` for `current`.
 pub(super) fn document_version(name: &str) -> Option<PolicyVersion> {
     name.strip_prefix(DOCUMENT)?.parse().ok().map(PolicyVersion)

@@ -13,6 +13,7 @@ use super::{
     leadership::{ANY_VERSION, RECORD_BYTES_MAX, Tenure},
     link::{Access, Link, ReadFailure, parse},
     lock::{self, Guard, LockError, LockName},
+    origin::{Author, Origin},
     outcome::Failure,
     path,
 };
@@ -74,7 +75,7 @@ pub enum PolicyError {
 }
 
 /// One document of the history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyEntry {
     /// Its version.
     pub version: PolicyVersion,
@@ -82,6 +83,8 @@ pub struct PolicyEntry {
     pub stored_at_ms: i64,
     /// The node that led then is not recorded; whether this document is in force is.
     pub is_in_force: bool,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// A document that is to come into force.
@@ -95,6 +98,8 @@ pub struct Publication {
     pub trial: Option<Duration>,
     /// End a trial that runs, and give up a version that is coming, instead of being refused.
     pub ends_trial: bool,
+    /// What is written down beside it.
+    pub origin: Origin,
 }
 
 impl Publication {
@@ -106,6 +111,7 @@ impl Publication {
             expected,
             trial: None,
             ends_trial: false,
+            origin: Origin::default(),
         }
     }
 }
@@ -310,11 +316,17 @@ impl Policies {
             next: Some(next),
             ..in_force
         });
+        let origin = Some(&publication.origin).filter(|origin| origin.is_known());
+        let origin = origin.map(|origin| (path::origin(version), json(origin)));
+        let options = CreateMode::Persistent.with_acls(self.acls);
         let written = access
             .write(|writer| {
                 writer.add_check_version(path::TERM, tenure.term_version)?;
                 writer.add_check_version(guard.path(), ANY_VERSION)?;
                 writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
+                if let Some((path, data)) = &origin {
+                    writer.add_create(path, data, &options)?;
+                }
                 match running {
                     Some((_, trial)) => writer.add_delete(path::POLICY_TRIAL, Some(trial)),
                     None => Ok(()),
@@ -323,7 +335,9 @@ impl Policies {
             .await;
         match written {
             Ok(_) => {
-                tracing::info!(%version, trial = ?publication.trial, "policy published");
+                let author = publication.origin.author.as_ref().map(Author::name);
+                let trial = publication.trial;
+                tracing::info!(%version, ?trial, ?author, "policy published");
                 Ok(version)
             }
             Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),
@@ -440,6 +454,10 @@ impl Policies {
             expected: version,
             trial: None,
             ends_trial: true,
+            origin: Origin {
+                author: None,
+                restores: Some(trial.fallback),
+            },
         };
         let restored = self.publish(&publication).await?;
         let fallback = trial.fallback;
@@ -527,14 +545,24 @@ impl Policies {
                 versions.sort();
                 let mut entries = Vec::new();
                 for version in versions.into_iter().rev().take(HISTORY_MAX) {
-                    if let Some(stat) = client.check_stat(&path::document(version)).await? {
-                        let is_in_force = version == in_force;
-                        entries.push(PolicyEntry {
-                            version,
-                            stored_at_ms: stat.ctime,
-                            is_in_force,
-                        });
-                    }
+                    let Some(stat) = client.check_stat(&path::document(version)).await? else {
+                        continue;
+                    };
+                    let origin = if stat.num_children > 0 {
+                        match client.get_data(&path::origin(version)).await {
+                            Ok((data, _)) => Origin::read(&data),
+                            Err(Error::NoNode) => Origin::default(),
+                            Err(error) => return Err(error),
+                        }
+                    } else {
+                        Origin::default()
+                    };
+                    entries.push(PolicyEntry {
+                        version,
+                        stored_at_ms: stat.ctime,
+                        is_in_force: version == in_force,
+                        origin,
+                    });
                 }
                 Ok(entries)
             })
@@ -571,7 +599,7 @@ async fn trial(access: &mut Access) -> Result<Option<(Trial, i32)>, PolicyError>
 }
 
 fn json(record: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(record).expect("a record of numbers is JSON")
+    serde_json::to_vec(record).expect("a record of numbers and text is JSON")
 }
 
 fn refused(index: usize, reason: &Error) -> PolicyError {

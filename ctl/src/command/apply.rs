@@ -9,6 +9,7 @@ use weir_proto::admin::v1;
 use super::{WRONG_USAGE, ask, check::verdict, print_json};
 use crate::{
     FAILED,
+    author::author,
     cli::{Apply, Cli},
     client::ClientError,
     number::span,
@@ -24,6 +25,7 @@ pub(super) fn run(cli: &Cli, arguments: &Apply) -> anyhow::Result<ExitCode> {
         dry_run: arguments.dry_run,
         expected_version: arguments.expected_version,
         confirm_within_ms: arguments.confirm_within.map(milliseconds),
+        author: author(),
     };
     hand_over(cli, &arguments.file, request)
 }

@@ -34,6 +34,7 @@ fn table(versions: &[Version], has_colour: bool) -> Table {
     let columns = [
         ("VERSION", Align::Right),
         ("STORED", Align::Right),
+        ("BY", Align::Left),
         ("STATE", Align::Left),
     ];
     let mut table = Table::new(&columns, has_colour);
@@ -44,15 +45,35 @@ fn table(versions: &[Version], has_colour: bool) -> Table {
         table.row([
             version.version.to_string().into(),
             format!("{} ago", span(now_ms.saturating_sub(stored_ms))).into(),
-            match (version.in_force, version.confirm_within_ms) {
-                (true, Some(left)) => Cell::new(
-                    format!("in force, {} left to confirm it", span(left)),
-                    Tone::Bad,
-                ),
-                (true, None) => Cell::new("in force", Tone::Good),
-                (false, _) => "".into(),
-            },
+            author(version),
+            state(version),
         ]);
     }
     table
+}
+
+/// What a certificate says, and what somebody said of themselves, are not the same.
+fn author(version: &Version) -> Cell {
+    match (&version.author, version.restores) {
+        (Some(author), _) if author.certified => author.name.as_str().into(),
+        (Some(author), _) => format!("{} (unproved)", author.name).into(),
+        (None, Some(_)) => Cell::new("nobody: it was not confirmed", Tone::Quiet),
+        (None, None) => Cell::new("unknown", Tone::Quiet),
+    }
+}
+
+fn state(version: &Version) -> Cell {
+    let again = match version.restores {
+        Some(0) => ", no limits again".to_owned(),
+        Some(restored) => format!(", version {restored} again"),
+        None => String::new(),
+    };
+    match (version.in_force, version.confirm_within_ms) {
+        (true, Some(left)) => Cell::new(
+            format!("in force{again}, {} left to confirm it", span(left)),
+            Tone::Bad,
+        ),
+        (true, None) => Cell::new(format!("in force{again}"), Tone::Good),
+        (false, _) => again.trim_start_matches(", ").into(),
+    }
 }

@@ -6,6 +6,7 @@ use weir_proto::admin::v1;
 
 use super::{apply, ask};
 use crate::{
+    author::author,
     cli::{Cli, Rollback},
     client::ClientError,
     view::Applied,
@@ -15,6 +16,7 @@ use crate::{
 pub(super) fn run(cli: &Cli, arguments: &Rollback) -> anyhow::Result<ExitCode> {
     let request = v1::RollbackRequest {
         version: arguments.version,
+        author: author(),
     };
     let reply = ask(cli, async |mut client| {
         let reply = client.rollback(request).await;

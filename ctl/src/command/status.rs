@@ -11,7 +11,7 @@ use crate::{
     client::ClientError,
     number::{for_each, short, span},
     table::{Align, Cell, Table, Tone, output_has_colour},
-    view::{LimitStatus, Member, Status},
+    view::{HotSource, LimitStatus, Member, Status},
 };
 
 /// Prints the fleet at a glance; fails while a promise is broken.
@@ -153,9 +153,13 @@ fn limits(limits: &[LimitStatus], has_colour: bool) -> Table {
         ("ON FLOOR", Align::Right),
         ("PENDING", Align::Left),
     ];
+    // Most fleets have none.
+    let are_hot = limits.iter().any(|limit| limit.hot_keys > 0);
+    let hot_column = [("HOT", Align::Left)].into_iter().filter(|_| are_hot);
+    let columns: Vec<_> = columns.into_iter().chain(hot_column).collect();
     let mut table = Table::new(&columns, has_colour);
     for limit in limits {
-        table.row([
+        let cells = [
             limit.name.clone().into(),
             limit.promise.into(),
             match limit.promise_kept {
@@ -168,9 +172,22 @@ fn limits(limits: &[LimitStatus], has_colour: bool) -> Table {
             format!("{}/s", limit.unit).into(),
             on_floor(limit),
             limit.pending.join(", ").into(),
-        ]);
+        ];
+        let hot_cell = [hot(limit).into()].into_iter().filter(|_| are_hot);
+        table.row(cells.into_iter().chain(hot_cell));
     }
     table
+}
+
+/// `3: 198.51.100.7/32, 12.0k`: how many, and the heaviest with what it offers.
+fn hot(limit: &LimitStatus) -> String {
+    match &limit.heaviest_hot {
+        Some(HotSource { source, offered }) => {
+            format!("{}: {source}, {}", limit.hot_keys, short(*offered))
+        }
+        None if limit.hot_keys > 0 => limit.hot_keys.to_string(),
+        None => String::new(),
+    }
 }
 
 fn on_floor(limit: &LimitStatus) -> Cell {

@@ -33,13 +33,25 @@ pub(crate) struct History {
 }
 
 /// A stored document.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Version {
     pub(crate) version: u64,
     /// Milliseconds since 1970.
     pub(crate) stored_at_ms: i64,
     pub(crate) in_force: bool,
     pub(crate) confirm_within_ms: Option<u64>,
+    /// Who asked for it, if that is known.
+    pub(crate) author: Option<Author>,
+    /// The version that it repeats; 0 is none at all.
+    pub(crate) restores: Option<u64>,
+}
+
+/// Who asked for a version.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Author {
+    pub(crate) name: String,
+    /// Whether a certificate says so.
+    pub(crate) certified: bool,
 }
 
 impl From<v1::HistoryReply> for History {
@@ -49,6 +61,11 @@ impl From<v1::HistoryReply> for History {
             stored_at_ms: version.stored_at_ms,
             in_force: version.in_force,
             confirm_within_ms: version.confirm_within_ms,
+            author: version.author.map(|author| Author {
+                name: author.name,
+                certified: author.certified,
+            }),
+            restores: version.restores,
         };
         Self {
             versions: reply.versions.into_iter().map(version).collect(),

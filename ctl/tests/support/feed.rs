@@ -22,6 +22,7 @@ impl Feed {
                 .map(|number| self.node(number, moment, asked))
                 .collect(),
             sources: (0..asked.top).map(|number| source(number, asked)).collect(),
+            alone: false,
         }
     }
 

@@ -380,6 +380,7 @@ impl Replies {
             limits: limits.collect(),
             nodes,
             sources: Vec::new(),
+            alone: false,
         }
     }
 }
@@ -424,6 +425,8 @@ fn status(
             admitted_rate: 29_700.0,
             per: None,
             nodes_failing_open: 0,
+            hot_keys: 0,
+            heaviest_hot: None,
         }],
         daemon_version: "0.1.0".to_owned(),
         voters: [host1, host2, host3]
@@ -441,6 +444,7 @@ fn version(number: u64, in_force: bool, confirm_within_ms: Option<u64>) -> v1::V
         stored_at_ms: 0,
         in_force,
         confirm_within_ms,
+        ..v1::Version::default()
     }
 }
 

@@ -21,7 +21,7 @@ use weir_model::{
 use weir_proto::admin::v1;
 
 use super::{Coordination, Daemon};
-use crate::serve::Answer;
+use crate::serve::{Answer, author};
 
 /// Most shares, strict limits times members, that a commit by ZooKeeper stores: each takes up to 100
 /// bytes, and ZooKeeper takes a megabyte.
@@ -91,6 +91,7 @@ impl Daemon {
         } else {
             let publication = Publication {
                 trial: request.confirm_within_ms.map(Duration::from_millis),
+                origin: author::origin(request.author, None),
                 ..Publication::new(request.document, expected)
             };
             self.publish(publication, reply, answer);

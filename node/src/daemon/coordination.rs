@@ -8,7 +8,7 @@ use weir_coord_core::{
     timing::Timing,
 };
 use weir_model::{
-    LimitId, Nanos, NodeId, Policy, PolicyVersion, Term,
+    HotKey, LimitId, Nanos, NodeId, Policy, PolicyVersion, Term, UnitsPerSecond,
     message::{FromNode, ToNode},
 };
 
@@ -39,6 +39,8 @@ pub struct LeaderView {
     pub members: Vec<MemberView>,
     /// Limits whose envelopes add up to more than the budget.
     pub over_budget: Vec<LimitId>,
+    /// Keys that have a budget of their own, and what the fleet offers of each.
+    pub hot: Vec<(HotKey, UnitsPerSecond)>,
 }
 
 impl Coordination {
@@ -49,11 +51,13 @@ impl Coordination {
                 term: leader.term(),
                 members: leader.view(now),
                 over_budget: leader.over_budget().collect(),
+                hot: leader.hot_offered().collect(),
             }),
             Self::Embedded { embedded, .. } => embedded.as_ref().map(|embedded| LeaderView {
                 term: embedded.leader().term(),
                 members: embedded.leader().view(now),
                 over_budget: embedded.leader().over_budget().collect(),
+                hot: embedded.leader().hot_offered().collect(),
             }),
         }
     }

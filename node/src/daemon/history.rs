@@ -11,7 +11,10 @@ use super::{
     apply::{change_list, in_force, refusal},
     view::millis,
 };
-use crate::{dataplane, serve::Answer};
+use crate::{
+    dataplane,
+    serve::{Answer, author},
+};
 
 type Reply<T> = oneshot::Sender<Answer<T>>;
 
@@ -41,8 +44,8 @@ impl Daemon {
         let in_force = self.view().policy().clone();
         let is_on_trial = self.trial().is_some();
         tokio::spawn(async move {
-            let to = request.version.map(PolicyVersion);
-            let _ = answer.send(match roll_back(&keeper, &in_force, to, is_on_trial).await {
+            let rolled_back = roll_back(&keeper, &in_force, request, is_on_trial).await;
+            let _ = answer.send(match rolled_back {
                 Ok(reply) => Answer::Here(reply),
                 Err(status) => Answer::Refused(status),
             });
@@ -60,7 +63,7 @@ impl Daemon {
         tokio::spawn(async move {
             let _ = answer.send(match keeper.history().await {
                 Ok(entries) => {
-                    let versions = entries.iter().map(|entry| {
+                    let versions = entries.into_iter().map(|entry| {
                         let trial = trial.as_ref();
                         let waits = trial.filter(|trial| trial.version == entry.version.0);
                         v1::Version {
@@ -68,6 +71,8 @@ impl Daemon {
                             stored_at_ms: entry.stored_at_ms,
                             in_force: entry.is_in_force,
                             confirm_within_ms: waits.and_then(|trial| trial.confirm_within_ms),
+                            author: entry.origin.author.as_ref().map(author::told),
+                            restores: entry.origin.restores.map(|version| version.0),
                         }
                     });
                     Answer::Here(v1::HistoryReply {
@@ -84,9 +89,9 @@ impl Daemon {
         let trial = self.coordination.fleet()?.trial()?;
         Some(v1::Version {
             version: trial.version().0,
-            stored_at_ms: 0,
             in_force: true,
             confirm_within_ms: Some(millis(trial.left(dataplane::now()))),
+            ..v1::Version::default()
         })
     }
 
@@ -112,7 +117,7 @@ impl Daemon {
 async fn roll_back(
     keeper: &Keeper,
     before: &Policy,
-    to: Option<PolicyVersion>,
+    request: v1::RollbackRequest,
     is_on_trial: bool,
 ) -> Result<v1::ApplyReply, Status> {
     let current = keeper.in_force().await.map_err(|error| refusal(&error))?;
@@ -123,7 +128,7 @@ async fn roll_back(
     } else {
         current.before
     };
-    let target = to.unwrap_or(last);
+    let target = request.version.map_or(last, PolicyVersion);
     if target == current.version && !is_coming {
         let already = format!("version {target} is in force already");
         return Err(Status::failed_precondition(already));
@@ -145,6 +150,7 @@ async fn roll_back(
     })?;
     let publication = Publication {
         ends_trial: true,
+        origin: author::origin(request.author, Some(target)),
         ..Publication::new(document, current.version)
     };
     let published = keeper.publish(publication).await;

@@ -8,6 +8,7 @@ mod enforcement;
 mod explain;
 mod exposition;
 mod history;
+mod hot;
 mod membership;
 mod memory;
 mod metrics;
@@ -300,6 +301,9 @@ impl Daemon {
             }
             Question::Demand(answer) => {
                 let _ = answer.send(self.view().demand());
+            }
+            Question::TimeLine(limit, answer) => {
+                let _ = answer.send(self.view().time_line(&limit));
             }
             Question::Nodes(answer) => {
                 let _ = answer.send(self.as_known_here(self.view().nodes()));

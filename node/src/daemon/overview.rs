@@ -34,6 +34,7 @@ impl View<'_> {
             limits: self.overview_limits(&known, pending),
             nodes: self.node_rows(&known, is_leader, |member| self.asked_for(member, request)),
             sources: self.sources(request),
+            alone: false,
         }
     }
 

@@ -10,7 +10,10 @@ use weir_model::{Limit, LimitId, Nanos, Policy, Revision};
 use weir_proto::admin::v1;
 
 use super::{enforcement::Enforcement, view::View};
-use crate::dataplane::LimitCount;
+use crate::{
+    dataplane::{self, LimitCount},
+    serve::TimeLine,
+};
 
 /// Limits that are followed: the first of the policy. Of others nothing is remembered.
 const LIMITS_FOLLOWED: usize = 1_024;
@@ -234,6 +237,20 @@ impl View<'_> {
     pub(super) fn past_of(&self, limit: &Limit, now: Nanos) -> Vec<v1::PastMinute> {
         let past = self.past.limits.get(&limit.id);
         past.map(|past| past.told(now)).unwrap_or_default()
+    }
+
+    /// The same with each second of them; `None` if there is no such limit, or it is not followed.
+    pub(super) fn time_line(&self, limit: &str) -> Option<TimeLine> {
+        let mut limits = self.policy().limits.iter();
+        let past = self
+            .past
+            .limits
+            .get(&limits.find(|known| known.name == limit)?.id)?;
+        let spans = past.spans.iter();
+        Some(TimeLine {
+            spans: spans.map(|span| (span.seconds, span.offered)).collect(),
+            minutes: past.told(dataplane::now()),
+        })
     }
 
     /// What was offered to each limit on this host.

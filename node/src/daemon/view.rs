@@ -116,6 +116,7 @@ impl View<'_> {
                 limits: limits.collect(),
             }],
             over_budget: Vec::new(),
+            hot: Vec::new(),
         }
     }
 
@@ -164,13 +165,15 @@ impl View<'_> {
         let mut sums = self.sums(leader.or(own.as_ref()));
         let pending = self.pending(leader);
         let over_budget = leader.map_or(&[][..], |leader| &leader.over_budget);
-        let limits = self.policy().limits.iter().map(|limit| v1::LimitStatus {
-            pending: pending.clone(),
-            ..limit_status(
-                limit,
-                &sums.remove(&limit.id).unwrap_or_default(),
-                over_budget.contains(&limit.id),
-            )
+        let limits = self.policy().limits.iter().map(|limit| {
+            let sums = sums.remove(&limit.id).unwrap_or_default();
+            let (hot_keys, heaviest_hot) = self.hot_of(limit, leader);
+            v1::LimitStatus {
+                pending: pending.clone(),
+                hot_keys,
+                heaviest_hot,
+                ..limit_status(limit, &sums, over_budget.contains(&limit.id))
+            }
         });
         v1::StatusReply {
             limits: limits.collect(),
@@ -542,6 +545,7 @@ fn limit_status(limit: &Limit, sums: &Sums, is_over_budget: bool) -> v1::LimitSt
         admitted_rate: sums.admitted,
         per: limit.per.map(Into::into),
         nodes_failing_open: sums.failing_open,
+        ..v1::LimitStatus::default()
     }
 }
 

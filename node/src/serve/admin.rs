@@ -24,7 +24,7 @@ use weir_proto::{
 };
 use weir_tls::{Expected, Peer, Role};
 
-use super::{Answer, Asker, Leader, Question};
+use super::{Answer, Asker, Leader, Question, author};
 
 /// To reach the leader takes far less, or it is not there.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,9 +39,14 @@ pub struct AdminService {
 }
 
 impl AdminService {
+    /// The same for those who ask within the process.
+    pub(super) const fn new(asker: Asker, security: Security) -> Self {
+        Self { asker, security }
+    }
+
     /// The service, asking `asker`, and the leader where only it can answer.
     pub fn server(asker: Asker, security: Security) -> AdminServer<Self> {
-        AdminServer::new(Self { asker, security })
+        AdminServer::new(Self::new(asker, security))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_REPLY_BYTES)
     }
@@ -98,6 +103,10 @@ fn forwarded<T>(message: T) -> Request<T> {
     request
 }
 
+fn is_passed_on<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
+}
+
 /// Whether whoever asks may. In plain text, and on the local socket, everybody may.
 ///
 /// A node passes on what its own operators may ask of it, so what it passes on is theirs: whoever has
@@ -107,7 +116,7 @@ fn permitted<T>(request: &Request<T>, needed: Role) -> Result<(), Status> {
     let Some(identity) = peer.and_then(|peer| peer.identity) else {
         return Ok(());
     };
-    let is_passed_on = identity.node.is_some() && request.metadata().contains_key(FORWARDED);
+    let is_passed_on = identity.node.is_some() && is_passed_on(request);
     let is_permitted = match needed {
         Role::Read => identity.may_read(),
         Role::Operate => identity.may_operate() || is_passed_on,
@@ -133,7 +142,7 @@ const fn applying(request: &v1::ApplyRequest) -> Role {
 /// Answers here, or passes the same call on to the leader.
 macro_rules! answer {
     ($self:ident, $request:ident, $question:expr, $method:ident, $message:expr) => {{
-        let is_forwarded = $request.metadata().contains_key(FORWARDED);
+        let is_forwarded = is_passed_on(&$request);
         match $self.ask($question).await? {
             Answer::Here(reply) => Ok(Response::new(reply)),
             Answer::Refused(status) => Err(status),
@@ -152,7 +161,7 @@ macro_rules! answer {
                 };
                 match asked.await {
                     Ok(leaders) => Ok(Response::new(leaders.into_inner().seen_from(reply))),
-                    Err(_) => Ok(Response::new(reply)),
+                    Err(_) => Ok(Response::new(reply.alone())),
                 }
             }
         }
@@ -166,7 +175,8 @@ impl Admin for AdminService {
         request: Request<v1::ApplyRequest>,
     ) -> Result<Response<v1::ApplyReply>, Status> {
         permitted(&request, applying(request.get_ref()))?;
-        let message = request.get_ref().clone();
+        let mut message = request.get_ref().clone();
+        message.author = author::asking(&request, message.author, is_passed_on(&request))?;
         let copy = message.clone();
         answer!(
             self,
@@ -197,13 +207,15 @@ impl Admin for AdminService {
         request: Request<v1::RollbackRequest>,
     ) -> Result<Response<v1::ApplyReply>, Status> {
         permitted(&request, Role::Operate)?;
-        let message = *request.get_ref();
+        let mut message = request.get_ref().clone();
+        message.author = author::asking(&request, message.author, is_passed_on(&request))?;
+        let copy = message.clone();
         answer!(
             self,
             request,
             |answer| Question::Rollback(message, answer),
             rollback,
-            message
+            copy
         )
     }
 
@@ -337,8 +349,13 @@ impl Admin for AdminService {
 }
 
 /// A leader's reply, with what is about the answering node put back.
-trait SeenFrom {
+trait SeenFrom: Sized {
     fn seen_from(self, own: Self) -> Self;
+
+    /// What a node knows by itself while its leader cannot be asked.
+    fn alone(self) -> Self {
+        self
+    }
 }
 
 impl SeenFrom for v1::StatusReply {
@@ -409,6 +426,13 @@ impl SeenFrom for v1::OverviewReply {
             ..self
         }
     }
+
+    fn alone(self) -> Self {
+        Self {
+            alone: true,
+            ..self
+        }
+    }
 }
 
 macro_rules! all_of_it {
@@ -444,6 +468,7 @@ mod tests {
         request.extensions_mut().insert(Peer {
             address: ([192, 0, 2, 1], 7946).into(),
             identity,
+            name: None,
         });
         [Role::Read, Role::Operate].map(|role| permitted(&request, role).is_ok())
     }
@@ -540,11 +565,13 @@ mod tests {
                 limit: source.to_owned(),
                 ..v1::OverviewSource::default()
             }],
+            alone: false,
         };
         let seen = reply("leader", 0, "theirs").seen_from(reply("asked", 1, "ours"));
         assert_eq!(seen.fleet.unwrap().node.unwrap().name, "asked");
         assert_eq!(seen.nodes.len(), 3, "of all members only a leader knows");
         assert_eq!(seen.sources[0].limit, "ours");
+        assert!(!seen.alone && reply("asked", 0, "ours").alone().alone);
         let limit = &seen.limits[0];
         assert_eq!((limit.promise_kept, limit.nodes_failing_open), (false, 1));
     }

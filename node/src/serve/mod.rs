@@ -1,6 +1,8 @@
 //! What a node serves: coordination and administration over gRPC, metrics and health over HTTP.
 
 pub mod admin;
+pub(crate) mod author;
+mod console;
 pub mod http;
 pub mod sockets;
 
@@ -49,6 +51,8 @@ pub enum Question {
     Explain(IpAddr, oneshot::Sender<v1::ExplainReply>),
     /// What was offered to each limit here.
     Demand(oneshot::Sender<v1::DemandReply>),
+    /// What the limit with this name carried here over the last minutes; `None` if it is not followed.
+    TimeLine(String, oneshot::Sender<Option<TimeLine>>),
     /// Every node.
     Nodes(oneshot::Sender<Answer<v1::NodesReply>>),
     /// Everything, for Prometheus.
@@ -57,6 +61,15 @@ pub enum Question {
     Alive(oneshot::Sender<()>),
     /// Whether it enforces a policy and has its part; otherwise what is missing.
     Ready(oneshot::Sender<Result<(), &'static str>>),
+}
+
+/// The last minutes of a limit on one host.
+#[derive(Clone, Debug, Default)]
+pub struct TimeLine {
+    /// Times with the same traffic, oldest first: seconds, and tokens per second that arrived.
+    pub spans: Vec<(f32, f32)>,
+    /// Whole minutes, latest first.
+    pub minutes: Vec<v1::PastMinute>,
 }
 
 /// Who leads, and where that is.

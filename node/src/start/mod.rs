@@ -162,7 +162,7 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     let (asker, questions) = mpsc::channel(QUESTIONS);
     serve_locally(sockets.local, asker.clone(), security.clone())?;
     if let Some(listener) = sockets.http {
-        serve_http(listener, guard, asker.clone())?;
+        serve_http(listener, guard, asker.clone(), security.clone())?;
     }
     let fleet = (&config.coordinator, ensemble, sockets.fleet);
     let (facts, coordination, events, inbound) = match fleet {
@@ -280,11 +280,16 @@ fn serve_fleet(
     Ok(inbound)
 }
 
-fn serve_http(listener: TcpListener, guard: http::Guard, asker: Asker) -> anyhow::Result<()> {
+fn serve_http(
+    listener: TcpListener,
+    guard: http::Guard,
+    asker: Asker,
+    security: Security,
+) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener).context("http.listen")?;
     tokio::spawn(async move {
-        if let Err(error) = http::serve(listener, guard, asker).await {
-            error!(%error, "metrics and health are no longer served");
+        if let Err(error) = http::serve(listener, guard, asker, security).await {
+            error!(%error, "metrics, health and the console are no longer served");
         }
     });
     Ok(())

@@ -169,6 +169,12 @@ impl<B: CommitBackend> Leader<B> {
         self.hot.pages.values().map(|page| &page.key)
     }
 
+    /// The hot keys, each with what the fleet offers of it, as far as nodes have said.
+    pub fn hot_offered(&self) -> impl Iterator<Item = (HotKey, UnitsPerSecond)> {
+        let pages = self.hot.pages.values();
+        pages.map(|Page { key, .. }| (*key, self.hot.heavy.of((key.limit, key.key)).sum))
+    }
+
     /// A term begins, or the first policy of it that has merged limits.
     pub(super) fn begin_hot(&mut self, now: Nanos) {
         let learns = !self.rules.breaks(Mutation::HotKeysUnlearned);

@@ -14,6 +14,8 @@ use axum::{
 };
 use weir_coord::grpc::Security;
 
+use super::session::Session;
+
 /// Requests in a second, of all who ask; to put metrics together takes milliseconds.
 const PER_SECOND: f64 = 50.0;
 /// Requests at once.
@@ -42,7 +44,7 @@ impl Secret {
 
     /// Whether it is that, in a time that says nothing about where it differs. How long it is may be
     /// found out.
-    fn is(&self, claimed: &str) -> bool {
+    pub(super) fn is(&self, claimed: &str) -> bool {
         let (own, claimed) = (self.0.as_bytes(), claimed.as_bytes());
         let pairs = own.iter().zip(claimed);
         let differences = pairs.fold(0, |all, (one, other)| {
@@ -60,8 +62,11 @@ impl fmt::Debug for Secret {
 
 /// A guard on duty.
 #[derive(Debug)]
-pub(super) struct OnDuty {
-    token: Option<Secret>,
+pub(in crate::serve) struct OnDuty {
+    pub(super) token: Option<Secret>,
+    /// Whether what is sent is encrypted.
+    pub(super) is_private: bool,
+    pub(super) session: Session,
     pace: Mutex<Pace>,
 }
 
@@ -76,6 +81,8 @@ impl Guard {
     pub(super) fn begin(self) -> Arc<OnDuty> {
         Arc::new(OnDuty {
             token: self.token,
+            is_private: self.security.is_authenticated(),
+            session: Session::begin(),
             pace: Mutex::new(Pace {
                 left: AT_ONCE,
                 at: Instant::now(),
@@ -98,7 +105,8 @@ impl Pace {
 }
 
 impl OnDuty {
-    fn knows(&self, request: &Request) -> bool {
+    /// Whether a request shows the token itself.
+    pub(super) fn knows(&self, request: &Request) -> bool {
         let Some(token) = &self.token else {
             return true;
         };

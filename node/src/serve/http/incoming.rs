@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use weir_coord::grpc::Security;
@@ -63,6 +66,16 @@ impl Listener for Incoming {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+/// When the connection of a request comes to its end.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::serve) struct Until(pub(in crate::serve) Instant);
+
+impl Connected<IncomingStream<'_, Incoming>> for Until {
+    fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
+        Self(stream.io().end.deadline())
     }
 }
 
