@@ -20,12 +20,12 @@ use zookeeper_client::Error;
 
 use super::{
     event::{Event, Refusal, Roster, TakeOver, TakeOverFailure},
+    in_force::InForce,
     link::{Access, Link, RETRY_PAUSE, ReadFailure, parse, read_all},
     mailbox::Outbox,
     mirror::roster_of,
     outcome::Failure,
     path,
-    policy::InForce,
 };
 
 /// The largest record that is sent: a server closes the connection on more than 1 MB

@@ -13,10 +13,10 @@ use zookeeper_client::{Error, OneshotWatcher, Stat};
 
 use super::{
     event::{Event, Live, Refusal, Roster},
+    in_force::{InForce, Next},
     leadership::note_version,
     link::{RETRY_PAUSE, parse, read_all},
     path,
-    policy::{InForce, Next},
     session::Session,
 };
 

@@ -19,6 +19,7 @@
 
 mod election;
 mod event;
+mod in_force;
 mod layout;
 mod leadership;
 mod link;
@@ -42,11 +43,12 @@ use weir_model::{NodeId, PolicyVersion, Term};
 use zookeeper_client::Acls;
 
 pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
+pub use in_force::{InForce, Next};
 pub use leadership::RECORD_BYTES_MAX;
 pub use lock::{Guard, LockError, LockName};
 pub use mailbox::{ANSWERS_MAX, Events};
 pub use origin::{AUTHOR_BYTES_MAX, Author, AuthorError, Origin};
-pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, Next, PolicyEntry, PolicyError, Publication};
+pub use policy::{HISTORY_MAX, NO_LIMITS, PolicyEntry, PolicyError, Publication};
 pub use roster::RosterError;
 pub use session::{ATTEMPT_PERIOD, ATTEMPTS_MAX};
 pub use settings::{
