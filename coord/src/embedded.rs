@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
     timing::Timing,
 };
 use weir_model::{
@@ -33,6 +33,7 @@ impl Embedded {
         timing: Timing,
         now: Nanos,
     ) -> Self {
+        let in_force = PolicyRecord::settled(policy.0);
         let mandate = Mandate {
             node,
             record: TermRecord {
@@ -49,6 +50,7 @@ impl Embedded {
                 is_powered_off: false,
             }],
             policy,
+            in_force,
         };
         let leader = Leader::new(mandate, timing, EmbeddedCommit::default(), now);
         Self {
@@ -71,7 +73,7 @@ impl Embedded {
                 // The backend stores nothing, and no other term exists.
                 Command::Store(_)
                 | Command::Activated
-                | Command::Activate(_)
+                | Command::Activate(..)
                 | Command::Remove(_)
                 | Command::ChangeVoters(_)
                 | Command::StepDown(_) => {}

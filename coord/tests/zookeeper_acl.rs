@@ -64,7 +64,7 @@ async fn a_stranger_can_neither_read_nor_write_anything() {
         })
         .await
         .unwrap();
-    node.keeper.activate(version).await.unwrap();
+    node.keeper.activate(version, 8).await.unwrap();
     let guard = node
         .keeper
         .lock(LockName::Roster, support::DEADLINE)

@@ -25,7 +25,7 @@ async fn leader(servers: &str) -> Node {
 
 async fn put_in_force(keeper: &Keeper, publication: Publication) -> PolicyVersion {
     let version = keeper.publish(publication).await.unwrap();
-    keeper.activate(version).await.unwrap()
+    keeper.activate(version, 8).await.unwrap()
 }
 
 fn by(origin: Origin, document: &str, expected: PolicyVersion) -> Publication {

@@ -10,9 +10,11 @@ use weir_coord::{
     trial::Trial,
     zookeeper::{Event, InForce, Keeper, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX},
 };
-use weir_coord_core::commit::StoreOutcome;
+use weir_coord_core::{commit::StoreOutcome, record::PolicyRecord};
 use weir_model::PolicyVersion;
 
+/// How many members a policy has room for.
+const PLACES: u32 = 8;
 const NONE: PolicyVersion = PolicyVersion(0);
 const FIRST: PolicyVersion = PolicyVersion(1);
 const SECOND: PolicyVersion = PolicyVersion(2);
@@ -31,7 +33,7 @@ async fn put_in_force(
     publication: Publication,
 ) -> Result<PolicyVersion, PolicyError> {
     let version = keeper.publish(publication).await?;
-    keeper.activate(version).await
+    keeper.activate(version, PLACES).await
 }
 
 async fn leader(servers: &str) -> Node {
@@ -255,6 +257,7 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
         version: SECOND,
         before: FIRST,
         next: None,
+        places: Some(PLACES),
     };
     assert_eq!(keeper.in_force().await, Ok(in_force));
 }
@@ -295,7 +298,7 @@ async fn a_change_that_nobody_confirms_is_taken_back_by_the_next_leader() {
         document: "one".to_owned(),
     };
     next.until_all(&[Event::Trial(None), restored]).await;
-    assert_eq!(next.keeper.activate(third).await, Ok(third));
+    assert_eq!(next.keeper.activate(third, PLACES).await, Ok(third));
     assert_eq!(until_policy(&mut next, third).await, "one");
     assert_eq!(next.keeper.confirm(None).await, Err(PolicyError::NoTrial));
 }
@@ -317,7 +320,7 @@ async fn of_a_confirmation_and_the_end_of_the_time_one_wins() {
         );
         let confirmed = confirmed.unwrap();
         if let Ok(restored) = expired {
-            keeper.activate(restored).await.unwrap();
+            keeper.activate(restored, PLACES).await.unwrap();
         }
         assert_ne!(
             expired.is_ok(),
@@ -336,7 +339,7 @@ async fn a_first_policy_that_nobody_confirms_leaves_none() {
     let keeper = leader.keeper.clone();
     put_in_force(&keeper, on_trial("one", NONE)).await.unwrap();
     assert_eq!(keeper.expire(FIRST).await, Ok(SECOND));
-    assert_eq!(keeper.activate(SECOND).await, Ok(SECOND));
+    assert_eq!(keeper.activate(SECOND, PLACES).await, Ok(SECOND));
     assert_eq!(until_policy(&mut leader, SECOND).await, NO_LIMITS);
 }
 
@@ -360,17 +363,20 @@ async fn a_document_is_prepared_by_all_before_it_is_in_force() {
     }
     assert_eq!(keeper.in_force().await.unwrap().version, FIRST);
     assert_eq!(
-        other.keeper.activate(SECOND).await,
+        other.keeper.activate(SECOND, PLACES).await,
         Err(PolicyError::NotLeader),
         "who does not lead puts nothing in force"
     );
     // The leader dies before it has written so; its successor does.
     other.take_over(0).await;
-    assert_eq!(keeper.activate(SECOND).await, Err(PolicyError::NotLeader));
-    assert_eq!(other.keeper.activate(SECOND).await, Ok(SECOND));
+    assert_eq!(
+        keeper.activate(SECOND, PLACES).await,
+        Err(PolicyError::NotLeader)
+    );
+    assert_eq!(other.keeper.activate(SECOND, PLACES).await, Ok(SECOND));
     assert_eq!(until_policy(&mut old, SECOND).await, "two");
     assert_eq!(
-        other.keeper.activate(FIRST).await,
+        other.keeper.activate(FIRST, PLACES).await,
         Ok(SECOND),
         "versions only grow"
     );
@@ -390,11 +396,96 @@ async fn one_that_is_to_come_keeps_others_out_unless_it_is_given_up() {
         ..Publication::new("two", NONE)
     };
     assert_eq!(keeper.publish(instead).await, Ok(SECOND));
-    assert_eq!(keeper.activate(SECOND).await, Ok(SECOND));
+    assert_eq!(keeper.activate(SECOND, PLACES).await, Ok(SECOND));
     let in_force = keeper.in_force().await.unwrap();
     assert_eq!(
         (in_force.version, in_force.before, in_force.next),
         (SECOND, NONE, None)
     );
     assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
+}
+
+/// What a leader is told when it takes over.
+async fn until_taken_over(node: &mut Node) -> PolicyRecord {
+    node.until("take-over", |event| match event {
+        Event::TakenOver { in_force, .. } => Some(in_force),
+        Event::TakeOverFailed { reason } => panic!("the take-over failed: {reason}"),
+        _ => None,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_next_leader_hears_for_how_many_members_there_is_room() {
+    let server = server();
+    let mut first = leader(&server.connect_string()).await;
+    let mut second = Node::spawn(2, settings(&server.connect_string(), SESSION));
+    let publication = Publication::new("one", NONE);
+    let version = first.keeper.publish(publication).await.unwrap();
+    assert_eq!(first.keeper.activate(version, 2).await, Ok(FIRST));
+    let small = PolicyRecord {
+        version: FIRST,
+        places: Some(2),
+    };
+    first.until_event(Event::PolicyRecord(small)).await;
+    second.until_not_standing().await;
+    second.begin_take_over();
+    assert_eq!(until_taken_over(&mut second).await, small);
+
+    // Who leads no more writes nothing; there is never less of one version.
+    let written = first.keeper.activate(FIRST, 8).await;
+    assert_eq!(written, Err(PolicyError::NotLeader));
+    assert_eq!(second.keeper.activate(FIRST, 8).await, Ok(FIRST));
+    let large = PolicyRecord {
+        places: Some(8),
+        ..small
+    };
+    first.until_event(Event::PolicyRecord(large)).await;
+    assert_eq!(second.keeper.activate(FIRST, 3).await, Ok(FIRST));
+    first.begin_take_over();
+    assert_eq!(until_taken_over(&mut first).await, large);
+
+    // More room is no other policy: what was in force before is still what was before.
+    let in_force = first.keeper.in_force().await.unwrap();
+    assert_eq!((in_force.before, in_force.next), (NONE, None));
+}
+
+/// As an older version writes it, as nobody does, and as if somebody had deleted it.
+#[tokio::test]
+async fn a_record_that_says_less_or_nothing_stops_no_leader() {
+    let server = server();
+    let mut first = leader(&server.connect_string()).await;
+    let observer = observer(&server).await;
+    let older = br#"{"version":7,"before":6}"#;
+    let known = PolicyRecord {
+        version: PolicyVersion(7),
+        places: None,
+    };
+    for (data, found) in [
+        (older.as_slice(), known),
+        (b"nonsense".as_slice(), PolicyRecord::UNKNOWN),
+    ] {
+        observer
+            .set_data("/policy/current", data, None)
+            .await
+            .unwrap();
+        first.begin_take_over();
+        assert_eq!(until_taken_over(&mut first).await, found);
+    }
+    observer.delete("/policy/current", None).await.unwrap();
+    first.begin_take_over();
+    assert_eq!(until_taken_over(&mut first).await, PolicyRecord::UNKNOWN);
+}
+
+/// ZooKeeper was restored from a backup, and a host remembers what is not there.
+#[tokio::test]
+async fn a_document_that_is_not_there_is_not_in_force() {
+    let server = server();
+    let leader = leader(&server.connect_string()).await;
+    let written = leader.keeper.activate(SECOND, PLACES).await;
+    assert!(
+        matches!(written, Err(PolicyError::Refused(_))),
+        "{written:?}"
+    );
+    assert_eq!(leader.keeper.in_force().await.unwrap().version, NONE);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use weir_coord_core::{
     follower::{Birth, Follower},
     leader::Mandate,
-    record::{MemberRecord, ReservedFloor, TermRecord},
+    record::{MemberRecord, PolicyRecord, ReservedFloor, TermRecord},
     rules::Rules,
     voters::choose,
 };
@@ -49,6 +49,7 @@ impl Start {
             adopted: None,
             members: members.collect(),
             policy: (VERSION, self.policy.clone()),
+            in_force: PolicyRecord::settled(VERSION),
         }
     }
 

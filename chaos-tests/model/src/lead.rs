@@ -4,7 +4,7 @@
 use weir_coord_core::{
     commit::{QuorumCommit, StoreOutcome},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
 };
 use weir_model::{
     NodeId, PolicyVersion,
@@ -86,6 +86,8 @@ impl Lead {
             adopted: None,
             members,
             policy: (policy, scope.policy(place_of(policy))),
+            // The policies of a scope have no keys: there is room for everybody.
+            in_force: PolicyRecord::settled(policy),
         };
         let backend = QuorumCommit::new(record.voters.clone(), scope.rules);
         let now = scope.pace.leader_clock(step);
@@ -148,7 +150,7 @@ impl Lead {
                 Command::Send { to, message } => asked.push(Asked::Send(index_of(to), message)),
                 Command::Admit(record) => asked.push(Asked::Write(Write::Admit(record))),
                 Command::Remove(node) => asked.push(Asked::Write(Write::Remove(node))),
-                Command::Activate(version) => asked.push(Asked::Write(Write::Activate(version))),
+                Command::Activate(version, _) => asked.push(Asked::Write(Write::Activate(version))),
                 Command::Activated => asked.push(Asked::Write(Write::DropFormer)),
                 Command::Store(_) | Command::ChangeVoters(_) | Command::StepDown(_) => {}
             }

@@ -218,7 +218,8 @@ impl World {
 
     /// What ZooKeeper says of policies: there is a newer one to be made ready, or in force.
     pub(super) fn tell_of_policies(&mut self, host: usize) {
-        let (current, document) = (self.zookeeper.policy, self.zookeeper.document);
+        let (in_force, document) = (self.zookeeper.in_force, self.zookeeper.document);
+        let current = in_force.version;
         if let Some(daemon) = self.daemon(host) {
             daemon.policies = (current, document);
         }
@@ -237,6 +238,7 @@ impl World {
         }
         let policy = self.policies.of(current).clone();
         self.lead(host, Input::Policy(current, policy));
+        self.lead(host, Input::Recorded(in_force));
     }
 
     /// A host takes up the policy that is in force, in its kernel first.
@@ -353,8 +355,8 @@ impl World {
             (_, Some(Answer::TermForLife(record))) => self.begin_life(host, record),
             (_, Some(Answer::Term(record, version))) => self.write_term(host, &record, version),
             (_, Some(Answer::Written(true, record))) => self.ask(host, Ask::Inherit { record }),
-            (_, Some(Answer::Inherited(record, roster, envelope))) => {
-                self.begin_term(host, record, roster, envelope);
+            (_, Some(Answer::Inherited(record, inherited))) => {
+                self.begin_term(host, record, inherited);
             }
             (_, Some(Answer::Removed(term, node, is_gone))) => {
                 let outcome = outcome_of(is_gone);

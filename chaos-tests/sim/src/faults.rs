@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use weir_coord_core::leader::Input;
+use weir_coord_core::{leader::Input, record::PolicyRecord};
 use weir_model::{Nanos, PolicyVersion};
 
 use crate::{
@@ -113,7 +113,11 @@ impl World {
         let next = PolicyVersion(self.zookeeper.document.0 + 1);
         self.zookeeper.document = next;
         if self.is_sudden {
-            self.zookeeper.policy = next;
+            // Written by hand: nobody says for how many there is room.
+            self.zookeeper.in_force = PolicyRecord {
+                version: next,
+                places: None,
+            };
         }
         self.faults.policies += 1;
         self.note(|| format!("policy {next} is written"));

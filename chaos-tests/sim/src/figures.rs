@@ -121,7 +121,11 @@ impl World {
             );
             self.judge.blame("recovery", details);
         }
-        let budget = self.policies.budget(self.zookeeper.policy, 0).rate.0;
+        let budget = self
+            .policies
+            .budget(self.zookeeper.in_force.version, 0)
+            .rate
+            .0;
         let held: u64 = self
             .hosts
             .iter()

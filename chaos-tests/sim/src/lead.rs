@@ -1,12 +1,12 @@
 //! A host as a candidate and a leader: what the protocol's core decides, done in the world.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use weir_coord_core::{
     campaign::Step,
     commit::{FleetCommit, QuorumCommit, ZooKeeperCommit},
     leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{Candidate, EnvelopeRecord, MemberRecord, TermRecord},
+    record::{Candidate, MemberRecord, TermRecord},
     rules::Mutation,
     voters::succeeding,
 };
@@ -19,7 +19,7 @@ use crate::{
     host::{Bid, Daemon},
     mutation::Broken,
     world::{Message, TIMING, World},
-    zookeeper::Ask,
+    zookeeper::{Ask, Inherited},
 };
 
 impl World {
@@ -117,13 +117,7 @@ impl World {
         );
     }
 
-    pub(super) fn begin_term(
-        &mut self,
-        host: usize,
-        record: TermRecord,
-        roster: Arc<Vec<MemberRecord>>,
-        envelope: Option<EnvelopeRecord>,
-    ) {
+    pub(super) fn begin_term(&mut self, host: usize, record: TermRecord, inherited: Inherited) {
         let Some((policy, next)) = self.daemon(host).map(|daemon| daemon.policies) else {
             return;
         };
@@ -137,9 +131,10 @@ impl World {
         let mandate = Mandate {
             node: self.hosts[host].id,
             record: record.clone(),
-            adopted: envelope,
-            members: roster.to_vec(),
+            adopted: inherited.envelope,
+            members: inherited.roster.to_vec(),
             policy: (policy, self.policies.of(policy).clone()),
+            in_force: inherited.in_force,
         };
         let epoch = self.hosts[host].epoch;
         self.judge.leads(record.term, host, epoch);
@@ -239,7 +234,9 @@ impl World {
                 let version = self.zookeeper.member_version(node);
                 self.ask(host, Ask::Remove(term, node, version));
             }
-            Command::Activate(version) => self.ask(host, Ask::Activate(term, version)),
+            Command::Activate(version, places) => {
+                self.ask(host, Ask::Activate(term, version, places));
+            }
             Command::Activated => {
                 let is_voted = !self.settings.by_zookeeper;
                 self.ask(host, Ask::DropFormer(term, is_voted));

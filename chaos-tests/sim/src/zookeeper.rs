@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use weir_coord_core::{
     campaign::Place,
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    record::{EnvelopeRecord, MemberRecord, PolicyRecord, TermRecord},
 };
 use weir_model::{Incarnation, Nanos, NodeId, PolicyVersion, Term};
 
@@ -40,8 +40,9 @@ pub enum Ask {
     Admit(Term, MemberRecord, u64),
     /// Delete a member from the roster while the term is this one, and its znode is at this version.
     Remove(Term, NodeId, u64),
-    /// Write which policy is in force while the term is this one, unless a newer one is.
-    Activate(Term, PolicyVersion),
+    /// Write which policy is in force while the term is this one, unless a newer one is, and for how
+    /// many members there is room, unless it is more.
+    Activate(Term, PolicyVersion, u32),
     /// Write the envelope while the term is its own, after all that was written before.
     Store(EnvelopeRecord),
     /// Delete the candidacy of this session.
@@ -62,7 +63,7 @@ pub enum Answer {
     /// To [`Ask::WriteTerm`]: whether it was written.
     Written(bool, TermRecord),
     /// To [`Ask::Inherit`].
-    Inherited(TermRecord, Arc<Vec<MemberRecord>>, Option<EnvelopeRecord>),
+    Inherited(TermRecord, Inherited),
     /// To [`Ask::Remove`]: whether it is gone; `None` if another write came in between.
     Removed(Term, NodeId, Option<bool>),
     /// To [`Ask::Admit`]: whether it was written; `None` if another write came in between.
@@ -71,6 +72,17 @@ pub enum Answer {
     Stored(EnvelopeRecord, Option<bool>),
     /// To an ask of no consequence.
     Done,
+}
+
+/// What a new leader reads after `term` was written.
+#[derive(Clone, Debug)]
+pub struct Inherited {
+    /// The members.
+    pub roster: Arc<Vec<MemberRecord>>,
+    /// What the last leader stored.
+    pub envelope: Option<EnvelopeRecord>,
+    /// The policy in force.
+    pub in_force: PolicyRecord,
 }
 
 /// A session of one host.
@@ -98,7 +110,7 @@ pub struct ZooKeeper {
     pub sessions: BTreeMap<u64, Session>,
     transaction: u64,
     /// The policy in force.
-    pub policy: PolicyVersion,
+    pub in_force: PolicyRecord,
     /// The newest policy that there is.
     pub document: PolicyVersion,
     /// Until when there is no quorum of servers.
@@ -118,7 +130,7 @@ impl ZooKeeper {
             queue: Vec::new(),
             sessions: BTreeMap::new(),
             transaction: 1,
-            policy: PolicyVersion(1),
+            in_force: PolicyRecord::settled(PolicyVersion(1)),
             document: PolicyVersion(1),
             down_until: Nanos::ZERO,
         }
@@ -213,10 +225,14 @@ impl ZooKeeper {
                 }
                 (Answer::Written(true, record), true)
             }
-            Ask::Inherit { record } => (
-                Answer::Inherited(record, self.roster.clone(), self.envelope.clone()),
-                false,
-            ),
+            Ask::Inherit { record } => {
+                let inherited = Inherited {
+                    roster: self.roster.clone(),
+                    envelope: self.envelope.clone(),
+                    in_force: self.in_force,
+                };
+                (Answer::Inherited(record, inherited), false)
+            }
             Ask::DropFormer(term, is_voted) => {
                 let is_news = !self.term.former.is_empty() || self.term.is_voted != is_voted;
                 let applies = self.term.term == term && is_news;
@@ -263,10 +279,14 @@ impl ZooKeeper {
                 }
                 (Answer::Removed(term, node, outcome), removes)
             }
-            Ask::Activate(term, version) => {
-                let applies = self.term.term == term && self.policy < version;
+            Ask::Activate(term, version, places) => {
+                let known = self.in_force;
+                let is_news = known.version < version;
+                let has_more = known.version == version && known.places < Some(places);
+                let applies = self.term.term == term && (is_news || has_more);
                 if applies {
-                    self.policy = version;
+                    let places = Some(places);
+                    self.in_force = PolicyRecord { version, places };
                 }
                 (Answer::Done, applies)
             }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use weir_model::register::{EnvelopeRecord, LimitEnvelope, NodeEnvelope, RegisterUpdate};
-use weir_model::{Amount, Limit, LimitId, NodeId, Scale, Term};
+use weir_model::{Amount, Limit, LimitId, NodeId, PolicyVersion, Scale, Term};
 
 /// `term`: the fence. Only ever changed by a conditional write, and its number only grows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +97,33 @@ impl MemberRecord {
             .map_or(Amount::ZERO, |floor| {
                 floor.amount.rescaled_down(floor.scale, limit.scale)
             })
+    }
+}
+
+/// `policy/current`, as far as leaders go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyRecord {
+    /// The version in force; 0 is none.
+    pub version: PolicyVersion,
+    /// How many members there is room for in each policy that a member may go by and that has strict
+    /// keys; `u32::MAX` if there is none. `None` if whoever wrote the record did not say.
+    pub places: Option<u32>,
+}
+
+impl PolicyRecord {
+    /// Of a fleet whose record cannot be read: there may be room for nobody.
+    pub const UNKNOWN: Self = Self {
+        version: PolicyVersion(0),
+        places: Some(0),
+    };
+
+    /// Of a version, when nobody goes by any other.
+    #[must_use]
+    pub const fn settled(version: PolicyVersion) -> Self {
+        Self {
+            version,
+            places: Some(u32::MAX),
+        }
     }
 }
 

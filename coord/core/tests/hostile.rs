@@ -17,7 +17,7 @@ use weir_coord_core::{
     commit::EmbeddedCommit,
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -80,6 +80,7 @@ impl Fleet {
             adopted: None,
             members: ids.iter().map(member).collect(),
             policy: (PolicyVersion(1), policy),
+            in_force: PolicyRecord::settled(PolicyVersion(1)),
         };
         let follower = |node: NodeId| {
             let birth = Birth {

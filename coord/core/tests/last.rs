@@ -11,7 +11,7 @@ use weir_coord_core::{
     commit::QuorumCommit,
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -56,6 +56,7 @@ fn the_only_member_is_removed_or_keeps_its_share() {
                 limits: vec![the_limit.clone()].into(),
             },
         ),
+        in_force: PolicyRecord::settled(PolicyVersion(1)),
     };
     let commit = QuorumCommit::new(vec![ONLY], Rules::ALL);
     let mut leader = Leader::new(mandate, TIMING, commit, now);

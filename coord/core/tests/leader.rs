@@ -14,7 +14,7 @@ use weir_coord_core::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, TermRecord},
+    record::{EnvelopeRecord, LimitEnvelope, MemberRecord, NodeEnvelope, PolicyRecord, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -90,6 +90,7 @@ impl Fleet {
             adopted,
             members: (1..=nodes).map(member).collect(),
             policy: (PolicyVersion(1), policy(limits)),
+            in_force: PolicyRecord::settled(PolicyVersion(1)),
         };
         let follower = |node: &NodeId| {
             let birth = Birth {
@@ -159,6 +160,7 @@ impl Fleet {
             adopted: Some(adopted),
             members: members.collect(),
             policy: (version, policy(limits)),
+            in_force: PolicyRecord::settled(version),
         };
         self.leader = Leader::new(mandate, self.timing, EmbeddedCommit::default(), self.now);
     }

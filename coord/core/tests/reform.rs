@@ -12,7 +12,7 @@ use weir_coord_core::{
     commit::QuorumCommit,
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -59,6 +59,7 @@ fn leader(now: Nanos) -> Leader<QuorumCommit> {
                 limits: vec![limit("web", 100_000, 10_000, 0, false)].into(),
             },
         ),
+        in_force: PolicyRecord::settled(PolicyVersion(1)),
     };
     Leader::new(mandate, TIMING, QuorumCommit::new(voters, Rules::ALL), now)
 }

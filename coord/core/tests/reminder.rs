@@ -14,7 +14,7 @@ use weir_coord_core::{
     commit::QuorumCommit,
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, ReservedFloor, TermRecord},
+    record::{MemberRecord, PolicyRecord, ReservedFloor, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -79,6 +79,7 @@ fn leader(number: usize, term: u64, now: Nanos) -> Leader<QuorumCommit> {
                 limits: vec![the_limit()].into(),
             },
         ),
+        in_force: PolicyRecord::settled(PolicyVersion(1)),
     };
     let commit = QuorumCommit::new(voters, Rules::ALL);
     Leader::new(mandate, TIMING, commit, now)

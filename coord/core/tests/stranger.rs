@@ -13,7 +13,7 @@ use weir_coord_core::{
     commit::QuorumCommit,
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
-    record::{EnvelopeRecord, MemberRecord, ReservedFloor, TermRecord},
+    record::{EnvelopeRecord, MemberRecord, PolicyRecord, ReservedFloor, TermRecord},
     rules::Rules,
     timing::Timing,
 };
@@ -79,6 +79,7 @@ fn leader(number: usize, term: u64, now: Nanos) -> Leader<QuorumCommit> {
                 limits: vec![the_limit()].into(),
             },
         ),
+        in_force: PolicyRecord::settled(PolicyVersion(1)),
     };
     let commit = QuorumCommit::new(voters, Rules::ALL);
     Leader::new(mandate, TIMING, commit, now)

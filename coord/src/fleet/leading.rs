@@ -4,7 +4,7 @@ use tracing::{debug, info, warn};
 use weir_coord_core::{
     commit::{FleetCommit, QuorumCommit, StoreOutcome, ZooKeeperCommit},
     leader::{Command, Input, Leader, Mandate, StepDown},
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    record::{EnvelopeRecord, MemberRecord, PolicyRecord, TermRecord},
 };
 use weir_model::{Nanos, NodeId, message::ToNode};
 
@@ -23,7 +23,7 @@ impl Fleet {
         &mut self,
         record: TermRecord,
         adopted: Option<EnvelopeRecord>,
-        roster: Roster,
+        (roster, in_force): (Roster, PolicyRecord),
         now: Nanos,
     ) {
         self.is_taking_over = false;
@@ -42,6 +42,7 @@ impl Fleet {
             adopted,
             members: roster.members.clone(),
             policy: self.policy.clone(),
+            in_force,
         };
         self.at_least = self.at_least.max(record.term);
         self.campaign.set_term(record.term, now);
@@ -141,11 +142,11 @@ impl Fleet {
                     self.tell(Input::Removed { node, outcome }, now);
                 }
             }
-            Command::Activate(version) => {
+            Command::Activate(version, places) => {
                 let keeper = self.keeper.clone();
                 // It is asked for again until ZooKeeper says so.
                 tokio::spawn(async move {
-                    if let Err(error) = keeper.activate(version).await {
+                    if let Err(error) = keeper.activate(version, places).await {
                         warn!(%version, %error, "not written down yet that a policy is in force");
                     }
                 });

@@ -397,6 +397,7 @@ impl Fleet {
             Event::Policy { version, document } => {
                 return Some(Notice::Policy { version, document });
             }
+            Event::PolicyRecord(record) => self.lead(Input::Recorded(record), now),
             Event::NextPolicy { version, document } => {
                 return Some(Notice::NextPolicy { version, document });
             }
@@ -425,8 +426,9 @@ impl Fleet {
                 record,
                 envelope,
                 roster,
+                in_force,
             } => {
-                self.taken_over(record, envelope, roster, now);
+                self.taken_over(record, envelope, (roster, in_force), now);
             }
             Event::TakeOverFailed { reason } => self.take_over_failed(reason, now),
             Event::Stored {

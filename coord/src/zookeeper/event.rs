@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 use weir_coord_core::{
     commit::StoreOutcome,
-    record::{EnvelopeRecord, LiveRecord, MemberRecord, TermRecord},
+    record::{EnvelopeRecord, LiveRecord, MemberRecord, PolicyRecord, TermRecord},
 };
 use weir_model::{Generation, Incarnation, NodeId, PolicyVersion, Term};
 
@@ -48,6 +48,8 @@ pub enum Event {
         /// Its text.
         document: String,
     },
+    /// What `policy/current` says besides. Kind: record.
+    PolicyRecord(PolicyRecord),
     /// A document that is to come into force as soon as nodes have it ready. Kind: next.
     NextPolicy {
         /// Its version, above that of [`Event::Policy`].
@@ -72,6 +74,8 @@ pub enum Event {
         envelope: Option<EnvelopeRecord>,
         /// The members, read after `term` was written.
         roster: Roster,
+        /// What is in force, read after `term` was written.
+        in_force: PolicyRecord,
     },
     /// Answers a take-over: this node does not lead.
     TakeOverFailed {
@@ -227,6 +231,7 @@ impl Event {
             Self::Members(_) => Kind::Members,
             Self::Live(_) => Kind::Live,
             Self::Policy { .. } => Kind::Policy,
+            Self::PolicyRecord(_) => Kind::PolicyRecord,
             Self::NextPolicy { .. } => Kind::NextPolicy,
             Self::Trial(_) => Kind::Trial,
             Self::Standing | Self::NotStanding { .. } => Kind::Standing,
@@ -249,6 +254,7 @@ pub(super) enum Kind {
     Members,
     Live,
     Policy,
+    PolicyRecord,
     NextPolicy,
     Trial,
     Standing,

@@ -12,7 +12,7 @@ use tokio::{
 };
 use weir_coord_core::{
     commit::StoreOutcome,
-    record::{Candidate, EnvelopeRecord, MemberRecord, TermRecord},
+    record::{Candidate, EnvelopeRecord, MemberRecord, PolicyRecord, TermRecord},
     voters::succeeding,
 };
 use weir_model::{NodeId, Term};
@@ -20,6 +20,7 @@ use zookeeper_client::Error;
 
 use super::{
     event::{Event, Refusal, Roster, TakeOver, TakeOverFailure},
+    in_force::InForce,
     link::{Access, Link, RETRY_PAUSE, ReadFailure, parse, read_all},
     mailbox::Outbox,
     mirror::roster_of,
@@ -96,6 +97,7 @@ struct Inheritance {
     envelope: Option<EnvelopeRecord>,
     envelope_version: i32,
     roster: Roster,
+    in_force: PolicyRecord,
 }
 
 impl Leadership {
@@ -157,12 +159,16 @@ impl Leadership {
         self.envelope = EnvelopeVersion::Known(inheritance.envelope_version);
         self.tenure.send_replace(Some(tenure));
         let Inheritance {
-            envelope, roster, ..
+            envelope,
+            roster,
+            in_force,
+            ..
         } = inheritance;
         Ok(Event::TakenOver {
             record,
             envelope,
             roster,
+            in_force,
         })
     }
 
@@ -284,10 +290,32 @@ impl Leadership {
         };
         let (members, roster_version) = self.members(access).await?;
         let roster = roster_of(roster_version, members.into_iter());
+        let in_force = self.in_force(access).await?;
         Ok(Inheritance {
             envelope,
             envelope_version,
             roster,
+            in_force,
+        })
+    }
+
+    /// What is in force. Without it a fleet is led, and admits nobody before all members go by the policy
+    /// of its leader.
+    async fn in_force(&self, access: &mut Access) -> Result<PolicyRecord, TakeOverFailure> {
+        let read = access
+            .read_latest(|client| async move { client.get_data(path::POLICY_CURRENT).await })
+            .await;
+        let found = match read {
+            Ok((data, _)) => InForce::parse(&data),
+            Err(ReadFailure::Refused(Error::NoNode)) => Err("it is missing".to_owned()),
+            Err(failure) => return Err(self.refused(failure)),
+        };
+        Ok(match found {
+            Ok(in_force) => in_force.record(),
+            Err(reason) => {
+                tracing::error!(reason, "policy/current says nothing of what is in force");
+                PolicyRecord::UNKNOWN
+            }
         })
     }
 

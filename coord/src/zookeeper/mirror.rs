@@ -7,16 +7,16 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
-use weir_coord_core::record::{LiveRecord, MemberRecord, TermRecord};
+use weir_coord_core::record::{LiveRecord, MemberRecord, PolicyRecord, TermRecord};
 use weir_model::{Incarnation, NodeId, PolicyVersion};
 use zookeeper_client::{Error, OneshotWatcher, Stat};
 
 use super::{
     event::{Event, Live, Refusal, Roster},
+    in_force::{InForce, Next},
     leadership::note_version,
     link::{RETRY_PAUSE, parse, read_all},
     path,
-    policy::{InForce, Next},
     session::Session,
 };
 
@@ -167,6 +167,7 @@ async fn children<T: DeserializeOwned>(
 /// told: versions grow.
 pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> Infallible {
     let mut last_next = PolicyVersion(0);
+    let mut last_record = None;
     loop {
         let (found, watcher) = match policy_once(&session, *last, last_next).await {
             Ok(read) => read,
@@ -184,6 +185,10 @@ pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> In
             last_next = version;
             session.outbox.tell(Event::NextPolicy { version, document });
         }
+        if let Some(record) = found.record.filter(|found| last_record != Some(*found)) {
+            last_record = Some(record);
+            session.outbox.tell(Event::PolicyRecord(record));
+        }
         session.changed(watcher).await;
     }
 }
@@ -191,6 +196,7 @@ pub(super) async fn policy(mut session: Session, last: &mut PolicyVersion) -> In
 /// Documents that are newer than those that were told.
 #[derive(Default)]
 struct NewDocuments {
+    record: Option<PolicyRecord>,
     in_force: Option<(PolicyVersion, String)>,
     next: Option<(PolicyVersion, String)>,
 }
@@ -213,6 +219,7 @@ async fn policy_once(
             return Ok((found, watcher));
         }
     };
+    found.record = Some(in_force.record());
     let version = in_force.version;
     if version < last {
         tracing::error!(%version, last = last.0, "policy/current went back; keeping the later one");

@@ -19,6 +19,7 @@
 
 mod election;
 mod event;
+mod in_force;
 mod layout;
 mod leadership;
 mod link;
@@ -42,11 +43,12 @@ use weir_model::{NodeId, PolicyVersion, Term};
 use zookeeper_client::Acls;
 
 pub use event::{Busy, Event, Live, Refusal, Roster, TakeOver, TakeOverFailure};
+pub use in_force::{InForce, Next};
 pub use leadership::RECORD_BYTES_MAX;
 pub use lock::{Guard, LockError, LockName};
 pub use mailbox::{ANSWERS_MAX, Events};
 pub use origin::{AUTHOR_BYTES_MAX, Author, AuthorError, Origin};
-pub use policy::{HISTORY_MAX, InForce, NO_LIMITS, Next, PolicyEntry, PolicyError, Publication};
+pub use policy::{HISTORY_MAX, NO_LIMITS, PolicyEntry, PolicyError, Publication};
 pub use roster::RosterError;
 pub use session::{ATTEMPT_PERIOD, ATTEMPTS_MAX};
 pub use settings::{
@@ -232,14 +234,23 @@ impl Keeper {
         .await
     }
 
-    /// Writes down that a version is in force.
+    /// Writes down that a version is in force, and for how many members there is
+    /// [room](weir_coord_core::record::PolicyRecord::places).
     ///
     /// # Errors
     ///
     /// [`PolicyError`]; repeating it does no harm.
-    pub async fn activate(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
-        self.ask(|answer| PolicyCommand::Activate { version, answer })
-            .await
+    pub async fn activate(
+        &self,
+        version: PolicyVersion,
+        places: u32,
+    ) -> Result<PolicyVersion, PolicyError> {
+        self.ask(|answer| PolicyCommand::Activate {
+            version,
+            places,
+            answer,
+        })
+        .await
     }
 
     /// Takes a member out of the roster, under the lock "roster" and the fence of this node's term.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use weir_model::{NodeId, PolicyVersion};
 use zookeeper_client::{Acls, CreateMode, Error, MultiWriteResult};
 
 use super::{
+    in_force::{InForce, Next},
     leadership::{ANY_VERSION, RECORD_BYTES_MAX, Tenure},
     link::{Access, Link, ReadFailure, parse},
     lock::{self, Guard, LockError, LockName},
@@ -115,53 +116,6 @@ impl Publication {
     }
 }
 
-/// What is in force, and what was before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InForce {
-    /// The version in force; 0 is none.
-    pub version: PolicyVersion,
-    /// The one that was in force before; 0 is none.
-    pub before: PolicyVersion,
-    /// One that is to come into force as soon as nodes have it ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Next>,
-}
-
-/// A version that is to come into force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Next {
-    /// Its number.
-    pub version: PolicyVersion,
-    /// It goes back by itself unless it is confirmed within this time after it came into force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub confirm_within_ms: Option<u64>,
-}
-
-impl InForce {
-    /// What `policy/current` holds.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    pub(super) fn parse(data: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Stored {
-            /// Before the first change, or written by hand.
-            Version(PolicyVersion),
-            Both(InForce),
-        }
-        Ok(match parse(data)? {
-            Stored::Version(version) => Self {
-                version,
-                before: PolicyVersion(0),
-                next: None,
-            },
-            Stored::Both(in_force) => in_force,
-        })
-    }
-}
-
 pub(super) enum PolicyCommand {
     Publish {
         publication: Publication,
@@ -170,6 +124,7 @@ pub(super) enum PolicyCommand {
     /// Nodes have it ready: it is in force.
     Activate {
         version: PolicyVersion,
+        places: u32,
         answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
     },
     Confirm {
@@ -219,8 +174,12 @@ impl Policies {
                 } => {
                     let _ = answer.send(self.publish(&publication).await);
                 }
-                PolicyCommand::Activate { version, answer } => {
-                    let _ = answer.send(self.activate(version).await);
+                PolicyCommand::Activate {
+                    version,
+                    places,
+                    answer,
+                } => {
+                    let _ = answer.send(self.activate(version, places).await);
                 }
                 PolicyCommand::Confirm { version, answer } => {
                     let _ = answer.send(self.confirm(version).await);
@@ -336,16 +295,24 @@ impl Policies {
     }
 
     /// Rule 12, *policy*, its end: writes down that a version is in force, and begins its trial if
-    /// it has one. A version that is newer already stays.
-    async fn activate(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
+    /// it has one. A version that is newer already stays; one that is in force gets more places.
+    async fn activate(
+        &self,
+        version: PolicyVersion,
+        places: u32,
+    ) -> Result<PolicyVersion, PolicyError> {
         let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
         let mut access = Access::new(&self.link, self.patience);
         let (in_force, current_version) = current(&mut access).await?;
-        if in_force.version >= version {
+        let is_news = in_force.version < version;
+        let has_more = in_force.places.is_none_or(|known| known < places);
+        if in_force.version > version || !(is_news || has_more) {
             return Ok(in_force.version);
         }
         let fallback = in_force.version;
-        let is_this = in_force.next.filter(|next| next.version == version);
+        let is_this = in_force
+            .next
+            .filter(|next| is_news && next.version == version);
         let trial = is_this.and_then(|next| next.confirm_within_ms);
         let trial = trial.map(|left_ms| {
             json(&Trial {
@@ -356,14 +323,17 @@ impl Policies {
         });
         let data = json(&InForce {
             version,
-            before: fallback,
+            before: if is_news { fallback } else { in_force.before },
             next: in_force.next.filter(|next| next.version > version),
+            places: Some(places),
         });
         let options = CreateMode::Persistent.with_acls(self.acls);
         let written = access
             .write(|writer| {
                 writer.add_check_version(path::TERM, tenure.term_version)?;
                 writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
+                // A ZooKeeper that was restored from a backup may not have it.
+                writer.add_check_version(&path::document(version), ANY_VERSION)?;
                 match &trial {
                     Some(data) => writer.add_create(path::POLICY_TRIAL, data, &options),
                     None => Ok(()),
@@ -372,7 +342,7 @@ impl Policies {
             .await;
         match written {
             Ok(_) => {
-                tracing::info!(%version, "policy in force in the fleet");
+                tracing::info!(%version, places, "policy in force in the fleet");
                 Ok(version)
             }
             Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),

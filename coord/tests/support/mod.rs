@@ -229,6 +229,13 @@ impl Node {
         self.taken_over().await.0
     }
 
+    /// Asks to take over.
+    pub fn begin_take_over(&mut self) {
+        self.keeper
+            .take_over(take_over(self.number, 0))
+            .expect("room");
+    }
+
     /// Takes over, which has to succeed, and returns what the last leader stored.
     pub async fn take_over_and_inherit(&mut self) -> Option<EnvelopeRecord> {
         self.keeper
@@ -244,6 +251,7 @@ impl Node {
                 record,
                 envelope,
                 roster,
+                ..
             } => Some((record, envelope, roster)),
             Event::TakeOverFailed { reason } => panic!("the take-over failed: {reason}"),
             _ => None,

@@ -31,7 +31,7 @@ fn world(seed: u64, broken: Option<Broken>, sources: impl FnOnce(&World) -> Vec<
 }
 
 fn spread(world: &World, limit: usize, spread: Spread, parts: f64) -> Vec<Source> {
-    let limits = &world.policies.of(world.zookeeper.policy).limits;
+    let limits = &world.policies.of(world.zookeeper.in_force.version).limits;
     vec![source(&limits[limit], spread, parts, 1)]
 }
 

@@ -40,7 +40,7 @@ use weir_model::{
 use crate::{
     book::Book,
     commit::{CommitBackend, StoreOutcome},
-    record::{EnvelopeRecord, MemberRecord, TermRecord},
+    record::{EnvelopeRecord, MemberRecord, PolicyRecord, TermRecord},
     rules::{Mutation, Rules},
     slots::Derived,
     timing::Timing,
@@ -55,7 +55,7 @@ use electorate::Electorate;
 use hot::HotKeys;
 use member::{Heard, Member};
 use plan::{Place, Round};
-use policy::{Activation, Prepared};
+use policy::{Prepared, Room};
 use roster::Joining;
 use takeover::{Reform, Succession};
 
@@ -115,6 +115,8 @@ pub enum Input {
     Prepare(PolicyVersion, Policy),
     /// What ZooKeeper says is in force.
     Policy(PolicyVersion, Policy),
+    /// What ZooKeeper's record of it says, whenever it changes.
+    Recorded(PolicyRecord),
 }
 
 /// What a leader asks of its shell.
@@ -133,9 +135,10 @@ pub enum Command {
     Admit(MemberRecord),
     /// Delete a member from the roster under the fence and answer with [`Input::Removed`].
     Remove(NodeId),
-    /// Write under the fence that this policy is in force, unless a newer one is. It is asked for
-    /// again until [`Input::Policy`] says so.
-    Activate(PolicyVersion),
+    /// Write under the fence that this policy is in force, and for how many members there is
+    /// [room](PolicyRecord::places), unless a newer one is or there is more. It is asked for again
+    /// until [`Input::Policy`] and [`Input::Recorded`] say so.
+    Activate(PolicyVersion, u32),
     /// This term has committed: [`former`](TermRecord::former) voters may be dropped from `term`, if
     /// it is unchanged, and how they [committed](TermRecord::is_voted).
     Activated,
@@ -168,8 +171,10 @@ pub struct Mandate {
     pub record: TermRecord,
     /// The roster, read after the term was taken.
     pub members: Vec<MemberRecord>,
-    /// The policy in force.
+    /// The latest policy that this node has heard is in force.
     pub policy: (PolicyVersion, Policy),
+    /// What is, read after the term was taken.
+    pub in_force: PolicyRecord,
 }
 
 /// The leader of one term.
@@ -200,16 +205,16 @@ pub struct Leader<B> {
     debts: Debts,
     /// Until a majority of each voter set has promised this term.
     succession: Option<Succession>,
-    /// The policy of the register that was adopted.
+    /// The latest policy that leaders before this one are known to have begun.
     adopted_policy: PolicyVersion,
     /// The first proposal under the policy that is in force.
     policy_since: Generation,
-    /// Members for which the policies before this one have room, as long as a member may go by them.
-    places_before: u32,
+    /// For how many members the policies have room that anybody may go by.
+    room: Room,
     /// A policy that is to come into force.
     prepared: Option<Prepared>,
     /// One that has, and that is to be written down.
-    activation: Option<Activation>,
+    activation: Option<PolicyVersion>,
     /// The voters ought to be others.
     reform: Option<Reform>,
     backend: B,
@@ -245,6 +250,7 @@ impl<B: CommitBackend> Leader<B> {
         if rules.breaks(Mutation::LentTwice) {
             policy = debt::lend_twice(policy);
         }
+        let room = Room::new(mandate.in_force, (policy_version, &policy));
         let record = mandate.record;
         let is_fenced_by_votes = record.is_voted || backend.is_voted();
         let voters = record.voters.clone();
@@ -269,11 +275,11 @@ impl<B: CommitBackend> Leader<B> {
             hot: HotKeys::default(),
             debts: Debts::default(),
             succession: None,
-            adopted_policy: PolicyVersion(0),
+            adopted_policy: mandate.in_force.version,
             policy_since: Generation(1),
-            places_before: u32::MAX,
+            room,
             prepared: None,
-            activation: None,
+            activation: (mandate.in_force.version < policy_version).then_some(policy_version),
             reform: None,
             backend,
             generation: Generation(0),
@@ -326,6 +332,7 @@ impl<B: CommitBackend> Leader<B> {
             } => self.remove(node, is_powered_off),
             Input::Prepare(version, policy) => self.prepare_policy(version, policy, now),
             Input::Policy(version, policy) => self.policy_in_force(version, policy),
+            Input::Recorded(record) => self.room.note(record),
         }
     }
 

@@ -22,14 +22,20 @@
 //! What each member gives a key of a strict limit by itself, a part of `max_members`, is in no book. So
 //! a policy with room for fewer members than there are does not begin before enough of them have
 //! left; and while a member may still go by one that had room for fewer than this one, nobody is
-//! admitted beyond that. A leader that takes over does not know of policies before the one in force.
+//! admitted beyond that. `policy/current` has that number, so that a leader which takes over knows it,
+//! and a larger one once nobody goes by an older policy. Until it names a policy that has begun, it has
+//! the number of the one before, and whoever leads by the new one keeps to that until all members have
+//! acknowledged something under it.
+//!
+//! A leader reads `policy/current` after it has written `term`. A policy that is newer than its own it
+//! has yet to hear of, as if a register said so; one that is older it writes anew.
 
 use weir_model::{
     Generation, Limit, LimitId, Nanos, NodeId, Policy, PolicyVersion, policy::Promise,
 };
 
-use super::{Command, Leader, coordinated, debt::lend_twice};
-use crate::{commit::CommitBackend, rules::Mutation};
+use super::{Command, Leader, coordinated, debt::lend_twice, roster::Stage};
+use crate::{commit::CommitBackend, record::PolicyRecord, rules::Mutation};
 
 /// A document that is to come into force.
 #[derive(Clone, Debug, Hash)]
@@ -40,11 +46,62 @@ pub(super) struct Prepared {
     since: Option<Nanos>,
 }
 
-/// A policy that is in force, and that ZooKeeper is not known to say so of.
+/// For how many members there is room, as the policies say that members may go by: each gives the
+/// keys of a strict limit by itself what is one part of so many.
 #[derive(Clone, Copy, Debug, Hash)]
-pub(super) struct Activation {
-    version: PolicyVersion,
+pub(super) struct Room {
+    /// In the policy that this leader leads by.
+    own: u32,
+    /// In those before it, for as long as a member may go by them.
+    before: u32,
+    /// What ZooKeeper is known to say.
+    recorded: PolicyRecord,
+    /// When it was last to be told of this policy.
     asked: Option<Nanos>,
+}
+
+impl Room {
+    /// Of a leader that begins with this policy.
+    pub(super) fn new(recorded: PolicyRecord, (version, policy): (PolicyVersion, &Policy)) -> Self {
+        let is_followed = recorded.version < version && recorded.version > PolicyVersion(0);
+        // How much an older policy has is known to nobody here if its record does not say so.
+        let unknown = if is_followed { 0 } else { u32::MAX };
+        Self {
+            own: keyed_places(policy),
+            before: recorded.places.unwrap_or(unknown),
+            recorded,
+            asked: None,
+        }
+    }
+
+    /// ZooKeeper says so.
+    pub(super) fn note(&mut self, record: PolicyRecord) {
+        if record.version >= self.recorded.version {
+            self.recorded = record;
+        }
+    }
+
+    /// Whether ZooKeeper says that there is less in this policy than there is.
+    fn is_more_than_recorded(&self, version: PolicyVersion) -> bool {
+        let recorded = self.recorded.places;
+        self.recorded.version == version && recorded.is_none_or(|recorded| recorded < self.own)
+    }
+
+    /// In all policies that a member may go by.
+    fn places(&self, is_pending: bool) -> u32 {
+        if is_pending {
+            self.own.min(self.before)
+        } else {
+            self.own
+        }
+    }
+
+    /// Another policy is in force; one before it may still be pending.
+    fn follow(&mut self, policy: &Policy, is_pending: bool) {
+        self.before = self.places(is_pending);
+        self.own = keyed_places(policy);
+        self.asked = None;
+    }
 }
 
 impl<B: CommitBackend> Leader<B> {
@@ -68,7 +125,7 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn policy_in_force(&mut self, version: PolicyVersion, policy: Policy) {
         if self
             .activation
-            .is_some_and(|activation| activation.version <= version)
+            .is_some_and(|activation| activation <= version)
         {
             self.activation = None;
         }
@@ -108,10 +165,7 @@ impl<B: CommitBackend> Leader<B> {
         if (is_ready || all_have_it || now - since >= patience)
             && let Some(prepared) = self.prepared.take()
         {
-            self.activation = Some(Activation {
-                version: prepared.version,
-                asked: None,
-            });
+            self.activation = Some(prepared.version);
             self.set_policy(prepared.version, prepared.policy);
         }
     }
@@ -127,12 +181,8 @@ impl<B: CommitBackend> Leader<B> {
     pub(super) fn places(&self) -> usize {
         let now = places(&self.policy);
         let is_pending = self.pending().next().is_some();
-        if is_pending {
-            let before = usize::try_from(self.places_before).unwrap_or(usize::MAX);
-            now.min(before)
-        } else {
-            now
-        }
+        let keyed = usize::try_from(self.room.places(is_pending)).unwrap_or(usize::MAX);
+        now.min(keyed)
     }
 
     fn voters_have(&self, version: PolicyVersion) -> bool {
@@ -154,33 +204,29 @@ impl<B: CommitBackend> Leader<B> {
             .all(|(_, member)| member.heard.is_some_and(has_it))
     }
 
+    /// Asks for what ZooKeeper does not say yet of the policy that is in force, once it is committed.
     fn ask_for_activation(&mut self, now: Nanos) {
-        let is_committed = self.committed >= self.policy_since;
+        if self.committed < self.policy_since || self.committed == Generation(0) {
+            return;
+        }
+        let is_news = self.activation.is_some();
         let patience = self.timing.patience();
-        if let Some(activation) = &mut self.activation
-            && is_committed
-            && self.committed > Generation(0)
-            && activation.asked.is_none_or(|asked| now - asked >= patience)
-        {
-            activation.asked = Some(now);
-            self.commands
-                .push_back(Command::Activate(activation.version));
+        let is_asked = self.room.asked.is_some_and(|asked| now - asked < patience);
+        if is_asked || !(is_news || self.room.is_more_than_recorded(self.policy_version)) {
+            return;
+        }
+        let is_pending = self.pending().next().is_some();
+        if is_news || !is_pending {
+            let places = self.room.places(is_pending);
+            let command = Command::Activate(self.policy_version, places);
+            self.room.asked = Some(now);
+            self.commands.push_back(command);
         }
     }
 
     pub(super) fn set_policy(&mut self, version: PolicyVersion, policy: Policy) {
-        let has_strict_keys =
-            |limit: &Limit| limit.per.is_some() && limit.promise == Promise::Strict;
-        let before = if self.policy.limits.iter().any(has_strict_keys) {
-            self.policy.fleet.max_members
-        } else {
-            u32::MAX
-        };
-        self.places_before = if self.pending().next().is_some() {
-            self.places_before.min(before)
-        } else {
-            before
-        };
+        let is_pending = self.pending().next().is_some();
+        self.room.follow(&policy, is_pending);
         self.policy_version = version;
         self.policy = if self.rules.breaks(Mutation::LentTwice) {
             lend_twice(policy)
@@ -202,6 +248,13 @@ impl<B: CommitBackend> Leader<B> {
         self.debts.follow(coordinated(&self.policy));
         if self.rules.breaks(Mutation::CutUnacknowledged) {
             self.book.lower_floors(coordinated(&self.policy));
+        }
+        if self.places_taken() > self.places() {
+            // Who waits has been let in by the room of another policy; it asks again.
+            let members = &self.members;
+            self.joining.retain(|node, joining| {
+                members.contains_key(node) || joining.stage != Stage::Waiting
+            });
         }
         self.arrange();
     }
@@ -239,6 +292,16 @@ impl<B: CommitBackend> Leader<B> {
             && self.committed >= self.policy_since
             && self.pending().next().is_none()
             && !self.book.is_over_budget(limit)
+    }
+}
+
+/// How many members a policy has room for, if it has strict keys; else they are none of its business.
+fn keyed_places(policy: &Policy) -> u32 {
+    let has_strict_keys = |limit: &Limit| limit.per.is_some() && limit.promise == Promise::Strict;
+    if policy.limits.iter().any(has_strict_keys) {
+        policy.fleet.max_members
+    } else {
+        u32::MAX
     }
 }
 

@@ -233,7 +233,7 @@ impl<B: CommitBackend> Leader<B> {
             };
             if is_over {
                 // It may be older than what voters without power knew of, and its leases have ended too.
-                self.adopted_policy = record.policy;
+                self.adopted_policy = self.adopted_policy.max(record.policy);
             } else {
                 self.adopt(&record, from);
             }
@@ -258,7 +258,7 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         self.inherited = Some((lease, end));
-        self.adopted_policy = record.policy;
+        self.adopted_policy = self.adopted_policy.max(record.policy);
     }
 
     /// Rule 10, *members*: a change of voters is a new term. It is asked for when the voters ought

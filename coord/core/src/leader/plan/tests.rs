@@ -15,7 +15,7 @@ use crate::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
     leader::{Command, Input, Leader, Mandate, electorate::Electorate},
-    record::{MemberRecord, TermRecord},
+    record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
     slots::Derived,
     timing::Timing,
@@ -174,6 +174,7 @@ impl Pair {
             adopted: None,
             members: (0..NODES - 1).map(member).collect(),
             policy: (version, policy([10_000, 300, 3])),
+            in_force: PolicyRecord::settled(version),
         };
         let leader = Leader::new(mandate, Timing::DEFAULT, EmbeddedCommit::default(), now);
         let follower = |node: usize| {
