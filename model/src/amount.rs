@@ -150,7 +150,7 @@ impl Amount {
     const IMMEASURABLE: u64 = 1 << 63;
 
     /// The same amount in other units, rounded up: for bounds, which must not become too small. What
-    /// is [immeasurable](Self::IMMEASURABLE) in units of either kind is `u64::MAX`, and stays so: a
+    /// is 2⁶³ or more in units of either kind is `u64::MAX`, and stays so: a
     /// policy may make a limit ten million times smaller, and the next one take that back, while
     /// somebody holds what the first one gave. Without that, the second step would take the most that
     /// there was room for in between for what is held.
