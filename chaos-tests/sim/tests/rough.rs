@@ -47,5 +47,6 @@ fn never_above_budget_with_commits_in_zookeeper() {
 /// leased then counts beside what the roster reserves now.
 #[test]
 fn what_has_ended_is_not_adopted_where_voters_have_no_power() {
-    assert_eq!(violations(&Settings::rough(2560, 2, 600), 1), 0);
+    // Without it the book grows above the budget in the first of these.
+    assert_eq!(violations(&Settings::rough(3688, 2, 600), 40), 0);
 }
