@@ -296,11 +296,13 @@ impl<B: CommitBackend> Leader<B> {
     /// The roster. What it reserves counts for members that are new here; of the others this leader
     /// knows better, for it alone writes the roster.
     pub(super) fn set_members(&mut self, records: Vec<MemberRecord>, now: Nanos) {
+        // Once all are known: the last member stays.
+        let without_power = records.iter().filter(|record| record.is_powered_off);
+        let without_power: Vec<NodeId> = without_power.map(|record| record.node).collect();
         for mut record in records {
             if record.is_powered_off && !self.departed.contains_key(&record.node) {
                 self.do_without(record.node, now);
             }
-            let (node, is_powered_off) = (record.node, record.is_powered_off);
             if let Some(member) = self.members.get_mut(&record.node) {
                 record.floors = core::mem::take(&mut member.record.floors);
                 record.is_drained = member.record.is_drained;
@@ -316,9 +318,9 @@ impl<B: CommitBackend> Leader<B> {
                 self.round.0.is_other = true;
                 self.members.insert(record.node, Member::new(record, slot));
             }
-            if is_powered_off {
-                self.remove(node, true);
-            }
+        }
+        for node in without_power {
+            self.remove(node, true);
         }
     }
 }
