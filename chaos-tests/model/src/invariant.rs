@@ -90,8 +90,10 @@ pub fn of_a_state(store: &Store, world: &World) -> Option<Broken> {
         let own = &store.scope.policies[usize::from(place_of(lead.policy))];
         let own = amount(own.budget, FINEST);
         let is_cut = own != store.scope.largest_budget(0..=place_of(lead.policy));
-        if lead.is_over_budget && !is_deposed && !is_cut {
-            let sum = Amount::clone(&lead.envelopes.iter().copied().sum());
+        let sum: Amount = lead.envelopes.iter().copied().sum();
+        let is_rounding = sum.fits(own.saturating_add(store.scope.rounding()));
+        let is_exempt = is_deposed || is_cut || lead.is_behind || is_rounding;
+        if lead.is_over_budget && !is_exempt {
             return broken(
                 "I4",
                 format!(

@@ -266,6 +266,24 @@ impl Scope {
         let budgets = policies.map(|index| self.policies[usize::from(index)].budget);
         amount(budgets.max().unwrap_or(0), FINEST)
     }
+
+    /// The most by which a book may be above a budget for rounding alone, in the [`FINEST`] units: a
+    /// leader that goes on from coarser units has rounded up what each host may hold.
+    #[must_use]
+    pub fn rounding(&self) -> Amount {
+        let bits = self.policies.iter().map(|terms| terms.scale.fraction_bits);
+        let coarsest = bits.clone().min().unwrap_or(0);
+        let unit = 1 << (FINEST.fraction_bits - coarsest);
+        let all = if bits.max() == Some(coarsest) {
+            0
+        } else {
+            u64::from(self.hosts) * (unit - 1)
+        };
+        Amount {
+            rate: UnitsPerSecond(all),
+            burst: Units(all),
+        }
+    }
 }
 
 /// The one limit.

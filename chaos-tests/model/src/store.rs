@@ -171,6 +171,9 @@ pub struct LeadFacts {
     pub is_promised: bool,
     /// Whether its book promises too much.
     pub is_over_budget: bool,
+    /// Whether it has yet to hear of a policy that the one before led by, and proposes nothing: its book
+    /// has what nodes hold by that one, against its own budget and rounded up in its own units.
+    pub is_behind: bool,
     /// The most that each host may hold, by its book, in the [`FINEST`] units.
     pub envelopes: Vec<Amount>,
 }
@@ -343,6 +346,7 @@ impl Store {
                 lead.leader.is_promised(LIMIT)
             },
             is_over_budget: lead.leader.over_budget().next().is_some(),
+            is_behind: lead.leader.is_behind(),
             envelopes: (0..self.scope.hosts)
                 .map(|host| {
                     let envelope = lead.leader.envelope(node(host), LIMIT);

@@ -261,7 +261,7 @@ impl<B: CommitBackend> Leader<B> {
 
     /// Whether this leader has yet to hear of a policy that the one before led by: nodes enforce
     /// it, and its floors are not known here.
-    pub(super) fn is_behind(&self) -> bool {
+    pub fn is_behind(&self) -> bool {
         self.policy_version < self.adopted_policy && !self.rules.breaks(Mutation::PolicyForgotten)
     }
 
