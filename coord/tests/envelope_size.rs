@@ -28,7 +28,7 @@ fn limit(number: u8) -> Limit {
     let name = format!("clients-{number}");
     Limit {
         id: LimitId::of(&name),
-        name: name.into(),
+        name,
         revision: Revision(1),
         matches: Match::default(),
         per: Some(Key::default()),
