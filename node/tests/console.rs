@@ -66,6 +66,20 @@ async fn every_page_is_there_and_says_what_a_browser_may_do() {
 }
 
 #[tokio::test]
+async fn only_who_has_logged_in_can_log_out() {
+    let open = serve(SMALL, None, FAST).await;
+    let locked = serve(SMALL, Some(TOKEN), FAST).await;
+    for path in PAGES {
+        let answer = get(&open, path).await;
+        assert!(is(&answer, 200) && !answer.contains("/logout"), "{path}");
+        let bearer = format!("Authorization: Bearer {TOKEN}");
+        let answer = ask(locked.address, "GET", path, &bearer).await;
+        assert!(is(&answer, 200), "{path}: {answer}");
+        assert_eq!(answer.contains("/logout"), path != "/login", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_can_be_changed() {
     let served = serve(SMALL, None, FAST).await;
     let read_only = PAGES.into_iter().filter(|path| *path != "/login");

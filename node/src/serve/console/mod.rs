@@ -26,7 +26,7 @@ use super::{
     http::{self, guard::OnDuty, incoming::Until, session},
 };
 use feed::Feed;
-use page::About;
+use page::{About, Door};
 use topic::Topic;
 
 /// Bytes of what a form sends: a token.
@@ -50,6 +50,12 @@ impl FromRef<Console> for Arc<OnDuty> {
     }
 }
 
+impl FromRef<Console> for Door {
+    fn from_ref(console: &Console) -> Self {
+        console.guard.door()
+    }
+}
+
 /// All of it, from `/` on, with fresh numbers every `period`.
 pub(super) fn routes(
     guard: &Arc<OnDuty>,
@@ -64,8 +70,8 @@ pub(super) fn routes(
         asker,
     };
     Router::new()
-        .route("/", get(|| async { page::live(&About::Limits) }))
-        .route("/nodes", get(|| async { page::live(&About::Nodes) }))
+        .route("/", get(limits))
+        .route("/nodes", get(nodes))
         .route("/limits/{name}", get(limit))
         .route("/nodes/{name}", get(node))
         .route("/changes", get(changes))
@@ -102,20 +108,28 @@ async fn careful(mut response: Response) -> Response {
     response
 }
 
-async fn limit(Path(name): Path<String>) -> impl IntoResponse {
-    page::live(&About::Limit(name))
+async fn limits(State(door): State<Door>) -> impl IntoResponse {
+    page::live(&About::Limits, door)
 }
 
-async fn node(Path(name): Path<String>) -> impl IntoResponse {
-    page::live(&About::Node(name))
+async fn nodes(State(door): State<Door>) -> impl IntoResponse {
+    page::live(&About::Nodes, door)
+}
+
+async fn limit(State(door): State<Door>, Path(name): Path<String>) -> impl IntoResponse {
+    page::live(&About::Limit(name), door)
+}
+
+async fn node(State(door): State<Door>, Path(name): Path<String>) -> impl IntoResponse {
+    page::live(&About::Node(name), door)
 }
 
 /// Versions are numbered by ZooKeeper, which any node can read.
-async fn changes(State(console): State<Console>) -> impl IntoResponse {
+async fn changes(State(console): State<Console>, State(door): State<Door>) -> impl IntoResponse {
     let history = console.service.history(Request::new(HistoryRequest {}));
     match history.await {
-        Ok(history) => page::changes(Ok(&history.into_inner().versions)),
-        Err(status) => page::changes(Err(status.message())),
+        Ok(history) => page::changes(Ok(&history.into_inner().versions), door),
+        Err(status) => page::changes(Err(status.message()), door),
     }
 }
 

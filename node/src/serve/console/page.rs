@@ -20,13 +20,22 @@ pub(super) enum About {
     Node(String),
 }
 
+/// Whether there is a token, which whoever sees a page has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::serve) enum Door {
+    /// Anybody may look: there is nothing to log out of.
+    Open,
+    /// Whoever looks has logged in, and can log out.
+    Locked,
+}
+
 /// Whether a person looks at what lies at `path`, rather than a script.
 pub(in crate::serve) fn is_page(path: &str) -> bool {
     !path.starts_with("/events") && !path.starts_with("/past")
 }
 
 /// A page that follows the fleet.
-pub(super) fn live(about: &About) -> impl IntoResponse + use<> {
+pub(super) fn live(about: &About, door: Door) -> impl IntoResponse + use<> {
     let (view, name) = match about {
         About::Limits => ("limits", ""),
         About::Nodes => ("nodes", ""),
@@ -42,10 +51,11 @@ pub(super) fn live(about: &About) -> impl IntoResponse + use<> {
         },
     };
     let title = if name.is_empty() { view } else { name };
-    page(title, view, name, html! { (strip()) main { (content) } })
+    let content = html! { (strip()) main { (content) } };
+    page(title, view, name, content, door)
 }
 
-fn page(title: &str, view: &str, name: &str, content: Markup) -> Html<String> {
+fn page(title: &str, view: &str, name: &str, content: Markup, door: Door) -> Html<String> {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -65,7 +75,7 @@ fn page(title: &str, view: &str, name: &str, content: Markup) -> Html<String> {
             body data-view=(view) data-name=(name) {
                 (bar(view))
                 (content)
-                (keys())
+                (keys(door))
             }
         }
     };
@@ -161,7 +171,7 @@ fn limit(name: &str) -> Markup {
     }
 }
 
-fn keys() -> Markup {
+fn keys(door: Door) -> Markup {
     let keys = [
         ("j k ↓ ↑", "next, previous row"),
         ("Enter", "open it"),
@@ -180,7 +190,9 @@ fn keys() -> Markup {
                 @for (key, what) in keys { dt { kbd { (key) } } dd { (what) } }
             }
             form method="dialog" { button { "Close" } }
-            form method="post" action="/logout" { button.link { "Log out" } }
+            @if door == Door::Locked {
+                form method="post" action="/logout" { button.link { "Log out" } }
+            }
         }
     }
 }
@@ -203,11 +215,15 @@ pub(in crate::serve) fn login(is_wrong: bool) -> impl IntoResponse {
             }
         }
     };
-    page("log in", "login", "", content)
+    // Whoever sees this has not logged in.
+    page("log in", "login", "", content, Door::Open)
 }
 
 /// What was changed.
-pub(super) fn changes(versions: Result<&[v1::Version], &str>) -> impl IntoResponse + use<> {
+pub(super) fn changes(
+    versions: Result<&[v1::Version], &str>,
+    door: Door,
+) -> impl IntoResponse + use<> {
     let content = html! {
         main {
             h1 { "Changes" }
@@ -232,7 +248,7 @@ pub(super) fn changes(versions: Result<&[v1::Version], &str>) -> impl IntoRespon
             }
         }
     };
-    page("changes", "changes", "", content)
+    page("changes", "changes", "", content, door)
 }
 
 fn change(version: &v1::Version) -> Markup {
@@ -298,7 +314,7 @@ mod tests {
             About::Limit(hostile.to_owned()),
             About::Node(hostile.to_owned()),
         ] {
-            let page = text(live(&about)).await;
+            let page = text(live(&about, Door::Locked)).await;
             assert!(!page.contains("<script>"), "{page}");
             assert!(page.contains("&lt;script&gt;"), "{page}");
         }
@@ -309,7 +325,10 @@ mod tests {
             }),
             ..v1::Version::default()
         };
-        for page in [changes(Err(hostile)), changes(Ok(&[version]))] {
+        for page in [
+            changes(Err(hostile), Door::Open),
+            changes(Ok(&[version]), Door::Open),
+        ] {
             let page = text(page).await;
             assert!(!page.contains("<script>"), "{page}");
             assert!(page.contains("&lt;script&gt;"), "{page}");
@@ -319,9 +338,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_written_into_a_page_that_a_browser_would_run() {
         let pages = [
-            text(live(&About::Limits)).await,
-            text(live(&About::Limit("a".to_owned()))).await,
-            text(changes(Ok(&[v1::Version::default()]))).await,
+            text(live(&About::Limits, Door::Locked)).await,
+            text(live(&About::Limit("a".to_owned()), Door::Locked)).await,
+            text(changes(Ok(&[v1::Version::default()]), Door::Locked)).await,
             text(login(true)).await,
         ];
         for page in pages {

@@ -15,6 +15,7 @@ use axum::{
 use weir_coord::grpc::Security;
 
 use super::session::Session;
+use crate::serve::console::page::Door;
 
 /// Requests in a second, of all who ask; to put metrics together takes milliseconds.
 const PER_SECOND: f64 = 50.0;
@@ -105,6 +106,14 @@ impl Pace {
 }
 
 impl OnDuty {
+    /// Whether the console is for those alone who know a token.
+    pub(in crate::serve) const fn door(&self) -> Door {
+        match self.token {
+            Some(_) => Door::Locked,
+            None => Door::Open,
+        }
+    }
+
     /// Whether a request shows the token itself.
     pub(super) fn knows(&self, request: &Request) -> bool {
         let Some(token) = &self.token else {
