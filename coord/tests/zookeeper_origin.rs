@@ -51,10 +51,12 @@ async fn a_version_says_who_asked_for_it_and_what_it_repeats() {
     let ada = Origin {
         author: Some(Author::certified("ada").unwrap()),
         restores: None,
+        confirmed_by: None,
     };
     let root = Origin {
         author: Some(Author::claimed("root@edge-1").unwrap()),
         restores: Some(FIRST),
+        confirmed_by: None,
     };
     let unknown = Origin::default();
     // As large as a document may be: what is beside it takes nothing from it.
@@ -68,6 +70,34 @@ async fn a_version_says_who_asked_for_it_and_what_it_repeats() {
     let expected = [(THIRD, root), (SECOND, unknown), (FIRST, ada)];
     assert_eq!(origins(&history), expected);
     assert!(history.iter().all(|entry| entry.stored_at_ms > 0));
+}
+
+#[tokio::test]
+async fn who_confirms_is_written_beside_who_asked() {
+    let server = server();
+    let leader = leader(&server.connect_string()).await;
+    let keeper = &leader.keeper;
+    let origin = Origin {
+        author: Some(Author::certified("ada").unwrap()),
+        restores: Some(FIRST),
+        confirmed_by: None,
+    };
+    put_in_force(keeper, Publication::new("one", PolicyVersion(0))).await;
+    let grace = Some(Author::claimed("grace").unwrap());
+    for (version, by) in [(SECOND, grace), (THIRD, None)] {
+        let on_trial = Publication {
+            trial: Some(Duration::from_secs(60)),
+            ..self::by(origin.clone(), "another", PolicyVersion(version.0 - 1))
+        };
+        put_in_force(keeper, on_trial).await;
+        assert_eq!(keeper.confirm(None, by.clone()).await, Ok(version));
+        let expected = Origin {
+            confirmed_by: by,
+            ..origin.clone()
+        };
+        let history = keeper.history().await.unwrap();
+        assert_eq!(origins(&history)[0], (version, expected));
+    }
 }
 
 #[tokio::test]
@@ -85,6 +115,7 @@ async fn nobody_asked_for_what_was_taken_back() {
     let taken_back = Origin {
         author: None,
         restores: Some(FIRST),
+        confirmed_by: None,
     };
     let history = keeper.history().await.unwrap();
     assert_eq!(origins(&history)[0], (THIRD, taken_back));

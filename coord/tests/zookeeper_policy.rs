@@ -8,7 +8,9 @@ use support::{Node, SESSION, observer, server, settings, until};
 use weir_coord::{
     testing::{Fault, Proxy, request},
     trial::Trial,
-    zookeeper::{Event, InForce, Keeper, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX},
+    zookeeper::{
+        Author, Event, InForce, Keeper, NO_LIMITS, PolicyError, Publication, RECORD_BYTES_MAX,
+    },
 };
 use weir_coord_core::{commit::StoreOutcome, record::PolicyRecord};
 use weir_model::PolicyVersion;
@@ -230,7 +232,7 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
     put_in_force(&keeper, Publication::new("one", NONE))
         .await
         .unwrap();
-    assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
+    assert_eq!(keeper.confirm(None, None).await, Err(PolicyError::NoTrial));
     assert_eq!(
         put_in_force(&keeper, on_trial("two", FIRST)).await,
         Ok(SECOND)
@@ -245,12 +247,21 @@ async fn a_change_on_trial_is_seen_by_all_and_stays_when_it_is_confirmed() {
     }
     let refused = put_in_force(&keeper, Publication::new("three", SECOND)).await;
     assert_eq!(refused, Err(PolicyError::OnTrial(SECOND)));
-    let wrong = keeper.confirm(Some(FIRST)).await;
+    let ada = Some(Author::certified("ada").unwrap());
+    let wrong = keeper.confirm(Some(FIRST), ada.clone()).await;
     assert!(
         matches!(wrong, Err(PolicyError::Conflict { .. })),
         "{wrong:?}"
     );
-    assert_eq!(keeper.confirm(Some(SECOND)).await, Ok(SECOND));
+    let confirmed_by = async || {
+        keeper.history().await.unwrap()[0]
+            .origin
+            .clone()
+            .confirmed_by
+    };
+    assert_eq!(confirmed_by().await, None);
+    assert_eq!(keeper.confirm(Some(SECOND), ada.clone()).await, Ok(SECOND));
+    assert_eq!(confirmed_by().await, ada);
     until_trial(&mut other, None).await;
     assert_eq!(keeper.expire(SECOND).await, Err(PolicyError::NoTrial));
     let in_force = InForce {
@@ -300,7 +311,10 @@ async fn a_change_that_nobody_confirms_is_taken_back_by_the_next_leader() {
     next.until_all(&[Event::Trial(None), restored]).await;
     assert_eq!(next.keeper.activate(third, PLACES).await, Ok(third));
     assert_eq!(until_policy(&mut next, third).await, "one");
-    assert_eq!(next.keeper.confirm(None).await, Err(PolicyError::NoTrial));
+    assert_eq!(
+        next.keeper.confirm(None, None).await,
+        Err(PolicyError::NoTrial)
+    );
 }
 
 #[tokio::test]
@@ -316,7 +330,7 @@ async fn of_a_confirmation_and_the_end_of_the_time_one_wins() {
         let confirming = leader.keeper.clone();
         let (expired, confirmed) = tokio::join!(
             keeper.expire(version),
-            tokio::spawn(async move { confirming.confirm(None).await })
+            tokio::spawn(async move { confirming.confirm(None, None).await })
         );
         let confirmed = confirmed.unwrap();
         if let Ok(restored) = expired {
@@ -402,7 +416,7 @@ async fn one_that_is_to_come_keeps_others_out_unless_it_is_given_up() {
         (in_force.version, in_force.before, in_force.next),
         (SECOND, NONE, None)
     );
-    assert_eq!(keeper.confirm(None).await, Err(PolicyError::NoTrial));
+    assert_eq!(keeper.confirm(None, None).await, Err(PolicyError::NoTrial));
 }
 
 /// What a leader is told when it takes over.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use weir_proto::admin::v1;
 
 pub(crate) use explained::{Dropped, Explained, ExplainedLimit, PastMinute};
-pub(crate) use fleet::{Confirmed, Drained, History, Removed, Trial, Version, Voters};
+pub(crate) use fleet::{Author, Confirmed, Drained, History, Removed, Trial, Version, Voters};
 pub(crate) use overview::{LimitState, Overview, Source};
 
 /// A host.

@@ -64,7 +64,8 @@ fn a_change_is_confirmed() {
     let daemon = Daemon::start();
     let (page, _) = said(&daemon, &["confirm"], 0);
     assert_eq!(page, "version 5 stays in force\n");
-    let asked = |daemon: &Daemon| daemon.look(|replies| replies.confirmed.expect("a request"));
+    let asked =
+        |daemon: &Daemon| daemon.look(|replies| replies.confirmed.clone().expect("a request"));
     assert_eq!(asked(&daemon).version, None);
     assert_eq!(
         json_of(&daemon, &["confirm", "5"], 0),
@@ -116,9 +117,9 @@ fn the_history_is_latest_first() {
         json_of(&daemon, &["history"], 0),
         json!({"versions": [
             {"version": 5, "stored_at_ms": 0, "in_force": true, "confirm_within_ms": 42_000,
-             "author": null, "restores": null},
+             "author": null, "restores": null, "confirmed_by": null},
             {"version": 4, "stored_at_ms": 0, "in_force": false, "confirm_within_ms": null,
-             "author": null, "restores": null},
+             "author": null, "restores": null, "confirmed_by": null},
         ]})
     );
     assert!(rows[2].contains("unknown"), "{page}");
@@ -134,6 +135,8 @@ fn the_history_is_latest_first() {
         versions[1].restores = Some(2);
         versions[2].restores = Some(0);
         versions[2].confirm_within_ms = None;
+        versions[2].confirmed_by = author("grace", true);
+        versions[3].confirmed_by = author("root@edge-2", false);
     });
     let (page, _) = said(&daemon, &["history"], 0);
     let rows: Vec<&str> = page.lines().collect();
@@ -141,7 +144,14 @@ fn the_history_is_latest_first() {
     assert!(rows[2].contains("root@edge-1 (unproved)"), "{page}");
     assert!(rows[2].ends_with("version 2 again"), "{page}");
     assert!(rows[3].contains("nobody: it was not confirmed"), "{page}");
-    assert!(rows[3].ends_with("in force, no limits again"), "{page}");
+    assert!(
+        rows[3].ends_with("in force, no limits again, confirmed by grace"),
+        "{page}"
+    );
+    assert!(
+        rows[4].ends_with("confirmed by root@edge-2 (unproved)"),
+        "{page}"
+    );
     let json = json_of(&daemon, &["history"], 0);
     let expected = json!({"name": "root@edge-1", "certified": false});
     assert_eq!(json["versions"][1]["author"], expected);
@@ -263,5 +273,8 @@ fn whoever_changes_something_says_who_they_are() {
     assert_eq!(long.name.len(), 128);
     run(&["rollback"], [Some("ada"), None, None]);
     let request = daemon.look(|replies| replies.rolled_back.clone().expect("a request"));
+    assert_eq!(request.author, Some(ada.clone()));
+    run(&["confirm"], [Some("ada"), None, None]);
+    let request = daemon.look(|replies| replies.confirmed.clone().expect("a request"));
     assert_eq!(request.author, Some(ada));
 }

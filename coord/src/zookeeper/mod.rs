@@ -17,6 +17,7 @@
 //!   before the client. No decision rests on either.
 //! - ACLs are not inherited: every znode is made with one.
 
+mod confirmation;
 mod election;
 mod event;
 mod in_force;
@@ -280,7 +281,8 @@ impl Keeper {
         answered.await.unwrap_or_else(|_| ended())
     }
 
-    /// Keeps the version that waits to be confirmed, if it is this one, and returns it.
+    /// Keeps the version that waits to be confirmed, if it is this one, writes down who wanted that,
+    /// and returns it.
     ///
     /// # Errors
     ///
@@ -288,9 +290,14 @@ impl Keeper {
     pub async fn confirm(
         &self,
         version: Option<PolicyVersion>,
+        by: Option<Author>,
     ) -> Result<PolicyVersion, PolicyError> {
-        self.ask(|answer| PolicyCommand::Confirm { version, answer })
-            .await
+        self.ask(|answer| PolicyCommand::Confirm {
+            version,
+            by,
+            answer,
+        })
+        .await
     }
 
     /// Nobody confirmed this version in time: puts the one before in force again, under a new

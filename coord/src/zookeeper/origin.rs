@@ -1,4 +1,4 @@
-//! Where a version of the policy comes from: who asked for it, and what it repeats.
+//! Where a version of the policy comes from: who asked for it, who confirmed it, and what it repeats.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -121,6 +121,9 @@ pub struct Origin {
     /// The version whose document it repeats; 0 is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<PolicyVersion>,
+    /// Who ended its trial. `None` if it had none or still has, and if they did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_by: Option<Author>,
 }
 
 impl Origin {
@@ -166,6 +169,7 @@ mod tests {
         let whole = Origin {
             author: Some(Author::certified("ada").expect("a name")),
             restores: Some(PolicyVersion(3)),
+            confirmed_by: Some(Author::claimed("grace").expect("a name")),
         };
         let nothing = Origin::default();
         for origin in [&whole, &nothing] {
@@ -174,7 +178,10 @@ mod tests {
         }
         assert!(whole.is_known() && !nothing.is_known());
         let text = serde_json::to_string(&whole).expect("JSON");
-        let expected = r#"{"author":{"name":"ada","certified":true},"restores":3}"#;
+        let expected = concat!(
+            r#"{"author":{"name":"ada","certified":true},"restores":3,"#,
+            r#""confirmed_by":{"name":"grace","certified":false}}"#
+        );
         assert_eq!(text, expected);
     }
 

@@ -129,6 +129,7 @@ pub(super) enum PolicyCommand {
     },
     Confirm {
         version: Option<PolicyVersion>,
+        by: Option<Author>,
         answer: oneshot::Sender<Result<PolicyVersion, PolicyError>>,
     },
     /// Nobody confirmed this version in time.
@@ -181,8 +182,12 @@ impl Policies {
                 } => {
                     let _ = answer.send(self.activate(version, places).await);
                 }
-                PolicyCommand::Confirm { version, answer } => {
-                    let _ = answer.send(self.confirm(version).await);
+                PolicyCommand::Confirm {
+                    version,
+                    by,
+                    answer,
+                } => {
+                    let _ = answer.send(self.confirm(version, by).await);
                 }
                 PolicyCommand::Expire { version, answer } => {
                     let _ = answer.send(self.expire(version).await);
@@ -350,36 +355,6 @@ impl Policies {
         }
     }
 
-    /// Ends a trial and keeps what is in force. Of a confirmation and the end of the time at once,
-    /// one finds the trial gone.
-    async fn confirm(&self, version: Option<PolicyVersion>) -> Result<PolicyVersion, PolicyError> {
-        let tenure = (*self.tenure.borrow()).ok_or(PolicyError::NotLeader)?;
-        let mut access = Access::new(&self.link, self.patience);
-        let Some((trial, trial_version)) = trial(&mut access).await? else {
-            return Err(PolicyError::NoTrial);
-        };
-        if let Some(expected) = version.filter(|version| *version != trial.version) {
-            let current = trial.version;
-            return Err(PolicyError::Conflict { expected, current });
-        }
-        let written = access
-            .write(|writer| {
-                writer.add_check_version(path::TERM, tenure.term_version)?;
-                writer.add_delete(path::POLICY_TRIAL, Some(trial_version))
-            })
-            .await;
-        match written {
-            Ok(_) => {
-                tracing::info!(version = %trial.version, "policy confirmed");
-                Ok(trial.version)
-            }
-            Err(Failure::Refused { index: 0, .. }) => Err(PolicyError::NotLeader),
-            // A note was written meanwhile, or the time is over: the caller may look again.
-            Err(Failure::Refused { reason, .. }) => Err(PolicyError::Unknown(reason.to_string())),
-            Err(Failure::Unknown(error)) => Err(PolicyError::Unknown(error.to_string())),
-        }
-    }
-
     /// Puts what was in force before a trial in force again, unless that trial is over.
     async fn expire(&self, version: PolicyVersion) -> Result<PolicyVersion, PolicyError> {
         let mut access = Access::new(&self.link, self.patience);
@@ -396,8 +371,8 @@ impl Policies {
             trial: None,
             ends_trial: true,
             origin: Origin {
-                author: None,
                 restores: Some(trial.fallback),
+                ..Origin::default()
             },
         };
         let restored = self.publish(&publication).await?;
@@ -525,7 +500,7 @@ async fn current(access: &mut Access) -> Result<(InForce, i32), PolicyError> {
 }
 
 /// The trial that runs, and the version of its znode.
-async fn trial(access: &mut Access) -> Result<Option<(Trial, i32)>, PolicyError> {
+pub(super) async fn trial(access: &mut Access) -> Result<Option<(Trial, i32)>, PolicyError> {
     let read = access
         .read_latest(|client| async move { client.get_data(path::POLICY_TRIAL).await })
         .await;
@@ -539,7 +514,7 @@ async fn trial(access: &mut Access) -> Result<Option<(Trial, i32)>, PolicyError>
     Ok(Some((trial, stat.version)))
 }
 
-fn json(record: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(record: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(record).expect("a record of numbers and text is JSON")
 }
 
@@ -550,7 +525,7 @@ fn refused(index: usize, reason: &Error) -> PolicyError {
     }
 }
 
-fn unread(failure: ReadFailure) -> PolicyError {
+pub(super) fn unread(failure: ReadFailure) -> PolicyError {
     match failure {
         ReadFailure::Refused(error) => PolicyError::Refused(error.to_string()),
         ReadFailure::Unanswered(Some(error)) => PolicyError::Refused(error.to_string()),

@@ -6,6 +6,7 @@ use weir_proto::admin::v1;
 
 use super::{ask, print_json};
 use crate::{
+    author::author,
     cli::{Cli, Confirm},
     client::ClientError,
     view::Confirmed,
@@ -15,6 +16,7 @@ use crate::{
 pub(super) fn run(cli: &Cli, arguments: &Confirm) -> anyhow::Result<ExitCode> {
     let request = v1::ConfirmRequest {
         version: arguments.version,
+        author: author(),
     };
     let version = ask(cli, async |mut client| {
         let reply = client.confirm(request).await;

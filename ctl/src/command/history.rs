@@ -10,7 +10,7 @@ use crate::{
     client::ClientError,
     number::span,
     table::{Align, Cell, Table, Tone, output_has_colour},
-    view::{History, Version},
+    view::{Author, History, Version},
 };
 
 /// Lists the stored versions.
@@ -52,22 +52,32 @@ fn table(versions: &[Version], has_colour: bool) -> Table {
     table
 }
 
-/// What a certificate says, and what somebody said of themselves, are not the same.
 fn author(version: &Version) -> Cell {
     match (&version.author, version.restores) {
-        (Some(author), _) if author.certified => author.name.as_str().into(),
-        (Some(author), _) => format!("{} (unproved)", author.name).into(),
+        (Some(author), _) => named(author).into(),
         (None, Some(_)) => Cell::new("nobody: it was not confirmed", Tone::Quiet),
         (None, None) => Cell::new("unknown", Tone::Quiet),
     }
 }
 
+/// What a certificate says, and what somebody said of themselves, are not the same.
+fn named(author: &Author) -> String {
+    if author.certified {
+        author.name.clone()
+    } else {
+        format!("{} (unproved)", author.name)
+    }
+}
+
 fn state(version: &Version) -> Cell {
-    let again = match version.restores {
+    let mut again = match version.restores {
         Some(0) => ", no limits again".to_owned(),
         Some(restored) => format!(", version {restored} again"),
         None => String::new(),
     };
+    if let Some(by) = &version.confirmed_by {
+        again += &format!(", confirmed by {}", named(by));
+    }
     match (version.in_force, version.confirm_within_ms) {
         (true, Some(left)) => Cell::new(
             format!("in force{again}, {} left to confirm it", span(left)),

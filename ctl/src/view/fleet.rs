@@ -44,14 +44,25 @@ pub(crate) struct Version {
     pub(crate) author: Option<Author>,
     /// The version that it repeats; 0 is none at all.
     pub(crate) restores: Option<u64>,
+    /// Who ended its trial, if it had one and that is known.
+    pub(crate) confirmed_by: Option<Author>,
 }
 
-/// Who asked for a version.
+/// Who asked for a version or confirmed it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Author {
     pub(crate) name: String,
     /// Whether a certificate says so.
     pub(crate) certified: bool,
+}
+
+impl From<v1::Author> for Author {
+    fn from(author: v1::Author) -> Self {
+        Self {
+            name: author.name,
+            certified: author.certified,
+        }
+    }
 }
 
 impl From<v1::HistoryReply> for History {
@@ -61,11 +72,9 @@ impl From<v1::HistoryReply> for History {
             stored_at_ms: version.stored_at_ms,
             in_force: version.in_force,
             confirm_within_ms: version.confirm_within_ms,
-            author: version.author.map(|author| Author {
-                name: author.name,
-                certified: author.certified,
-            }),
+            author: version.author.map(Author::from),
             restores: version.restores,
+            confirmed_by: version.confirmed_by.map(Author::from),
         };
         Self {
             versions: reply.versions.into_iter().map(version).collect(),

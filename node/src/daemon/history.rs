@@ -29,7 +29,8 @@ impl Daemon {
         };
         tokio::spawn(async move {
             let version = request.version.map(PolicyVersion);
-            let _ = answer.send(match keeper.confirm(version).await {
+            let by = request.author.and_then(author::checked);
+            let _ = answer.send(match keeper.confirm(version, by).await {
                 Ok(PolicyVersion(version)) => Answer::Here(v1::ConfirmReply { version }),
                 Err(error) => Answer::Refused(refusal(&error)),
             });
@@ -73,6 +74,7 @@ impl Daemon {
                             confirm_within_ms: waits.and_then(|trial| trial.confirm_within_ms),
                             author: entry.origin.author.as_ref().map(author::told),
                             restores: entry.origin.restores.map(|version| version.0),
+                            confirmed_by: entry.origin.confirmed_by.as_ref().map(author::told),
                         }
                     });
                     Answer::Here(v1::HistoryReply {

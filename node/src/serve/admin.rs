@@ -228,13 +228,14 @@ impl Admin for AdminService {
         request: Request<v1::ConfirmRequest>,
     ) -> Result<Response<v1::ConfirmReply>, Status> {
         permitted(&request, Role::Operate)?;
-        let message = *request.get_ref();
+        let mut message = request.get_ref().clone();
+        message.author = author::asking(&request, message.author, is_passed_on(&request))?;
         answer!(
             self,
             request,
-            |answer| Question::Confirm(message, answer),
+            |answer| Question::Confirm(message.clone(), answer),
             confirm,
-            message
+            message.clone()
         )
     }
 

@@ -53,13 +53,21 @@ pub(crate) fn told(author: &Author) -> v1::Author {
     }
 }
 
-/// What is written down beside a version that `author` asks for. [`asking`] has looked at the name.
-pub(crate) fn origin(author: Option<v1::Author>, restores: Option<PolicyVersion>) -> Origin {
-    let author = author.and_then(|author| match author.certified {
+/// As it is written down. [`asking`] has looked at the name.
+pub(crate) fn checked(author: v1::Author) -> Option<Author> {
+    match author.certified {
         true => Author::certified(&author.name).ok(),
         false => Author::claimed(&author.name).ok(),
-    });
-    Origin { author, restores }
+    }
+}
+
+/// What is written down beside a version that `author` asks for.
+pub(crate) fn origin(author: Option<v1::Author>, restores: Option<PolicyVersion>) -> Origin {
+    Origin {
+        author: author.and_then(checked),
+        restores,
+        confirmed_by: None,
+    }
 }
 
 #[cfg(test)]

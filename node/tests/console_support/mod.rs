@@ -183,6 +183,11 @@ fn history() -> v1::HistoryReply {
             5 => Some(4),
             _ => None,
         },
+        confirmed_by: match ago {
+            2 => author("ada", true),
+            3 => author("root@edge-01", false),
+            _ => None,
+        },
     };
     v1::HistoryReply {
         versions: (0..12).map(version).collect(),

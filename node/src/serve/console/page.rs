@@ -262,9 +262,7 @@ fn change(version: &v1::Version) -> Markup {
                 @match (&version.author, version.restores) {
                     (Some(author), _) => {
                         (author.name) " "
-                        @if !author.certified {
-                            small.quiet title="They said so; no certificate was asked for." { "unproved" }
-                        }
+                        @if !author.certified { (unproved()) }
                     },
                     (None, Some(_)) => span.quiet { "nobody: it was not confirmed" },
                     (None, None) => span.quiet { "unknown" },
@@ -276,6 +274,10 @@ fn change(version: &v1::Version) -> Markup {
                     None if version.in_force => span.good { "in force" },
                     None => span.quiet { "replaced" },
                 }
+                @if let Some(by) = &version.confirmed_by {
+                    span.quiet { " · confirmed by " (by.name) }
+                    @if !by.certified { " " (unproved()) }
+                }
                 @match version.restores {
                     Some(0) => span.quiet { " · no limits again" },
                     Some(restored) => span.quiet { " · version " (restored) " again" },
@@ -283,6 +285,12 @@ fn change(version: &v1::Version) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn unproved() -> Markup {
+    html! {
+        small.quiet title="They said so; no certificate was asked for." { "unproved" }
     }
 }
 
@@ -318,16 +326,22 @@ mod tests {
             assert!(!page.contains("<script>"), "{page}");
             assert!(page.contains("&lt;script&gt;"), "{page}");
         }
-        let version = v1::Version {
-            author: Some(v1::Author {
-                name: hostile.to_owned(),
-                certified: false,
-            }),
+        let somebody = Some(v1::Author {
+            name: hostile.to_owned(),
+            certified: false,
+        });
+        let asked_for = v1::Version {
+            author: somebody.clone(),
+            ..v1::Version::default()
+        };
+        let confirmed = v1::Version {
+            confirmed_by: somebody,
             ..v1::Version::default()
         };
         for page in [
             changes(Err(hostile), Door::Open),
-            changes(Ok(&[version]), Door::Open),
+            changes(Ok(&[asked_for]), Door::Open),
+            changes(Ok(&[confirmed]), Door::Open),
         ] {
             let page = text(page).await;
             assert!(!page.contains("<script>"), "{page}");
