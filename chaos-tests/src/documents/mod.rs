@@ -11,7 +11,8 @@
 //! | `by CHORE` | are run by that chore |
 //!
 //! Chores (`cargo xtask …`) and commands in the middle of a sentence are not run, but have to be known,
-//! with all of their options: they are asked for their help.
+//! with all of their options: they are asked for their help. So is what a chore runs in a container of
+//! `deploy/compose`, if it is Weir's.
 
 mod markdown;
 mod place;
@@ -33,7 +34,7 @@ use self::{
 use crate::{fleet::Fleet, interrupt::Interrupt, progress::Progress};
 
 /// Documents with commands. One that is not listed and has some is a failure.
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "CONTRIBUTING.md",
     "ARCHITECTURE.md",
@@ -48,6 +49,12 @@ const DOCUMENTS: [&str; 14] = [
     "docs/runbook.md",
     "docs/tutorial.md",
     "docs/bench/README.md",
+    "deploy/compose/README.md",
+    "deploy/examples/README.md",
+    "deploy/examples/one-host/README.md",
+    "deploy/examples/five-hosts/README.md",
+    "deploy/examples/fifty-hosts/README.md",
+    "deploy/kubernetes/README.md",
 ];
 /// Chores that run a document's commands themselves.
 const ELSEWHERE: [&str; 1] = ["cargo xtask compose test"];
@@ -255,12 +262,20 @@ fn asked_for_help(piece: &Piece) -> Option<String> {
     let command = match piece {
         Piece::Mention(command) => command,
         Piece::Command(shown) if is_chore(&shown.text) => &shown.text,
-        _ => return None,
+        Piece::Command(shown) => in_container(&shown.text)?,
+        Piece::File { .. } => return None,
     };
     // What follows is another program's, or a shell's.
     let own = command.split(" -- ").next().unwrap_or(command);
     let own = own.split(" > ").next().unwrap_or(own);
     Some(format!("{} --help", without_placeholders(own)))
+}
+
+/// Weir's command that is typed into a daemon's container.
+fn in_container(command: &str) -> Option<&str> {
+    let inside = command.strip_prefix("docker-compose exec ")?;
+    let (_, own) = inside.split_once(' ')?;
+    own.starts_with("weir ").then_some(own)
 }
 
 /// What stands for an argument, such as `NODE`, need not be of the form that the argument has.
@@ -283,10 +298,15 @@ fn unlisted() -> Result<Vec<String>> {
         PathBuf::from("."),
         PathBuf::from("docs"),
         PathBuf::from("docs/bench"),
+        PathBuf::from("deploy"),
     ];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory)? {
             let path = entry?.path();
+            if path.is_dir() && path.starts_with("deploy") {
+                directories.push(path);
+                continue;
+            }
             let name = path
                 .strip_prefix(".")
                 .unwrap_or(&path)
@@ -340,6 +360,15 @@ mod tests {
         let asked = Some("cargo xtask bench control --markdown --help".to_owned());
         assert_eq!(help(&chore), asked);
         assert_eq!(help(&command("weir status", None)), None);
+        let chore = Some("by cargo xtask compose test");
+        let inside = command(
+            "docker-compose exec node1 weir apply /etc/limits.toml",
+            chore,
+        );
+        let asked = Some("weir apply /etc/limits.toml --help".to_owned());
+        assert_eq!(help(&inside), asked);
+        let another = command("docker-compose exec host1 awk 1 /proc/net/snmp", chore);
+        assert_eq!(help(&another), None);
         let mention = Piece::Mention("weir remove NODE".to_owned());
         assert_eq!(help(&mention), Some("weir remove --help".to_owned()));
     }
