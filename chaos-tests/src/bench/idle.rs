@@ -20,6 +20,9 @@ const SERVERS: usize = 1;
 pub const RESIDENT_MIB: f64 = 30.0;
 /// Most that it may use of one CPU, in per cent.
 pub const CPU_PERCENT: f64 = 1.0;
+/// The daemon's default. The ZooKeeper client wakes twenty times in a session's time: with the shortest
+/// session that servers grant it would be four times as often.
+const SESSION: Duration = Duration::from_secs(4);
 /// The fleet has to be well before it is measured: members, voters, grants.
 const WELL_WITHIN: Duration = Duration::from_secs(60);
 /// What a start costs is over by then: histories and tables have their first entries.
@@ -69,7 +72,10 @@ pub fn run(options: Options, interrupt: &Interrupt) -> Result<Vec<Cost>> {
     let limits = std::env::temp_dir().join(format!("weir-{name}.toml"));
     fs::write(&limits, limits_file(options.limits))?;
     let plan = Plan::new(&name, HOSTS, 1, SERVERS)?;
-    let timing = Timing::default();
+    let timing = Timing {
+        session: SESSION,
+        ..Timing::default()
+    };
     let built = fleet::build(plan, timing, Some(&limits), interrupt, &mut progress);
     let _gone = fs::remove_file(&limits);
     let fleet = built?;
