@@ -184,7 +184,10 @@ impl Daemon {
                 self.receive(message);
             }
             Happening::Question(question) => self.answer(question),
-            Happening::CheckAttachments => self.attachments.check()?,
+            Happening::CheckAttachments => {
+                self.enforcement.catch_up();
+                self.attachments.check()?;
+            }
         }
         while let Some(message) = self.coordination.poll_message() {
             self.receive(message);
