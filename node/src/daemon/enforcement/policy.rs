@@ -25,7 +25,7 @@ pub(super) struct Ready {
 pub(super) struct Wanted {
     version: PolicyVersion,
     document: String,
-    at: Nanos,
+    pub(super) at: Nanos,
 }
 
 /// The pause before it is tried again.
@@ -126,6 +126,8 @@ impl Enforcement {
             self.memory.restore_policy(before);
             return;
         }
+        // What ZooKeeper asked for before a leader began with this one.
+        self.wanted.take_if(|wanted| wanted.version <= version);
         let held = self.held();
         if let Some(follower) = &mut self.follower {
             follower.enforced(version, held, dataplane::now());
@@ -165,8 +167,15 @@ impl Enforcement {
         }
     }
 
-    /// The one before stays ready, for a leader that has not heard of this one.
+    /// The one before stays ready, for a leader that has not heard of this one, unless the next one is.
     fn keep_ready(&mut self, before: Option<(PolicyVersion, String)>) {
+        let version = self.policy_version();
+        if let Some(next) = self.ready.as_ref().filter(|ready| ready.version > version) {
+            if let Some(follower) = &mut self.follower {
+                follower.prepare_policy(next.version);
+            }
+            return;
+        }
         self.ready = before.map(|(version, document)| Ready {
             version,
             document,

@@ -101,3 +101,31 @@ fn a_policy_that_cannot_be_remembered_is_neither_ready_nor_acknowledged() {
         assert_eq!(remembered(directory), two);
     });
 }
+
+/// ZooKeeper says that the second policy is in force, which the host could not remember; by then the
+/// third one is ready, and a leader begins with it.
+#[test]
+fn a_newer_policy_stays_ready_and_in_force() {
+    on_host(|directory, mut enforcement| {
+        let [one, two, three] = [1, 2, 3].map(PolicyVersion);
+        enforcement.set_policy(one, &per_source(4_000));
+        enforcement.begin_life(Incarnation(1), Term(1), Duration::ZERO);
+        enforcement.make_ready(three, &per_source(100)).unwrap();
+        enforcement.set_policy(two, &per_source(200));
+        let prepared = enforcement.follower().unwrap().prepared();
+        assert_eq!(prepared, three, "what comes next, and not what is over");
+
+        let four = PolicyVersion(4);
+        fill_disk(directory);
+        enforcement.set_policy(three, &per_source(100));
+        empty_disk(directory);
+        enforcement.make_ready(four, &per_source(50)).unwrap();
+        assert!(acknowledges(&mut enforcement, four, 1));
+        enforcement
+            .wanted
+            .iter_mut()
+            .for_each(|wanted| wanted.at = Nanos::ZERO);
+        assert!(!enforcement.retry_policy());
+        assert_eq!(enforcement.policy_version(), four);
+    });
+}
