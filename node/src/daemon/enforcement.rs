@@ -89,6 +89,11 @@ impl Enforcement {
         self.policy.as_ref()
     }
 
+    /// What this host would go by if it were started again, as a document.
+    pub fn remembered_policy(&self) -> Option<(PolicyVersion, String)> {
+        self.memory.policy()
+    }
+
     /// Its version; 0 for none.
     pub fn policy_version(&self) -> PolicyVersion {
         self.policy
