@@ -15,6 +15,7 @@ pub mod hot;
 pub mod identity;
 pub mod message;
 pub mod policy;
+pub mod prefetch;
 pub mod prefix;
 pub mod register;
 pub mod rows;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    mem,
     process::{Command, Stdio},
     time::Instant,
 };
@@ -27,12 +28,14 @@ const BROKEN_RULE: &str = "CommitByMinority";
 const BENCH_WINDOW_MS: &str = "20";
 
 /// What a step counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Checks that hold.
     pub(crate) passed: usize,
     /// Checks that do not.
     pub(crate) failed: usize,
+    /// What the failed ones said, to be read once more at the end.
+    pub(crate) said: String,
 }
 
 impl Tally {
@@ -41,6 +44,7 @@ impl Tally {
         Self {
             passed: passed as usize,
             failed: !passed as usize,
+            said: String::new(),
         }
     }
 }
@@ -49,6 +53,7 @@ impl std::ops::AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
+        self.said += &other.said;
     }
 }
 
@@ -117,9 +122,12 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     for (number, (name, step)) in (1..).zip(&steps) {
         output::heading(&format!("[{number}/{}] {name}", steps.len()));
         let begun = Instant::now();
-        let tally = step().unwrap_or_else(|error| {
+        let mut tally = step().unwrap_or_else(|error| {
             output::bad(&format!("{error:#}"));
-            Tally::of(false)
+            Tally {
+                said: format!("{error:#}\n"),
+                ..Tally::of(false)
+            }
         });
         let line = format!(
             "{name}: {} passed, {} failed ({:.1} s)",
@@ -131,19 +139,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             output::good(&line);
         } else {
             output::bad(&line);
-            failed.push(*name);
+            failed.push((*name, mem::take(&mut tally.said)));
         }
         sum += tally;
     }
-    if !failed.is_empty() {
-        output::heading(&format!("failed: {}", failed.join("; ")));
+    // What went wrong is long out of sight.
+    for (name, said) in failed {
+        output::heading(&format!("failed: {name}"));
+        eprint!("{said}");
     }
     println!("{} passed, {} failed", sum.passed, sum.failed);
     Ok(sum.failed == 0)
 }
 
 fn command(command: &mut Command) -> Result<Tally> {
-    shell::run(command).map(|()| Tally::of(true))
+    shell::watch(command).map(|()| Tally::of(true))
 }
 
 fn clippy() -> Result<Tally> {
@@ -208,10 +218,20 @@ fn counted(cargo: &mut Command) -> Result<Tally> {
         .context("cannot run cargo test")?;
     let stdout = child.stdout.take().context("standard output is piped")?;
     let mut tally = Tally::default();
+    // From the first word on a binary's failures to its result.
+    let mut failures: Option<String> = None;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
+        if line == "failures:" {
+            failures.get_or_insert_default();
+        }
+        if let Some(said) = &mut failures {
+            said.push_str(&line);
+            said.push('\n');
+        }
         if let Some(counted) = libtest_result(&line) {
             tally += counted;
+            tally.said += &failures.take().unwrap_or_default();
         }
         if !line.ends_with("... ok") && !line.is_empty() {
             eprintln!("{line}");
@@ -237,6 +257,7 @@ fn libtest_result(line: &str) -> Option<Tally> {
     Some(Tally {
         passed: count("passed")?,
         failed: count("failed")?,
+        ..Tally::default()
     })
 }
 
@@ -252,7 +273,8 @@ mod tests {
             libtest_result(line),
             Some(Tally {
                 passed: 12,
-                failed: 3
+                failed: 3,
+                ..Tally::default()
             })
         );
         assert_eq!(libtest_result("running 3 tests"), None);
@@ -260,20 +282,26 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_step_is_counted() {
-        assert_eq!(
-            Tally::of(true),
-            Tally {
-                passed: 1,
-                failed: 0
-            }
-        );
-        assert_eq!(
-            Tally::of(false),
-            Tally {
-                passed: 0,
-                failed: 1
-            }
-        );
+    fn a_failed_step_is_counted_and_its_words_are_kept() {
+        let mut sum = Tally::of(true);
+        sum += Tally {
+            said: "why".to_owned(),
+            ..Tally::of(false)
+        };
+        let Tally {
+            passed,
+            failed,
+            said,
+        } = sum;
+        assert_eq!((passed, failed, said.as_str()), (1, 1, "why"));
+    }
+
+    #[test]
+    fn what_a_failed_test_said_is_kept() {
+        let output = "echo 'test a ... ok'; echo failures:; echo why; echo failures:; echo '    b'
+                      echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored'; false";
+        let tally = counted(Command::new("sh").args(["-c", output])).unwrap();
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        assert!(tally.said.starts_with("failures:\nwhy\n"), "{tally:?}");
     }
 }

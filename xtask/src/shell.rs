@@ -1,12 +1,22 @@
 //! Running commands, and where things are.
 
 use std::{
+    collections::VecDeque,
     env,
+    io::{BufRead as _, BufReader, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+
+/// Lines that are shown once more when a long command has failed.
+const LINES_AFTER_FAILURE: usize = 40;
+/// Longest that they are waited for once the command has ended.
+const LONGEST_ECHO: Duration = Duration::from_secs(5);
 
 /// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
@@ -42,6 +52,42 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         return Ok(());
     }
     bail!("{} failed ({status})", shown(command))
+}
+
+/// As [`run`]; and if it fails, the error has the last lines of what people saw.
+pub(crate) fn watch(command: &mut Command) -> Result<()> {
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("cannot run {}", shown(command)))?;
+    // The command keeps the writing ends; the pipe would never end with them.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let (said, last_lines) = mpsc::channel();
+    thread::spawn(move || said.send(passed_on(reader)));
+    let status = child.wait()?;
+    // Something that it has left behind may hold the pipe open.
+    let last = last_lines.recv_timeout(LONGEST_ECHO).unwrap_or_default();
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{} failed ({status}):\n{last}", shown(command))
+}
+
+/// Shows all lines, and returns the last ones.
+fn passed_on(reader: impl Read) -> String {
+    let mut last = VecDeque::new();
+    for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        eprintln!("{line}");
+        last.push_back(line);
+        if last.len() > LINES_AFTER_FAILURE {
+            last.pop_front();
+        }
+    }
+    Vec::from(last).join("\n")
 }
 
 /// Runs a command and returns its standard output.
@@ -91,6 +137,13 @@ mod tests {
         let error = error.to_string();
         assert!(error.contains("sh -c") && error.ends_with("why"), "{error}");
         assert!(run(&mut Command::new("false")).is_err());
+        let error = watch(Command::new("sh").args(["-c", "seq 100; echo why >&2; false"]));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("100\nwhy") && !error.contains("50"),
+            "{error}"
+        );
+        assert!(watch(&mut Command::new("true")).is_ok());
         assert!(output(&mut Command::new("/nonexistent/program")).is_err());
     }
 

@@ -182,6 +182,16 @@ impl Kernel {
         is_installed
     }
 
+    /// What a limit holds is all of its burst, as a key's bucket in a table that is new.
+    pub fn fill(&mut self, limit: LimitId, now: Nanos) {
+        if let Some(bucket) = self.buckets.get_mut(&limit) {
+            let standing = bucket.standing(now, None);
+            let memory = bucket.memory();
+            let full = standing.position.wrapping_sub(standing.burst);
+            let _ = memory.exchange_level(memory.level(), full);
+        }
+    }
+
     /// How many of `offered` tokens, of `1 << fraction_bits` units each, it admits at `now`.
     pub fn admit(&mut self, limit: LimitId, offered: u64, fraction_bits: u8, now: Nanos) -> u64 {
         let fault = self.fault;

@@ -251,6 +251,7 @@ impl Host {
         let cold = limit.key_amount().expect("it has keys");
         if self.keys.cold.grant(id).is_none() {
             self.keys.cold.install(Grant::floor(id, cold), local);
+            self.keys.cold.fill(id, local);
         }
         admitted + self.keys.cold.admit(id, offered - admitted, bits, local)
     }

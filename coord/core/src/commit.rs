@@ -70,6 +70,12 @@ pub trait CommitBackend {
     fn is_busy(&self) -> bool {
         false
     }
+
+    /// How much an envelope may say, in limits and hot keys of members: more of it cannot be stored.
+    /// `None` for a back-end that stores none.
+    fn most_entries(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Commits when a majority of voters holds the register.
@@ -164,7 +170,14 @@ impl CommitBackend for ZooKeeperCommit {
     fn is_busy(&self) -> bool {
         self.in_flight.is_some()
     }
+
+    fn most_entries(&self) -> Option<usize> {
+        Some(MOST_STORED)
+    }
 }
+
+/// A znode holds a million bytes, and an entry with the largest numbers has fewer than 200 of them.
+const MOST_STORED: usize = 5_000;
 
 /// Commits at once: for one process that is the whole coordination of its fleet.
 #[derive(Clone, Debug, Default)]
@@ -240,6 +253,13 @@ impl CommitBackend for FleetCommit {
         match self {
             Self::Quorum(quorum) => quorum.is_busy(),
             Self::ZooKeeper(zookeeper) => zookeeper.is_busy(),
+        }
+    }
+
+    fn most_entries(&self) -> Option<usize> {
+        match self {
+            Self::Quorum(quorum) => quorum.most_entries(),
+            Self::ZooKeeper(zookeeper) => zookeeper.most_entries(),
         }
     }
 }

@@ -6,7 +6,7 @@ use weir_coord_core::{
     leader::{Command, Input, Leader, Mandate, StepDown},
     record::{EnvelopeRecord, MemberRecord, PolicyRecord, TermRecord},
 };
-use weir_model::{Nanos, NodeId, message::ToNode};
+use weir_model::{Nanos, NodeId, Policy, message::ToNode};
 
 use super::{
     CommitBy, Fleet,
@@ -189,6 +189,40 @@ impl Fleet {
                 self.streams.close();
             }
         }
+    }
+
+    /// The roster has changed. Listings are read member by member, beside a take-over, which reads them
+    /// too: one that is older than that names members that may have been removed since, and whose floors
+    /// are others'.
+    pub(super) fn members_changed(&mut self, roster: Roster, now: Nanos) {
+        let is_older = roster.version.wrapping_sub(self.roster.version) < 0;
+        if is_older && self.leader.is_some() {
+            debug!(
+                version = roster.version,
+                "a listing of the roster is out of date"
+            );
+            return;
+        }
+        self.roster_seen.send_replace(roster.members.clone());
+        self.roster = roster.clone();
+        self.lead(Input::Members(roster.members), now);
+    }
+
+    /// Whether nobody is admitted now, as a policy is to come into force, or may be, which has room for
+    /// fewer members: it would not begin before some have left. What a change that waits to be confirmed is
+    /// rolled back to may be such a one.
+    ///
+    /// Trials, and policies to come, are heard of by themselves, each a moment before or after the others.
+    pub(super) fn keeps_room(&self, now: Nanos) -> bool {
+        let leader = self.leader.as_ref();
+        let is_unwritten = leader.is_some_and(|leader| leader.policy_version() > self.policy.0);
+        let is_news = now - self.policy_news < self.host.timing.suspicion();
+        let members = self.members().len();
+        let is_full = |(_, next): &(_, Policy)| {
+            usize::try_from(next.fleet.max_members).is_ok_and(|places| members >= places)
+        };
+        let is_last_place = self.next.as_ref().is_some_and(is_full);
+        self.trial.is_some() || is_last_place || is_unwritten || is_news
     }
 
     /// Says once that there is no place for a newcomer.

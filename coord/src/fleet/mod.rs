@@ -135,6 +135,8 @@ pub struct Fleet {
     turned_away: bool,
     /// What ZooKeeper says is in force.
     policy: (PolicyVersion, Policy),
+    /// When it last said something new of that, or of a change that waits to be confirmed.
+    policy_news: Nanos,
     /// What it says is to come into force.
     next: Option<(PolicyVersion, Policy)>,
     trial: Option<Countdown>,
@@ -178,6 +180,7 @@ impl Fleet {
             setback: Setback::default(),
             turned_away: false,
             policy: (PolicyVersion(0), Policy::default()),
+            policy_news: Nanos::ZERO,
             next: None,
             trial: None,
         }
@@ -198,6 +201,9 @@ impl Fleet {
 
     /// ZooKeeper says that this policy is in force.
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
+        if version != self.policy.0 {
+            self.policy_news = now;
+        }
         self.policy = (version, policy.clone());
         self.next.take_if(|(next, _)| *next <= version);
         self.lead(Input::Policy(version, policy), now);
@@ -347,6 +353,7 @@ impl Fleet {
         };
         if let FromNode::Report(report) = &message
             && self.leader.is_some()
+            && !self.keeps_room(now)
             && let Some(newcomer) = self.newcomer(report.node)
         {
             self.warn_if_full(&newcomer);
@@ -384,9 +391,7 @@ impl Fleet {
                 let mut members = roster.members.iter();
                 let own = members.find(|member| member.node == self.host.node);
                 let own = own.cloned();
-                self.roster_seen.send_replace(roster.members.clone());
-                self.roster = roster.clone();
-                self.lead(Input::Members(roster.members), now);
+                self.members_changed(roster, now);
                 // What the roster has for an identity that is another host's is not for this one.
                 self.registration?;
                 self.change_membership(own.is_some());
@@ -412,6 +417,7 @@ impl Fleet {
                 }
             }
             Event::Trial(trial) => {
+                self.policy_news = now;
                 self.trial = trial.map(|trial| Countdown::read(trial, self.trial, now));
             }
             Event::Standing => {

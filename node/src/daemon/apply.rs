@@ -160,9 +160,7 @@ impl Daemon {
             return;
         };
         if fleet.leader().is_none() {
-            let _ = answer.send(Answer::Refused(Status::unavailable(
-                "the fleet has no leader now; nothing was changed",
-            )));
+            let _ = answer.send(Answer::Leaderless);
             return;
         }
         let keeper = fleet.keeper().clone();

@@ -104,9 +104,7 @@ impl Daemon {
             }
             Coordination::Fleet(_) => match self.leader_elsewhere() {
                 Some(leader) => Answer::Elsewhere(leader),
-                None => Answer::Refused(Status::unavailable(
-                    "the fleet has no leader now; nothing was changed",
-                )),
+                None => Answer::Leaderless,
             },
         };
         let _ = answer.send(refused);

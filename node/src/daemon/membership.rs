@@ -24,7 +24,6 @@ type Reply<T> = oneshot::Sender<Answer<T>>;
 const DONE_WITHIN: Duration = Duration::from_secs(6);
 /// No fleet, no members.
 const ALONE: &str = "this host is alone: it has no other members";
-const NO_LEADER: &str = "the fleet has no leader now; nothing was changed";
 
 impl Daemon {
     /// Has a member give back its share, or take one again.
@@ -140,7 +139,7 @@ impl Daemon {
 fn not_leading<T>(elsewhere: Option<Leader>) -> Answer<T> {
     match elsewhere {
         Some(leader) => Answer::Elsewhere(leader),
-        None => Answer::Refused(Status::unavailable(NO_LEADER)),
+        None => Answer::Leaderless,
     }
 }
 

@@ -1,11 +1,11 @@
 //! The operator's service. What only the leader knows is asked of the leader.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
@@ -24,10 +24,15 @@ use weir_proto::{
 };
 use weir_tls::{Expected, Peer, Role};
 
-use super::{Answer, Asker, Leader, Question, author};
+use super::{Answer, Asker, Leader, Question, author, seen::SeenFrom as _};
 
 /// To reach the leader takes far less, or it is not there.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a question that only a leader can answer waits for one: another leads within a second or
+/// two of the last one's end.
+const LEADER_WITHIN: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LEADER_POLL: Duration = Duration::from_millis(100);
 /// Set on what is passed on, so that it is passed on only once.
 const FORWARDED: &str = "weir-forwarded";
 
@@ -60,10 +65,48 @@ impl AdminService {
         answered.await.map_err(|_| stopping())
     }
 
+    /// Asks until there is a leader, or has been none for too long. Nobody has begun to do anything
+    /// before that.
+    async fn led<T>(
+        &self,
+        question: impl Fn(oneshot::Sender<Answer<T>>) -> Question,
+        is_forwarded: bool,
+    ) -> Result<Led<T>, Status> {
+        let by = Instant::now() + LEADER_WITHIN;
+        loop {
+            let missing = match self.ask(&question).await? {
+                Answer::Here(reply) => return Ok(Led::Here(reply)),
+                Answer::Partly(reply, leader) => return Ok(Led::Partly(reply, leader)),
+                Answer::Refused(status) => return Err(status),
+                Answer::Elsewhere(leader) => {
+                    match connected(&leader, &self.security, is_forwarded).await {
+                        Ok(leader) => return Ok(Led::Through(leader)),
+                        Err(status) => status,
+                    }
+                }
+                Answer::Leaderless => Status::unavailable("the fleet has no leader now"),
+            };
+            if Instant::now() >= by {
+                return Err(missing);
+            }
+            sleep(LEADER_POLL).await;
+        }
+    }
+
     async fn send(&self, question: Question) -> Result<(), Status> {
         let sent = self.asker.send(question).await;
         sent.map_err(|_| stopping())
     }
+}
+
+/// Who answers.
+enum Led<T> {
+    /// This node has.
+    Here(T),
+    /// This node has, as far as it knows.
+    Partly(T, Leader),
+    /// The leader, who has not been asked yet.
+    Through(AdminClient<Channel>),
 }
 
 fn stopping() -> Status {
@@ -143,16 +186,10 @@ const fn applying(request: &v1::ApplyRequest) -> Role {
 macro_rules! answer {
     ($self:ident, $request:ident, $question:expr, $method:ident, $message:expr) => {{
         let is_forwarded = is_passed_on(&$request);
-        match $self.ask($question).await? {
-            Answer::Here(reply) => Ok(Response::new(reply)),
-            Answer::Refused(status) => Err(status),
-            Answer::Elsewhere(leader) => {
-                connected(&leader, &$self.security, is_forwarded)
-                    .await?
-                    .$method(forwarded($message))
-                    .await
-            }
-            Answer::Partly(reply, leader) => {
+        match $self.led($question, is_forwarded).await? {
+            Led::Here(reply) => Ok(Response::new(reply)),
+            Led::Through(mut leader) => leader.$method(forwarded($message)).await,
+            Led::Partly(reply, leader) => {
                 let asked = async {
                     connected(&leader, &$self.security, is_forwarded)
                         .await?
@@ -177,13 +214,12 @@ impl Admin for AdminService {
         permitted(&request, applying(request.get_ref()))?;
         let mut message = request.get_ref().clone();
         message.author = author::asking(&request, message.author, is_passed_on(&request))?;
-        let copy = message.clone();
         answer!(
             self,
             request,
-            |answer| Question::Apply(message, answer),
+            |answer| Question::Apply(message.clone(), answer),
             apply,
-            copy
+            message.clone()
         )
     }
 
@@ -209,13 +245,12 @@ impl Admin for AdminService {
         permitted(&request, Role::Operate)?;
         let mut message = request.get_ref().clone();
         message.author = author::asking(&request, message.author, is_passed_on(&request))?;
-        let copy = message.clone();
         answer!(
             self,
             request,
-            |answer| Question::Rollback(message, answer),
+            |answer| Question::Rollback(message.clone(), answer),
             rollback,
-            copy
+            message.clone()
         )
     }
 
@@ -239,13 +274,12 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::DrainReply>, Status> {
         permitted(&request, Role::Operate)?;
         let message = request.get_ref().clone();
-        let copy = message.clone();
         answer!(
             self,
             request,
-            |answer| Question::Drain(message, answer),
+            |answer| Question::Drain(message.clone(), answer),
             drain,
-            copy
+            message.clone()
         )
     }
 
@@ -255,13 +289,12 @@ impl Admin for AdminService {
     ) -> Result<Response<v1::RemoveReply>, Status> {
         permitted(&request, Role::Operate)?;
         let message = request.get_ref().clone();
-        let copy = message.clone();
         answer!(
             self,
             request,
-            |answer| Question::Remove(message, answer),
+            |answer| Question::Remove(message.clone(), answer),
             remove,
-            copy
+            message.clone()
         )
     }
 
@@ -309,7 +342,7 @@ impl Admin for AdminService {
         answer!(
             self,
             request,
-            |answer| Question::Overview(message, answer),
+            |answer| Question::Overview(message.clone(), answer),
             overview,
             copy
         )
@@ -347,111 +380,6 @@ impl Admin for AdminService {
         answer!(self, request, Question::Nodes, nodes, v1::NodesRequest {})
     }
 }
-
-/// A leader's reply, with what is about the answering node put back.
-trait SeenFrom: Sized {
-    fn seen_from(self, own: Self) -> Self;
-
-    /// What a node knows by itself while its leader cannot be asked.
-    fn alone(self) -> Self {
-        self
-    }
-}
-
-impl SeenFrom for v1::StatusReply {
-    /// What this node lets pass it knows better than a leader that it may not reach.
-    fn seen_from(mut self, own: Self) -> Self {
-        let failing = own
-            .limits
-            .iter()
-            .filter(|limit| limit.nodes_failing_open > 0);
-        let failing: HashSet<&str> = failing.map(|limit| limit.name.as_str()).collect();
-        for limit in &mut self.limits {
-            if failing.contains(limit.name.as_str()) {
-                limit.promise_kept = false;
-                limit.nodes_failing_open = limit.nodes_failing_open.max(1);
-            }
-        }
-        Self {
-            node: own.node,
-            zookeeper: own.zookeeper,
-            policy_version: own.policy_version,
-            daemon_version: own.daemon_version,
-            ..self
-        }
-    }
-}
-
-impl SeenFrom for v1::LimitsReply {
-    /// A leader adds up limits, and sees its own sources.
-    fn seen_from(mut self, own: Self) -> Self {
-        let rows = own.limits.into_iter().map(|row| (row.name.clone(), row));
-        let mut rows: HashMap<String, v1::LimitRow> = rows.collect();
-        for row in &mut self.limits {
-            if let Some(own) = rows.remove(&row.name) {
-                row.top = own.top;
-                row.top_seconds = own.top_seconds;
-                row.top_left_out = own.top_left_out;
-            }
-        }
-        Self {
-            node: own.node,
-            ..self
-        }
-    }
-}
-
-impl SeenFrom for v1::OverviewReply {
-    /// A leader adds up; of what fails open here, and of sources, this node knows better.
-    fn seen_from(mut self, own: Self) -> Self {
-        let failing = own.limits.iter().filter(|one| one.nodes_failing_open > 0);
-        let failing = failing.filter_map(|one| Some(one.row.as_ref()?.name.as_str()));
-        let failing: HashSet<&str> = failing.collect();
-        for limit in &mut self.limits {
-            if limit
-                .row
-                .as_ref()
-                .is_some_and(|row| failing.contains(row.name.as_str()))
-            {
-                limit.promise_kept = false;
-                limit.nodes_failing_open = limit.nodes_failing_open.max(1);
-            }
-        }
-        Self {
-            fleet: match (self.fleet, own.fleet) {
-                (Some(leaders), Some(own)) => Some(leaders.seen_from(own)),
-                (leaders, own) => leaders.or(own),
-            },
-            sources: own.sources,
-            ..self
-        }
-    }
-
-    fn alone(self) -> Self {
-        Self {
-            alone: true,
-            ..self
-        }
-    }
-}
-
-macro_rules! all_of_it {
-    ($($reply:ty),*) => {
-        $(impl SeenFrom for $reply {
-            fn seen_from(self, _: Self) -> Self {
-                self
-            }
-        })*
-    };
-}
-all_of_it!(
-    v1::ApplyReply,
-    v1::ConfirmReply,
-    v1::DrainReply,
-    v1::HistoryReply,
-    v1::NodesReply,
-    v1::RemoveReply
-);
 
 #[cfg(test)]
 mod tests {
@@ -517,79 +445,28 @@ mod tests {
         assert!(permitted(&Request::new(()), Role::Operate).is_ok(), "local");
     }
 
-    #[test]
-    fn sums_are_the_leaders_and_sources_this_nodes() {
-        let source = |text: &str| v1::HeavySource {
-            source: text.to_owned(),
-            ..v1::HeavySource::default()
-        };
-        let reply = |name: &str, offered, top| v1::LimitsReply {
-            limits: vec![v1::LimitRow {
-                name: name.to_owned(),
-                offered,
-                top: vec![source(top)],
-                top_seconds: offered,
-                ..v1::LimitRow::default()
-            }],
-            node: None,
-        };
-        let seen = reply("a", 300.0, "192.0.2.1/32").seen_from(reply("a", 20.0, "192.0.2.9/32"));
-        assert_eq!(seen.limits[0].offered, 300.0);
-        assert_eq!(seen.limits[0].top, [source("192.0.2.9/32")]);
-        assert_eq!(seen.limits[0].top_seconds, 20.0);
-    }
-
-    #[test]
-    fn an_overview_is_the_leaders_with_what_this_node_knows_better() {
-        let reply = |name: &str, open, source: &str| v1::OverviewReply {
-            fleet: Some(v1::StatusReply {
-                node: Some(v1::Node {
-                    name: name.to_owned(),
-                    ..v1::Node::default()
-                }),
-                term: 4,
-                ..v1::StatusReply::default()
-            }),
-            limits: vec![v1::OverviewLimit {
-                row: Some(v1::LimitRow {
-                    name: "a".to_owned(),
-                    nodes: 3,
-                    ..v1::LimitRow::default()
-                }),
-                promise_kept: true,
-                nodes_failing_open: open,
-                ..v1::OverviewLimit::default()
-            }],
-            nodes: vec![v1::NodeRow::default(); 3 * (1 - open as usize)],
-            sources: vec![v1::OverviewSource {
-                limit: source.to_owned(),
-                ..v1::OverviewSource::default()
-            }],
-            alone: false,
-        };
-        let seen = reply("leader", 0, "theirs").seen_from(reply("asked", 1, "ours"));
-        assert_eq!(seen.fleet.unwrap().node.unwrap().name, "asked");
-        assert_eq!(seen.nodes.len(), 3, "of all members only a leader knows");
-        assert_eq!(seen.sources[0].limit, "ours");
-        assert!(!seen.alone && reply("asked", 0, "ours").alone().alone);
-        let limit = &seen.limits[0];
-        assert_eq!((limit.promise_kept, limit.nodes_failing_open), (false, 1));
-    }
-
-    #[test]
-    fn what_fails_open_here_is_a_broken_promise_whatever_the_leader_says() {
-        let reply = |nodes_failing_open| v1::StatusReply {
-            limits: vec![v1::LimitStatus {
-                name: "a".to_owned(),
-                promise_kept: nodes_failing_open == 0,
-                nodes_failing_open,
-                ..v1::LimitStatus::default()
-            }],
-            ..v1::StatusReply::default()
-        };
-        let seen = reply(0).seen_from(reply(1)).limits.remove(0);
-        assert_eq!((seen.promise_kept, seen.nodes_failing_open), (false, 1));
-        assert!(reply(0).seen_from(reply(0)).limits[0].promise_kept);
-        assert!(!reply(2).seen_from(reply(0)).limits[0].promise_kept);
+    #[tokio::test]
+    async fn a_question_for_a_leader_waits_for_one() {
+        let (asker, mut questions) = tokio::sync::mpsc::channel(1);
+        let service = AdminService::new(asker, Security::Plain);
+        let daemon = tokio::spawn(async move {
+            let mut asked = 0;
+            while let Some(Question::Apply(_, answer)) = questions.recv().await {
+                asked += 1;
+                let _ = answer.send(if asked < 3 {
+                    Answer::Leaderless
+                } else {
+                    Answer::Here(v1::ApplyReply {
+                        version: asked,
+                        ..v1::ApplyReply::default()
+                    })
+                });
+            }
+            asked
+        });
+        let reply = service.apply(Request::new(v1::ApplyRequest::default()));
+        assert_eq!(reply.await.unwrap().into_inner().version, 3);
+        drop(service);
+        assert_eq!(daemon.await.unwrap(), 3, "it is asked no more");
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub(crate) mod author;
 mod console;
 pub mod http;
+mod seen;
 pub mod sockets;
 
 use std::net::IpAddr;
@@ -90,6 +91,8 @@ pub enum Answer<T> {
     Partly(T, Leader),
     /// Only the leader, at this address, can answer.
     Elsewhere(Leader),
+    /// Only a leader can answer, and nobody leads.
+    Leaderless,
     /// The answer is no.
     Refused(tonic::Status),
 }

@@ -25,7 +25,10 @@ mod register;
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use weir_model::{Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale};
+use weir_model::{
+    Amount, Generation, Limit, LimitId, Nanos, NodeId, Scale,
+    prefetch::{AT_ONCE, fetch},
+};
 
 pub use crate::slots::{LimitSlot, NodeSlot};
 use crate::{
@@ -323,6 +326,11 @@ impl Book {
         self.end_proposal(node, generation, changes);
     }
 
+    /// A word of what it says of one limit of one node.
+    pub(crate) fn hint(&self, node: NodeSlot, limit: LimitSlot) -> u64 {
+        self.pages[limit.index()].hint(node)
+    }
+
     /// The first half of [`Book::propose`], one limit of one node. In the order of limits this is
     /// many times faster than in the order of nodes.
     pub(crate) fn begin_proposal(&mut self, node: NodeSlot, limit: LimitSlot, entry: Entry) {
@@ -361,25 +369,33 @@ impl Book {
     /// `node` holds no more than what was proposed at `generation`.
     pub fn acknowledge(&mut self, node: NodeSlot, generation: Generation) {
         let (batches, is_exact) = self.accounts[node.index()].answered(generation);
-        let answered = || batches.iter().flat_map(|batch| &batch.changes);
-        for Change { limit, entry } in answered() {
-            let page = &self.pages[limit.index()];
-            let (latest, settled) = (page.holding(node).latest, page.backing(node).settled);
-            if entry.floor != latest.floor || entry.floor != settled.floor {
-                note(&mut self.notes.0.floors, node.index());
+        let changes = batches.iter().map(|batch| &batch.changes);
+        for some in changes.flat_map(|changes| changes.chunks(AT_ONCE)) {
+            fetch(some.iter().map(|change| self.hint(node, change.limit)));
+            for change in some {
+                self.settle_answered(node, *change, is_exact);
             }
-            let changed = self.change(*limit, node, |backing, _| {
-                // Everything before is superseded. If it is not known by what, stay on the safe side.
-                backing.settled = if is_exact {
-                    *entry
-                } else {
-                    backing.settled.max(*entry)
-                };
-                backing.unanswered -= 1;
-            });
-            if changed.latest {
-                note(&mut self.notes.0.latest, node.index());
-            }
+        }
+    }
+
+    fn settle_answered(&mut self, node: NodeSlot, answered: Change, is_exact: bool) {
+        let Change { limit, entry } = answered;
+        let page = &self.pages[limit.index()];
+        let (latest, settled) = (page.holding(node).latest, page.backing(node).settled);
+        if entry.floor != latest.floor || entry.floor != settled.floor {
+            note(&mut self.notes.0.floors, node.index());
+        }
+        let changed = self.change(limit, node, |backing, _| {
+            // Everything before is superseded. If it is not known by what, stay on the safe side.
+            backing.settled = if is_exact {
+                entry
+            } else {
+                backing.settled.max(entry)
+            };
+            backing.unanswered -= 1;
+        });
+        if changed.latest {
+            note(&mut self.notes.0.latest, node.index());
         }
     }
 
@@ -504,8 +520,14 @@ impl Book {
         }
     }
 
-    /// Whether envelopes, what was last proposed, or the budget of a limit are others since this was
-    /// asked last.
+    /// Whether envelopes, what was last proposed, or the budget of a limit are others since that was
+    /// [taken](Self::take_limit_note) down.
+    pub(crate) fn has_limit_note(&self, limit: LimitSlot) -> bool {
+        let noted = self.notes.0.limits.get(limit.index());
+        noted.is_some_and(|noted| *noted)
+    }
+
+    /// As [`Book::has_limit_note`], and takes it down.
     pub(crate) fn take_limit_note(&mut self, limit: LimitSlot) -> bool {
         take_note(&mut self.notes.0.limits, limit.index())
     }

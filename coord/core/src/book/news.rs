@@ -38,21 +38,15 @@ impl News {
         self.forgotten = next;
     }
 
-    /// The entries that are new since `base`, with the stamp that each had then; `None` if it was
+    /// The entries that are new since `base`, with the stamp that they had then; `None` if it was
     /// too long ago.
     pub(super) fn since(
         &self,
         base: Generation,
-    ) -> Option<impl Iterator<Item = (Generation, NodeSlot, LimitSlot)>> {
-        let later = self
-            .proposals
-            .iter()
-            .filter(move |(generation, _)| *generation > base);
-        let entries = later.flat_map(|(generation, entries)| {
-            entries
-                .iter()
-                .map(|(node, limit)| (*generation, *node, *limit))
-        });
-        (base >= self.forgotten).then_some(entries)
+    ) -> Option<impl Iterator<Item = (Generation, &[(NodeSlot, LimitSlot)])>> {
+        let proposals = self.proposals.iter();
+        let later = proposals.filter(move |(generation, _)| *generation > base);
+        let later = later.map(|(generation, entries)| (*generation, entries.as_slice()));
+        (base >= self.forgotten).then_some(later)
     }
 }

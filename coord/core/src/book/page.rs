@@ -53,8 +53,9 @@ impl Entry {
     }
 }
 
-/// What a plan looks at: one node's part of one limit.
+/// What a plan looks at: one node's part of one limit. It is one line of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(align(64))]
 pub struct Holding {
     /// What was last proposed to the node, or what it was adopted with.
     pub latest: Entry,
@@ -64,8 +65,9 @@ pub struct Holding {
     pub floor: Amount,
 }
 
-/// Where a [`Holding`] comes from.
+/// Where a [`Holding`] comes from: one line of a cache too.
 #[derive(Clone, Copy, Debug, Default, Hash)]
+#[repr(align(64))]
 pub(super) struct Backing {
     /// The floor that the roster reserves, or is about to. Nobody else is given it before the
     /// roster has given it up.
@@ -155,6 +157,14 @@ impl Page {
 
     pub(super) fn backing(&self, node: NodeSlot) -> Backing {
         self.backings.get(node.index()).copied().unwrap_or_default()
+    }
+
+    /// A word of all that is said of a node.
+    pub(super) fn hint(&self, node: NodeSlot) -> u64 {
+        let holding = self.holdings.get(node.index());
+        let backing = self.backings.get(node.index());
+        holding.map_or(0, |holding| holding.envelope.rate.0)
+            ^ backing.map_or(0, |backing| backing.changed.0)
     }
 
     /// The nodes that are written of.

@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
-use weir_model::{Generation, LimitId};
+use weir_model::{
+    Generation, LimitId,
+    prefetch::{AT_ONCE, fetch},
+};
 
 use super::{Book, LimitSlot, NodeSlot};
 use crate::record::{LimitEnvelope, NodeEnvelope};
@@ -19,7 +22,12 @@ impl Book {
     #[must_use]
     pub fn envelopes_since(&self, base: Option<Generation>) -> Vec<NodeEnvelope> {
         let changed = self.changed_since(base);
-        let mut by_node: Vec<Vec<LimitEnvelope>> = alloc::vec![Vec::new(); self.accounts.len()];
+        let mut rows = alloc::vec![0; self.accounts.len()];
+        for node in changed.iter().flatten() {
+            rows[node.index()] += 1;
+        }
+        let mut by_node: Vec<Vec<LimitEnvelope>> =
+            rows.into_iter().map(Vec::with_capacity).collect();
         // Limit by limit, as pages are: the other way round each entry is found somewhere else.
         for (limit, slot) in self.limits.iter() {
             self.add_envelopes(limit, slot, &changed[slot as usize], &mut by_node);
@@ -35,10 +43,15 @@ impl Book {
     fn changed_since(&self, base: Option<Generation>) -> Vec<Vec<NodeSlot>> {
         let mut changed: Vec<Vec<NodeSlot>> = alloc::vec![Vec::new(); self.pages.len()];
         if let Some(news) = base.and_then(|base| self.news.0.since(base)) {
-            for (generation, node, limit) in news {
-                // One that has changed once more comes later.
-                if self.pages[limit.index()].backing(node).changed == generation {
-                    changed[limit.index()].push(node);
+            for (generation, entries) in news {
+                for some in entries.chunks(AT_ONCE) {
+                    fetch(some.iter().map(|(node, limit)| self.hint(*node, *limit)));
+                    for (node, limit) in some {
+                        // One that has changed once more comes later.
+                        if self.pages[limit.index()].backing(*node).changed == generation {
+                            changed[limit.index()].push(*node);
+                        }
+                    }
                 }
             }
             for nodes in &mut changed {

@@ -6,7 +6,11 @@
 
 use alloc::vec::Vec;
 
-use weir_model::{Nanos, UnitsPerSecond, message::Report};
+use weir_model::{
+    Nanos, UnitsPerSecond,
+    message::Report,
+    prefetch::{AT_ONCE, fetch},
+};
 
 use super::{Leader, MOST_FOLLOWED_AT_ONCE, PLANS_PER_TICK};
 use crate::{
@@ -32,6 +36,8 @@ pub(super) struct Demands {
     has_moved: Vec<bool>,
     /// What was said since the table was brought up to date.
     noted: Vec<Noted>,
+    /// The same, limit by limit, while that is done.
+    sorted: Vec<Noted>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +87,17 @@ impl Demands {
         for limit in 0..end {
             next[limit + 1] += next[limit];
         }
-        let mut sorted = noted.clone();
+        let mut sorted = core::mem::take(&mut self.sorted);
+        sorted.clone_from(&noted);
         for noted in &noted {
             let place = &mut next[noted.limit.index()];
             sorted[*place] = *noted;
             *place += 1;
         }
-        for noted in sorted {
-            self.set(noted);
+        for noted in &sorted {
+            self.set(*noted);
         }
+        self.sorted = sorted;
         self.noted = noted;
         self.noted.clear();
     }
@@ -124,7 +132,14 @@ impl Demands {
         }
     }
 
-    /// Whether the demands for a limit are others since this was asked last.
+    /// Whether the demands for a limit are others since that was [taken](Self::take_moved) down.
+    pub(super) fn has_moved(&self, limit: LimitSlot) -> bool {
+        self.has_moved
+            .get(limit.index())
+            .is_some_and(|moved| *moved)
+    }
+
+    /// As [`Demands::has_moved`], and takes it down.
     pub(super) fn take_moved(&mut self, limit: LimitSlot) -> bool {
         let has_moved = self.has_moved.get_mut(limit.index());
         has_moved.is_some_and(core::mem::take)
@@ -141,27 +156,34 @@ impl<B: CommitBackend> Leader<B> {
         };
         let mut has_moved = false;
         let mut after = 0;
-        for counted in &report.limits {
-            let slot = self.book.limit_slot_after(counted.limit, &mut after);
-            let place = slot.and_then(|slot| self.round.0.place(slot));
-            if let Some(place) = place {
-                let place = self.places.0[place];
-                let Some(limit) = place.limit(&self.policy, &self.hot) else {
-                    continue;
-                };
-                let slot = place.slot;
-                let count = member.count_mut(slot);
-                if quiet.is_none() {
-                    count.meter = Meter::default();
+        for rows in report.limits.chunks(AT_ONCE) {
+            let mut places = [None; AT_ONCE];
+            for (place, counted) in places.iter_mut().zip(rows) {
+                let slot = self.book.limit_slot_after(counted.limit, &mut after);
+                *place = slot.and_then(|slot| self.round.0.place(slot));
+            }
+            let known = places.iter().flatten();
+            fetch(known.map(|place| member.hint(self.places.0[*place].slot)));
+            for (counted, place) in rows.iter().zip(places) {
+                if let Some(place) = place {
+                    let place = self.places.0[place];
+                    let Some(limit) = place.limit(&self.policy, &self.hot) else {
+                        continue;
+                    };
+                    let slot = place.slot;
+                    let count = member.count_mut(slot);
+                    if quiet.is_none() {
+                        count.meter = Meter::default();
+                    }
+                    let before = count.meter.rates().demand;
+                    count.observe(quiet, report, counted, limit);
+                    let demand = count.meter.rates().demand;
+                    has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
+                    self.demands.0.note(slot, member.slot, demand);
+                } else if let Some(limit) = self.policy.limit(counted.limit) {
+                    let count = member.other_counts.entry(limit.id).or_default();
+                    count.observe(None, report, counted, limit);
                 }
-                let before = count.meter.rates().demand;
-                count.observe(quiet, report, counted, limit);
-                let demand = count.meter.rates().demand;
-                has_moved |= demand.0.abs_diff(before.0) > tolerance(limit);
-                self.demands.0.note(slot, member.slot, demand);
-            } else if let Some(limit) = self.policy.limit(counted.limit) {
-                let count = member.other_counts.entry(limit.id).or_default();
-                count.observe(None, report, counted, limit);
             }
         }
         // Waiting for the tick would let demand that has moved wait for another one.

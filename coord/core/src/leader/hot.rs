@@ -150,10 +150,10 @@ impl HotKeys {
     /// Keys that one node alone names are hot in half of the places at most. What it makes up takes no
     /// place then from what only the sum over the fleet shows; and a key that it does see is kept
     /// within the limit by its own bucket.
-    fn has_room(&self, key: &HotKey, is_adopted: bool, leased: usize) -> bool {
+    fn has_room(&self, key: &HotKey, is_adopted: bool, rows: usize) -> bool {
         let of_limit = self.pages.values();
         let of_limit = of_limit.filter(|page| page.key.limit == key.limit).count();
-        let most = MAX_HOT_KEYS.min(MAX_ROWS.saturating_sub(leased));
+        let most = MAX_HOT_KEYS.min(rows);
         let part = if !is_adopted && self.heavy.is_named_once((key.limit, key.key)) {
             2
         } else {
@@ -232,7 +232,7 @@ impl<B: CommitBackend> Leader<B> {
             }
         }
         candidates.sort_by_key(|candidate| Reverse(*candidate));
-        let leased = coordinated(&self.policy).count();
+        let rows = self.rows_for_keys();
         let lapsing = if candidates.is_empty() {
             Vec::new()
         } else {
@@ -242,7 +242,7 @@ impl<B: CommitBackend> Leader<B> {
             // Of two keys with one identity the first is hot.
             let is_taken = self.hot.pages.contains_key(&hot.id);
             let has_to_wait = !is_adopted && self.shares_pool(&hot, &lapsing);
-            if !is_taken && !has_to_wait && self.hot.has_room(&hot, is_adopted, leased) {
+            if !is_taken && !has_to_wait && self.hot.has_room(&hot, is_adopted, rows) {
                 self.promote(hot);
             }
         }
@@ -262,6 +262,18 @@ impl<B: CommitBackend> Leader<B> {
         if core::mem::take(&mut self.hot.has_changed) {
             self.arrange_places();
         }
+    }
+
+    /// How many hot keys a proposal has room for beside the leased limits, and an envelope that has to be
+    /// stored. One that cannot be stored is never committed: sources that are many enough would put all
+    /// hosts on their floors.
+    fn rows_for_keys(&self) -> usize {
+        let leased = coordinated(&self.policy).count();
+        let members = self.members.len().max(1);
+        let stored = self.backend.most_entries().map_or(usize::MAX, |entries| {
+            (entries / members).saturating_sub(self.hot.retired.len())
+        });
+        MAX_ROWS.min(stored).saturating_sub(leased)
     }
 
     /// The keys that are not hot, and of which somebody may hold a lease; `None` for one that an older
@@ -493,7 +505,7 @@ mod tests {
         let mut promoted = |numbers: core::ops::Range<u32>| {
             let before = hot.pages.len();
             for key in numbers.map(key) {
-                if hot.has_room(&key, false, 0) {
+                if hot.has_room(&key, false, MAX_ROWS) {
                     let page = Page {
                         key,
                         limit: limit(1, 1_000),

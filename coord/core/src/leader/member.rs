@@ -56,8 +56,9 @@ pub(super) struct Anchor {
     pub(super) heard_at: Nanos,
 }
 
-/// What a member counts of one limit, and what it said that it holds.
+/// What a member counts of one limit, and what it said that it holds: two lines of a cache.
 #[derive(Clone, Debug, Default, Hash)]
+#[repr(align(64))]
 pub(super) struct Count {
     pub(super) meter: Meter,
     pub(super) held: HeldView,
@@ -122,6 +123,14 @@ impl Member {
     /// What it counts of a limit that the fleet shares.
     pub(super) fn count(&self, limit: LimitSlot) -> Option<&Count> {
         self.counts.get(limit.index())
+    }
+
+    /// A word of each line of what it counts of a limit.
+    pub(super) fn hint(&self, limit: LimitSlot) -> u64 {
+        self.count(limit).map_or(0, |Count { meter, held }| {
+            let last = meter.last_at().map_or(0, |at| at.0);
+            last ^ meter.rates().demand.0 ^ held.amount.rate.0
+        })
     }
 
     pub(super) fn count_mut(&mut self, limit: LimitSlot) -> &mut Count {

@@ -491,7 +491,8 @@ impl<B: CommitBackend> Leader<B> {
     /// Goes on at once when everybody has answered: moving budget takes two generations, and both
     /// fit in one tick.
     fn advance_if_answered(&mut self, now: Nanos) {
-        if self.backend.is_voted() && self.committed < self.generation {
+        let is_uncommitted = self.backend.is_voted() && self.committed < self.generation;
+        if is_uncommitted || self.is_planned_in_parts() {
             return;
         }
         let is_awaited = |member: &Member| {
@@ -536,7 +537,7 @@ impl<B: CommitBackend> Leader<B> {
             .any(|member| member.acknowledged.is_none());
         let has_news = self.hot.has_news(now) || self.has_reserved();
         if plan.has_changes() || renewal_due || unanswered || has_news {
-            self.propose(&plan, renewal_due || self.has_reserved(), now);
+            self.propose(plan, renewal_due || self.has_reserved(), now);
         }
     }
 

@@ -16,6 +16,11 @@ use crate::{
     rules::Mutation,
 };
 
+/// Pairs of member and limit that are planned at once, so that a tick's work has a bound: a larger
+/// fleet follows its traffic in several ticks (ADR 23). A policy or a membership that is another one
+/// is followed at once, whatever it takes.
+const MOST_AT_ONCE: usize = 1 << 18;
+
 /// A limit that the fleet shares.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -76,7 +81,7 @@ enum Role {
 }
 
 /// The latest plan: for whom it was made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Round {
     seats: Vec<Seat>,
     /// By slot of a limit: where in [`Leader::places`] it is.
@@ -84,9 +89,41 @@ pub(super) struct Round {
     /// Every limit has to be planned anew: what a plan follows from has changed, and neither seats
     /// nor the book say so. Who is a member is such a thing, also of those that take no part.
     pub(super) is_other: bool,
+    /// The place where the next plan begins that cannot be of all that is due.
+    next: usize,
+    most_at_once: usize,
+    /// Room for what a plan changes, empty: of a large fleet it is megabytes.
+    pub(super) spare: Vec<PlannedChange>,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self {
+            seats: Vec::new(),
+            place_of: Vec::new(),
+            is_other: false,
+            next: 0,
+            most_at_once: MOST_AT_ONCE,
+            spare: Vec::new(),
+        }
+    }
 }
 
 impl Round {
+    /// As many of these places, in order, as are planned at once; the others come first in the next
+    /// plans.
+    fn at_once(&mut self, mut due: Vec<usize>, members: usize) -> Vec<usize> {
+        let most = (self.most_at_once / members.max(1)).max(1);
+        if due.len() > most {
+            let begin = due.partition_point(|place| *place < self.next);
+            due.rotate_left(begin);
+            due.truncate(most);
+            self.next = due.last().map_or(0, |place| place + 1);
+            due.sort_unstable();
+        }
+        due
+    }
+
     /// Where a limit is among those that the fleet shares.
     pub(super) fn place(&self, limit: LimitSlot) -> Option<usize> {
         self.place_of.get(limit.index()).copied().flatten()
@@ -108,6 +145,7 @@ pub(super) struct Part {
     pub(super) slot: NodeSlot,
 }
 
+#[derive(Clone, Copy, Debug)]
 pub(super) struct PlannedChange {
     /// For which of [`Plan::parts`].
     pub(super) part: usize,
@@ -195,25 +233,40 @@ impl<B: CommitBackend> Leader<B> {
         };
         let mut plan = Plan {
             parts: seats.iter().map(part).collect(),
-            changes: Vec::new(),
+            changes: core::mem::take(&mut self.round.0.spare),
             grows: false,
         };
-        for index in 0..self.places.0.len() {
+        let all = 0..self.places.0.len();
+        let due: Vec<usize> = if is_other {
+            all.collect()
+        } else {
+            let due = all.filter(|place| self.is_due(self.places.0[*place]));
+            let due = due.collect();
+            self.round.0.at_once(due, seats.len())
+        };
+        for index in due {
             let place = self.places.0[index];
-            let is_noted = self.book.take_limit_note(place.slot);
-            if self.demands.0.take_moved(place.slot) || is_noted || is_other {
-                match place.limit(&self.policy, &self.hot) {
-                    Some(limit) => {
-                        self.plan_limit(place, limit, &seats, &mut plan);
-                    }
-                    None if self.hot.knows(now) => self.plan_nothing(place, &seats, &mut plan),
-                    None => {}
-                }
+            self.book.take_limit_note(place.slot);
+            self.demands.0.take_moved(place.slot);
+            match place.limit(&self.policy, &self.hot) {
+                Some(limit) => self.plan_limit(place, limit, &seats, &mut plan),
+                None if self.hot.knows(now) => self.plan_nothing(place, &seats, &mut plan),
+                None => {}
             }
         }
         self.round.0.seats = seats;
         self.round.0.is_other = is_joining;
         plan
+    }
+
+    /// Whether something that the plan of a limit follows from is another one.
+    fn is_due(&self, place: Place) -> bool {
+        self.demands.0.has_moved(place.slot) || self.book.has_limit_note(place.slot)
+    }
+
+    /// Whether a plan may be of some limits only, and the next one has to go on.
+    pub(super) fn is_planned_in_parts(&self) -> bool {
+        self.places.0.len().saturating_mul(self.members.len()) > self.round.0.most_at_once
     }
 
     fn seats(&mut self, now: Nanos) -> Vec<Seat> {

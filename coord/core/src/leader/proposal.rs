@@ -6,6 +6,7 @@ use core::time::Duration;
 use weir_model::{
     HotKey, Nanos, NodeId,
     message::{Position, Propose, Row, Shared, ToNode, Token},
+    prefetch::{AT_ONCE, fetch},
     register::RegisterUpdate,
     rows::Rows,
 };
@@ -28,15 +29,22 @@ type Registers = Vec<Shared<RegisterUpdate>>;
 
 impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
-    pub(super) fn propose(&mut self, plan: &Plan, renewal_due: bool, now: Nanos) {
+    pub(super) fn propose(&mut self, mut plan: Plan, renewal_due: bool, now: Nanos) {
         self.generation = self.generation.next();
         self.last_proposal = now;
         self.hot.announce(now);
         let mut changes: Vec<Vec<Change>> = plan.parts.iter().map(|_| Vec::new()).collect();
-        for PlannedChange { part, change } in &plan.changes {
-            let node = plan.parts[*part].slot;
-            self.book.begin_proposal(node, change.limit, change.entry);
-            changes[*part].push(*change);
+        for planned in plan.changes.chunks(AT_ONCE) {
+            let pairs = planned.iter().map(|PlannedChange { part, change }| {
+                let node = plan.parts[*part].slot;
+                self.book.hint(node, change.limit)
+            });
+            fetch(pairs);
+            for PlannedChange { part, change } in planned {
+                let node = plan.parts[*part].slot;
+                self.book.begin_proposal(node, change.limit, change.entry);
+                changes[*part].push(*change);
+            }
         }
         for (part, changes) in plan.parts.iter().zip(changes) {
             if let Some(member) = self.members.get_mut(&part.node) {
@@ -70,6 +78,8 @@ impl<B: CommitBackend> Leader<B> {
             self.send_proposal(voter, Rows::default(), None, &mut registers);
         }
         self.book.close(self.generation);
+        plan.changes.clear();
+        self.round.0.spare = plan.changes;
         self.joining_proposed();
         // Fencing growth alone would let a deposed leader renew a node for ever.
         if self.backend.is_voted() || plan.grows || renewal_due {

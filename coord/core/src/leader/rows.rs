@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use weir_model::{
     message::{Row, Shared},
+    prefetch::{AT_ONCE, fetch},
     rows::Rows,
 };
 
@@ -54,10 +55,13 @@ impl LatestRows {
         let rows = Shared::get_mut(&mut next).expect("nobody else has it");
         changes.sort_unstable_by_key(|(place, _)| *place);
         changed.clear();
-        for (place, entry) in changes {
-            rows[place].amount = entry.amount;
-            rows[place].floor = entry.floor;
-            changed.push(u32::try_from(place).expect("no proposal has so many rows"));
+        for some in changes.chunks(AT_ONCE) {
+            fetch(some.iter().map(|(place, _)| rows[*place].amount.rate.0));
+            for (place, entry) in some {
+                rows[*place].amount = entry.amount;
+                rows[*place].floor = entry.floor;
+                changed.push(u32::try_from(*place).expect("no proposal has so many rows"));
+            }
         }
         self.before = Some(Before {
             rows: core::mem::replace(&mut self.latest, next),
@@ -83,8 +87,12 @@ fn up_to_date(
     latest: &[Row],
 ) -> Option<Shared<Vec<Row>>> {
     let rows = Shared::get_mut(&mut copy)?;
-    for place in changed.iter().map(|place| *place as usize) {
-        rows[place] = latest[place];
+    for some in changed.chunks(AT_ONCE) {
+        let places = || some.iter().map(|place| *place as usize);
+        fetch(places().map(|place| rows[place].amount.rate.0 ^ latest[place].amount.rate.0));
+        for place in places() {
+            rows[place] = latest[place];
+        }
     }
     Some(copy)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use weir_model::{
     Nanos,
     message::{Propose, ToNode},
+    prefetch::{AT_ONCE, fetch},
     register::RegisterUpdate,
 };
 
@@ -151,7 +152,12 @@ fn change(last: &Propose, propose: &Propose) -> Option<v1::ProposeChange> {
         Some(())
     };
     match propose.rows.changed(&last.rows) {
-        Some(known) => known.iter().try_for_each(|row| compare(*row as usize)),
+        Some(known) => known.chunks(AT_ONCE).try_for_each(|some| {
+            let mut places = some.iter().map(|row| *row as usize);
+            let word = |row: usize| propose.rows[row].amount.rate.0 ^ last.rows[row].amount.rate.0;
+            fetch(places.clone().map(word));
+            places.try_for_each(&mut compare)
+        }),
         None => (0..propose.rows.len()).try_for_each(compare),
     }?;
     change.rows = gaps(changed);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use weir_model::{
     LimitId, Nanos,
     message::{FromNode, LimitReport, Report},
+    prefetch::{AT_ONCE, fetch},
 };
 
 use super::{
@@ -199,6 +200,10 @@ impl Known {
         report.limits.reserve_exact(count);
         let numbers = rows(&change.rows, count, self.rows.len(), FIELD)?;
         for (index, number) in numbers.iter().enumerate() {
+            if index % AT_ONCE == 0 {
+                let next = numbers[index..].iter().take(AT_ONCE);
+                fetch(next.map(|number| self.rows[*number].offered));
+            }
             let before = self.rows[*number];
             let (offered, withheld) = (change.offered[index], at_row(&change.withheld, index));
             let admitted = offered.checked_add_signed(withheld.checked_neg().ok_or_else(misfit)?);

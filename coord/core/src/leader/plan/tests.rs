@@ -14,7 +14,7 @@ use weir_model::{
 use crate::{
     commit::{EmbeddedCommit, StoreOutcome},
     follower::{Birth, Command as NodeCommand, Follower},
-    leader::{Command, Input, Leader, Mandate, electorate::Electorate},
+    leader::{Command, Input, Leader, Mandate, electorate::Electorate, plan::Round},
     record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
     slots::Derived,
@@ -159,6 +159,8 @@ struct Pair {
     is_deaf: Vec<bool>,
     version: PolicyVersion,
     now: Nanos,
+    /// Or both remember.
+    one_forgets: bool,
 }
 
 impl Pair {
@@ -194,6 +196,7 @@ impl Pair {
             is_deaf: vec![false; NODES],
             version,
             now,
+            one_forgets: true,
         }
     }
 
@@ -260,12 +263,8 @@ impl Pair {
     fn tell(&mut self, input: Input) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            self.forgetful.round.0.is_other = true;
-            self.forgetful.awaited = Derived(None);
-            for member in self.forgetful.members.values_mut() {
-                member.rows = Derived(None);
-                member.has_floors = Derived(None);
-                member.needs_review = Derived(true);
+            if self.one_forgets {
+                self.forget();
             }
             self.leader.handle(input.clone(), self.now);
             self.forgetful.handle(input, self.now);
@@ -275,6 +274,16 @@ impl Pair {
                 let Some(command) = command else { break };
                 self.perform(command, &mut inputs);
             }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.forgetful.round.0.is_other = true;
+        self.forgetful.awaited = Derived(None);
+        for member in self.forgetful.members.values_mut() {
+            member.rows = Derived(None);
+            member.has_floors = Derived(None);
+            member.needs_review = Derived(true);
         }
     }
 
@@ -356,4 +365,56 @@ fn pages_of_keys_are_forgotten_although_a_voter_is_silent() {
         pair.happen(Event::Tick(100));
     }
     assert_eq!(pages(&pair), 0);
+}
+
+#[test]
+fn what_is_too_much_at_once_is_planned_in_turn() {
+    let mut round = Round {
+        most_at_once: 11,
+        ..Round::default()
+    };
+    let mut turn = |due: &[usize]| round.at_once(due.to_vec(), 5);
+    let all = [0, 2, 3, 5, 8];
+    assert_eq!(turn(&all), [0, 2]);
+    assert_eq!(turn(&all), [3, 5]);
+    assert_eq!(
+        turn(&all),
+        [0, 8],
+        "in order, and the last is not forgotten"
+    );
+    assert_eq!(turn(&all), [2, 3]);
+    assert_eq!(turn(&[1, 7]), [1, 7], "as many as are planned at once");
+    assert_eq!(turn(&[6, 7, 9]), [6, 7]);
+    round.most_at_once = 1;
+    assert_eq!(round.at_once(all.to_vec(), 5), [8], "at least one");
+}
+
+#[test]
+fn a_fleet_that_is_planned_in_parts_follows_its_traffic_in_each_limit() {
+    let mut pair = Pair::new();
+    pair.one_forgets = false;
+    for leader in [&mut pair.leader, &mut pair.forgetful] {
+        leader.round.0.most_at_once = NODES;
+        assert!(leader.is_planned_in_parts());
+    }
+    for busy in [0, 2, 1] {
+        for tick in 0..16 {
+            for node in 0..NODES - 1 {
+                // It is another one in each tick, so that each limit is always due.
+                let more = 2_000 + 300 * (tick % 3);
+                let counts = if node == busy { [more; 3] } else { [0; 3] };
+                pair.happen(Event::Report(node, counts));
+            }
+            pair.happen(Event::Tick(100));
+        }
+        for (number, budget) in [(0, 10_000), (1, 300)] {
+            let limit = limit(number, budget);
+            let latest = pair.leader.book.latest(member(busy).node, limit.id);
+            let (held, most) = (latest.amount.rate.0, limit.budget.rate.0);
+            assert!(
+                held > most / 10 * 8,
+                "limit {number} at {busy}: {held} of {most}"
+            );
+        }
+    }
 }
