@@ -38,6 +38,8 @@ pub struct Enforcement {
     /// What the roster reserves for this node; `None` until it was read, and for a host alone.
     reserved: Option<MemberRecord>,
     ready: Option<Ready>,
+    /// A document that is to be ready, and for which there is no room where the host remembers it.
+    unready: Option<(PolicyVersion, String)>,
     follower: Option<Follower>,
     wanted: Option<Wanted>,
     rates: OwnRates,
@@ -67,6 +69,7 @@ impl Enforcement {
             is_member: false,
             reserved: None,
             ready: None,
+            unready: None,
             memory,
             policy: None,
             follower: None,
@@ -84,6 +87,11 @@ impl Enforcement {
     /// The policy in force.
     pub fn policy(&self) -> Option<&(PolicyVersion, Policy)> {
         self.policy.as_ref()
+    }
+
+    /// What this host would go by if it were started again, as a document.
+    pub fn remembered_policy(&self) -> Option<(PolicyVersion, String)> {
+        self.memory.policy()
     }
 
     /// Its version; 0 for none.

@@ -153,13 +153,14 @@ fn keyed(limit: &Limit, table_seed: u64) -> Rule {
     };
     let mask6 = u128::MAX.unbounded_shl(128 - u32::from(key.source_v6));
     let mask6 = mask6.to_be_bytes();
+    let revision = limit.revision.regardless_of_scale();
     Rule {
         keyed: 1,
         hot_alone: u32::from(limit.promise == Promise::Elastic),
         key_shift: pace.shift,
         key_interval: pace.interval,
         key_burst_ns: burst.max(smallest).min(KeyLine::MAX_DEBT_NS),
-        key_seed: weir_limiter::key_seed(table_seed, limit.id.0, u64::from(limit.revision.0)),
+        key_seed: weir_limiter::key_seed(table_seed, limit.id.0, u64::from(revision.0)),
         key_mask4: u32::MAX
             .unbounded_shl(32 - u32::from(key.source_v4))
             .to_be(),

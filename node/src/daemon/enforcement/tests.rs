@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod remembering;
+
 use std::{ffi::CString, io, path::Path, thread, time::Duration};
 
 use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
