@@ -489,3 +489,25 @@ async fn a_document_that_is_not_there_is_not_in_force() {
     );
     assert_eq!(leader.keeper.in_force().await.unwrap().version, NONE);
 }
+
+/// So was this one; but whoever leads has the document that is in force, and saw one that was to come.
+#[tokio::test]
+async fn a_document_that_was_lost_is_stored_again_and_its_number_is_given_to_no_other() {
+    let server = server();
+    let mut leader = leader(&server.connect_string()).await;
+    let keeper = leader.keeper.clone();
+    let [fifth, sixth] = [5, 6].map(PolicyVersion);
+    keeper.remember(sixth, "six");
+    keeper.remember(fifth, "five");
+    assert_eq!(keeper.activate(fifth, PLACES).await, Ok(fifth));
+    assert_eq!(keeper.in_force().await.unwrap().version, fifth);
+    assert_eq!(until_policy(&mut leader, fifth).await, "five");
+    for (expected, version) in [
+        (fifth, PolicyVersion(7)),
+        (PolicyVersion(7), PolicyVersion(8)),
+    ] {
+        let published = put_in_force(&keeper, Publication::new("another", expected)).await;
+        assert_eq!(published, Ok(version));
+    }
+    assert_eq!(keeper.document(fifth).await.as_deref(), Ok("five"));
+}

@@ -68,6 +68,35 @@ fn each_source_has_a_bucket_of_its_own() {
     });
 }
 
+/// Half the rate has other units, as do twice the rate and another burst: what a key owes is a time.
+#[test]
+fn a_policy_that_gives_a_limit_other_units_refills_no_bucket_of_a_key() {
+    let document = |rate: u32, burst: u32| {
+        let text = format!(
+            "version = 1\n[[limit]]\nname = \"per-source\"\npromise = \"local\"\n\
+             per = {{ source_v4 = 32, source_v6 = 64 }}\nrate = \"{rate} packets/s\"\n\
+             burst = \"{burst} packets\"\n"
+        );
+        weir_model::file::parse(&text).unwrap()
+    };
+    let policies =
+        [(1_000, 64), (250, 16), (16_000, 1_024)].map(|(rate, burst)| document(rate, burst));
+    let revisions = policies.each_ref().map(|policy| policy.limits[0].revision);
+    assert_ne!(revisions[0], revisions[1]);
+    assert_ne!(revisions[1], revisions[2]);
+    TestHost::run(|host| {
+        let mut dataplane = host.load_detached();
+        dataplane.set_test_clock(Nanos(5_000_000_000)).unwrap();
+        for (policy, version) in policies.iter().zip(1..) {
+            dataplane.activate(policy, PolicyVersion(version)).unwrap();
+            let expected = if version == 1 { 64 } else { 0 };
+            assert_eq!(passed(&dataplane, "198.18.0.1", 100), expected, "{version}");
+        }
+        // A key that owes nothing has all of the burst.
+        assert_eq!(passed(&dataplane, "198.18.0.2", 2_000), 1_024);
+    });
+}
+
 /// Two CPUs charge the same key: what passes is what one would have let pass.
 #[test]
 fn one_key_from_two_cpus_is_admitted_exactly() {

@@ -343,8 +343,7 @@ impl Fleet {
     pub fn hear(&mut self, message: FromNode, now: Nanos) {
         let message = match (&self.leader, &self.term) {
             (Some(leader), Some(stored)) => {
-                let own = leader.term();
-                let own = (own, self.host.node);
+                let own = (leader.term(), self.host.node);
                 match self.hearsay.sift(message, own, stored) {
                     Some(message) => message,
                     None => return,
@@ -400,10 +399,12 @@ impl Fleet {
             }
             Event::Live(live) => self.live = live,
             Event::Policy { version, document } => {
+                self.keeper.remember(version, &document);
                 return Some(Notice::Policy { version, document });
             }
             Event::PolicyRecord(record) => self.lead(Input::Recorded(record), now),
             Event::NextPolicy { version, document } => {
+                self.keeper.remember(version, &document);
                 return Some(Notice::NextPolicy { version, document });
             }
             Event::Removed {

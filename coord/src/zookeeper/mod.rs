@@ -31,6 +31,7 @@ mod outcome;
 mod path;
 mod policy;
 mod registration;
+mod remembered;
 mod roster;
 mod session;
 mod settings;
@@ -59,6 +60,7 @@ use crate::trial::Trial;
 use leadership::{EnvelopeVersion, LeaderCommand, Leadership, Tenure};
 use link::Link;
 use policy::{Policies, PolicyCommand};
+use remembered::Remembered;
 use roster::{Admission, Admissions, RosterCommand};
 use session::Sessions;
 
@@ -86,6 +88,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
     let (roster, roster_commands) = mpsc::channel(COMMANDS_MAX);
     let (policy, policy_commands) = mpsc::channel(COMMANDS_MAX);
     let resign = Arc::new(Notify::new());
+    let remembered = Remembered::default();
     let (node, acls, patience) = (live.node, settings.acls(), settings.session_timeout());
 
     let keeper = Keeper {
@@ -95,6 +98,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         resign: Arc::clone(&resign),
         tenure: tenure_seen.clone(),
         link: link_seen.clone(),
+        remembered: remembered.clone(),
         node,
         acls,
     };
@@ -122,6 +126,7 @@ pub fn spawn(settings: Settings, live: LiveRecord) -> (Keeper, Events) {
         link: link_seen,
         patience,
         tenure: tenure_seen,
+        remembered,
     };
     let link = Arc::new(link);
     let sessions = Sessions {
@@ -160,6 +165,7 @@ pub struct Keeper {
     resign: Arc<Notify>,
     tenure: watch::Receiver<Option<Tenure>>,
     link: watch::Receiver<Link>,
+    remembered: Remembered,
     node: NodeId,
     acls: Acls<'static>,
 }
@@ -232,6 +238,12 @@ impl Keeper {
             answer,
         })
         .await
+    }
+
+    /// Says what a document is that this node has seen or remembers: if ZooKeeper does not have it any more,
+    /// it is stored again when it is in force, and no other document gets its number.
+    pub fn remember(&self, version: PolicyVersion, document: &str) {
+        self.remembered.note(version, document);
     }
 
     /// Writes down that a version is in force, and for how many members there is

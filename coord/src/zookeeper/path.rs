@@ -12,6 +12,8 @@ pub(super) const POLICY_CURRENT: &str = "/policy/current";
 /// There while a change waits to be confirmed. Not a child of `policy`, whose documents are numbered
 /// by how often its children changed.
 pub(super) const POLICY_TRIAL: &str = "/policy/current/trial";
+/// There for no moment: it takes a number that no document is to have.
+pub(super) const POLICY_SKIPPED: &str = "/policy/skipped";
 pub(super) const ROSTER: &str = "/roster";
 pub(super) const TERM: &str = "/term";
 

@@ -16,6 +16,7 @@ use super::{
     origin::{Author, Origin},
     outcome::Failure,
     path,
+    remembered::Remembered,
 };
 use crate::trial::Trial;
 
@@ -160,6 +161,7 @@ pub(super) struct Policies {
     pub(super) link: watch::Receiver<Link>,
     pub(super) patience: Duration,
     pub(super) tenure: watch::Receiver<Option<Tenure>>,
+    pub(super) remembered: Remembered,
 }
 
 impl Policies {
@@ -242,6 +244,7 @@ impl Policies {
         if let Some(next) = in_force.next.filter(|_| !publication.ends_trial) {
             return Err(PolicyError::Pending(next.version));
         }
+        self.skip_numbers(guard, tenure, before).await?;
         let document = &publication.document;
         let version = self.create(&mut access, guard, tenure, document).await?;
         if version <= before {
@@ -328,12 +331,17 @@ impl Policies {
             places: Some(places),
         });
         let options = CreateMode::Persistent.with_acls(self.acls);
+        let document = path::document(version);
+        // A ZooKeeper that was restored from a backup may not have it.
+        let lost = self.lost(&mut access, version).await?;
         let written = access
             .write(|writer| {
                 writer.add_check_version(path::TERM, tenure.term_version)?;
                 writer.add_set_data(path::POLICY_CURRENT, &data, Some(current_version))?;
-                // A ZooKeeper that was restored from a backup may not have it.
-                writer.add_check_version(&path::document(version), ANY_VERSION)?;
+                match &lost {
+                    Some(text) => writer.add_create(&document, text.as_bytes(), &options)?,
+                    None => writer.add_check_version(&document, ANY_VERSION)?,
+                }
                 match &trial {
                     Some(data) => writer.add_create(path::POLICY_TRIAL, data, &options),
                     None => Ok(()),
@@ -342,7 +350,8 @@ impl Policies {
             .await;
         match written {
             Ok(_) => {
-                tracing::info!(%version, places, "policy in force in the fleet");
+                let is_restored = lost.is_some();
+                tracing::info!(%version, places, is_restored, "policy in force in the fleet");
                 Ok(version)
             }
             Err(Failure::Refused { index, reason }) => Err(refused(index, &reason)),
@@ -543,14 +552,14 @@ fn json(record: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(record).expect("a record of numbers and text is JSON")
 }
 
-fn refused(index: usize, reason: &Error) -> PolicyError {
+pub(super) fn refused(index: usize, reason: &Error) -> PolicyError {
     match (index, reason) {
         (0, Error::BadVersion | Error::NoNode) => PolicyError::NotLeader,
         (_, reason) => PolicyError::Refused(reason.to_string()),
     }
 }
 
-fn unread(failure: ReadFailure) -> PolicyError {
+pub(super) fn unread(failure: ReadFailure) -> PolicyError {
     match failure {
         ReadFailure::Refused(error) => PolicyError::Refused(error.to_string()),
         ReadFailure::Unanswered(Some(error)) => PolicyError::Refused(error.to_string()),

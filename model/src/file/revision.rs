@@ -58,6 +58,15 @@ pub(super) fn of(terms: &Terms, scale: Scale) -> Revision {
     )
 }
 
+impl Revision {
+    /// What this number says but for the scale. A key's debt is a time, so it means the same in any units: it
+    /// is over when the key would have been idle by the policy that it was made under.
+    #[must_use]
+    pub const fn regardless_of_scale(self) -> Self {
+        Self(self.0 >> COST_SHIFT << COST_SHIFT)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::time::Duration;

@@ -154,7 +154,7 @@ impl Daemon {
                 })
             } else {
                 Answer::Refused(Status::failed_precondition(
-                    "the kernel cannot hold this policy; the daemon's log says why",
+                    "this host cannot enforce or remember this policy; the daemon's log says why",
                 ))
             });
             return;

@@ -39,6 +39,8 @@ pub struct Enforcement {
     /// What the roster reserves for this node; `None` until it was read, and for a host alone.
     reserved: Option<MemberRecord>,
     ready: Option<Ready>,
+    /// A document that is to be ready, and for which there is no room where the host remembers it.
+    unready: Option<(PolicyVersion, String)>,
     follower: Option<Follower>,
     wanted: Option<Wanted>,
     rates: OwnRates,
@@ -77,6 +79,7 @@ impl Enforcement {
             is_member: false,
             reserved: None,
             ready: None,
+            unready: None,
             memory,
             policy: None,
             follower: None,
@@ -95,6 +98,11 @@ impl Enforcement {
     /// The policy in force.
     pub fn policy(&self) -> Option<&(PolicyVersion, Policy)> {
         self.policy.as_ref()
+    }
+
+    /// What this host would go by if it were started again, as a document.
+    pub fn remembered_policy(&self) -> Option<(PolicyVersion, String)> {
+        self.memory.policy()
     }
 
     /// Its version; 0 for none.
@@ -336,8 +344,7 @@ impl Enforcement {
             }
         }
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
-        let is_all =
-            installed.len() == grants.len() && self.hot_wanted.is_none() && has_settled;
+        let is_all = installed.len() == grants.len() && self.hot_wanted.is_none() && has_settled;
         let acknowledge = acknowledge.filter(|_| is_all);
         if let Some(follower) = &mut self.follower {
             follower.installed(&installed, acknowledge, dataplane::now());
@@ -357,7 +364,10 @@ impl Enforcement {
 
     /// Looks at what was sampled since the last tick, and does what has to be done now and then.
     pub fn look_around(&mut self) {
-        self.settle_gives();
+        // What could not be saved waits for the next proposal: ten times a second is too often.
+        if self.gives_wanted.is_none() {
+            self.settle_gives();
+        }
         let policy = self.policy.as_ref().map(|(_, policy)| policy);
         self.observation
             .tick(&mut self.dataplane, policy, dataplane::now());

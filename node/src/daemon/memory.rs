@@ -5,6 +5,10 @@
 //! A host that comes up while ZooKeeper is away enforces the last policy, and spends nothing of shared
 //! limits until it has read what the roster reserves for it. The file
 //! is also how a copied state directory is noticed: it names the node that it belongs to.
+//!
+//! A policy is remembered before it is enforced, or it is not enforced: a host that came back with the one
+//! before would give the keys of a strict limit what that gave them, long after the fleet was told that it
+//! goes by a lower one. Anything else that could not be saved is saved as soon as it can be.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +28,11 @@ const FILE: &str = "node.json";
 pub struct Memory {
     path: PathBuf,
     content: Content,
+    /// What is in the file may be older than `content`.
+    is_behind: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Content {
     node: NodeId,
     /// Whose membership, policy and floors these are.
@@ -124,7 +130,11 @@ impl Memory {
                 floors: BTreeMap::new(),
                 term: Term(0),
             });
-        let memory = Self { path, content };
+        let memory = Self {
+            path,
+            content,
+            is_behind: false,
+        };
         memory.write().map_err(unusable)?;
         Ok(memory)
     }
@@ -150,6 +160,8 @@ impl Memory {
             error!(%error, path = %self.path.display(), "state was not saved");
             self.content.has_given_up = !has_given_up;
         }
+        // The file may have it, if only the directory could not be written.
+        self.is_behind = written.is_err();
         written.is_ok()
     }
 
@@ -164,10 +176,44 @@ impl Memory {
         self.save();
     }
 
-    /// Remembers.
-    pub fn set_policy(&mut self, version: PolicyVersion, document: &str) {
-        self.content.policy = Some((version, document.to_owned()));
+    /// Remembers the policy that is to be enforced.
+    ///
+    /// # Errors
+    ///
+    /// The system's word if it could not be saved: then the one before is remembered still.
+    pub fn set_policy(&mut self, version: PolicyVersion, document: &str) -> io::Result<()> {
+        let before = self.content.policy.replace((version, document.to_owned()));
+        match self.write() {
+            Ok(()) => {
+                self.is_behind = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.content.policy = before;
+                // The file may have it, if only the directory could not be written.
+                self.is_behind = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Remembers the policy that is enforced still, after another one could not be.
+    pub fn restore_policy(&mut self, before: Option<(PolicyVersion, String)>) {
+        self.content.policy = before;
         self.save();
+    }
+
+    /// Makes sure that a policy can be remembered, and keeps the room for it.
+    ///
+    /// # Errors
+    ///
+    /// The system's word if there is no room, or the directory cannot be written.
+    pub fn make_room(&self, version: PolicyVersion, document: &str) -> io::Result<()> {
+        let content = Content {
+            policy: Some((version, document.to_owned())),
+            ..self.content.clone()
+        };
+        self.write_aside(&content).map(drop)
     }
 
     /// The floors that this node has had.
@@ -197,23 +243,43 @@ impl Memory {
         }
     }
 
-    fn save(&self) {
-        if let Err(error) = self.write() {
-            error!(%error, path = %self.path.display(), "state was not saved: a reboot forgets it");
+    /// Saves what could not be saved before.
+    pub fn catch_up(&mut self) {
+        if self.is_behind {
+            self.save();
         }
+    }
+
+    fn save(&mut self) {
+        let saved = self.write();
+        if let Err(error) = &saved {
+            error!(%error, path = %self.path.display(), "state was not saved; it is tried again");
+        }
+        self.is_behind = saved.is_err();
     }
 
     /// Replaces the file as a whole, so that a crash leaves the old or the new one.
     fn write(&self) -> io::Result<()> {
-        let bytes = serde_json::to_vec_pretty(&self.content)?;
-        let next = self.path.with_extension("json.next");
-        let file = fs::File::create(&next)?;
-        io::Write::write_all(&mut &file, &bytes)?;
-        file.sync_all()?;
-        fs::rename(next, &self.path)?;
+        fs::rename(self.write_aside(&self.content)?, &self.path)?;
         // Without it a loss of power could bring the old one back, after this one was acknowledged.
         let directory = self.path.parent().unwrap_or(Path::new("."));
         fs::File::open(directory)?.sync_all()
+    }
+
+    /// Writes the file that is to replace it. What a file of that name has room for stays its own.
+    fn write_aside(&self, content: &Content) -> io::Result<PathBuf> {
+        let bytes = serde_json::to_vec_pretty(content)?;
+        let next = self.path.with_extension("json.next");
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&next)?;
+        io::Write::write_all(&mut &file, &bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()?;
+        Ok(next)
     }
 }
 
@@ -228,7 +294,7 @@ mod tests {
         let mut memory = Memory::open(directory.path(), node, "edge").unwrap();
         assert!(!memory.is_member() && memory.policy().is_none());
         memory.set_member(true);
-        memory.set_policy(PolicyVersion(3), "version = 1");
+        memory.set_policy(PolicyVersion(3), "version = 1").unwrap();
         memory.set_term(Term(9));
         memory.set_term(Term(3));
         let memory = Memory::open(directory.path(), node, "edge").unwrap();
@@ -246,6 +312,40 @@ mod tests {
         assert_eq!(elsewhere.term(), Term(0));
         let other = Memory::open(directory.path(), NodeId::from_u128(2), "edge");
         assert!(matches!(other, Err(MemoryError::Foreign { .. })));
+    }
+
+    #[test]
+    fn what_could_not_be_saved_is_saved_when_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let reopened = || Memory::open(directory.path(), NodeId::from_u128(1), "edge").unwrap();
+        let mut memory = reopened();
+        memory.set_policy(PolicyVersion(1), "one").unwrap();
+        let full = directory.path().join("node.json.next");
+        std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+        memory.make_room(PolicyVersion(2), "two").unwrap_err();
+        memory.set_policy(PolicyVersion(2), "two").unwrap_err();
+        memory.set_term(Term(9));
+        memory.catch_up();
+        fs::remove_file(full).unwrap();
+        memory.catch_up();
+        let one = Some((PolicyVersion(1), "one".to_owned()));
+        assert_eq!(memory.policy(), one, "it is no policy that may be enforced");
+        let memory = reopened();
+        assert_eq!((memory.policy(), memory.term()), (one, Term(9)));
+    }
+
+    #[test]
+    fn room_that_was_made_is_no_policy() {
+        let directory = tempfile::tempdir().unwrap();
+        let reopened = || Memory::open(directory.path(), NodeId::from_u128(1), "edge").unwrap();
+        let mut memory = reopened();
+        memory.set_policy(PolicyVersion(1), "one").unwrap();
+        memory
+            .make_room(PolicyVersion(2), "a longer one, whose end must not remain")
+            .unwrap();
+        memory.set_term(Term(9));
+        let one = Some((PolicyVersion(1), "one".to_owned()));
+        assert_eq!((reopened().policy(), reopened().term()), (one, Term(9)));
     }
 
     #[test]

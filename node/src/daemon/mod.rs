@@ -122,6 +122,12 @@ impl Daemon {
     fn remember_policy(&mut self) {
         if let Some((version, policy)) = self.enforcement.policy() {
             let (version, policy) = (*version, policy.clone());
+            let remembered = self.enforcement.remembered_policy();
+            if let (Some(fleet), Some((version, document))) =
+                (self.coordination.fleet(), remembered)
+            {
+                fleet.keeper().remember(version, &document);
+            }
             self.coordination
                 .set_policy(version, policy, dataplane::now());
         }
@@ -184,7 +190,10 @@ impl Daemon {
                 self.receive(message);
             }
             Happening::Question(question) => self.answer(question),
-            Happening::CheckAttachments => self.attachments.check()?,
+            Happening::CheckAttachments => {
+                self.enforcement.catch_up();
+                self.attachments.check()?;
+            }
         }
         while let Some(message) = self.coordination.poll_message() {
             self.receive(message);

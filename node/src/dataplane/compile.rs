@@ -91,7 +91,11 @@ fn source_sets(policy: &Policy) -> Vec<BTreeSet<Prefix>> {
     sets.into_iter().collect()
 }
 
-fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>], capacity: Capacity) -> Result<Rule, DataplaneError> {
+fn rule(
+    limit: &Limit,
+    sets: &[BTreeSet<Prefix>],
+    capacity: Capacity,
+) -> Result<Rule, DataplaneError> {
     let ranges = &limit.matches.ports;
     if ranges.len() > maps::PORT_RANGES_PER_RULE {
         return Err(DataplaneError::TooManyPortRanges {
@@ -156,6 +160,7 @@ fn keyed(limit: &Limit, capacity: Capacity) -> Rule {
     let is_given = capacity.gives || limit.promise != Promise::Strict;
     let mask6 = u128::MAX.unbounded_shl(128 - u32::from(key.source_v6));
     let mask6 = mask6.to_be_bytes();
+    let revision = limit.revision.regardless_of_scale();
     Rule {
         keyed: 1,
         hot_alone: u32::from(limit.promise == Promise::Elastic),
@@ -167,7 +172,7 @@ fn keyed(limit: &Limit, capacity: Capacity) -> Rule {
         } else {
             0
         },
-        key_seed: weir_limiter::key_seed(capacity.key_seed, limit.id.0, u64::from(limit.revision.0)),
+        key_seed: weir_limiter::key_seed(capacity.key_seed, limit.id.0, u64::from(revision.0)),
         key_mask4: u32::MAX
             .unbounded_shl(32 - u32::from(key.source_v4))
             .to_be(),

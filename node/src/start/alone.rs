@@ -70,7 +70,7 @@ pub fn alone(how: &Alone) -> anyhow::Result<ExitCode> {
     let state = tempfile::tempdir()?;
     let node = NodeId::from_u128(1);
     let mut memory = prepared::memory(state.path(), node, &how.interface, &user)?;
-    user.acting(|| memory.set_policy(FIRST_VERSION, &how.document))?;
+    user.acting(|| memory.set_policy(FIRST_VERSION, &how.document))??;
     let socket = sockets::unix(&how.admin_socket, &user)?;
     let unlink = sockets::Unlink::on_drop(&how.admin_socket);
     let policy = file::parse(&how.document).ok();

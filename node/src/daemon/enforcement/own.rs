@@ -28,7 +28,10 @@ impl Enforcement {
         };
         match self.dataplane.activate(policy, *version) {
             Ok(()) => {
-                info!(gives, "keys of strict limits have another part of this host");
+                info!(
+                    gives,
+                    "keys of strict limits have another part of this host"
+                );
                 true
             }
             Err(error) => {

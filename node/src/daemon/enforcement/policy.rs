@@ -16,6 +16,8 @@ pub(super) struct Ready {
     document: String,
     /// It lies beside the one in force, unless that has changed since.
     aside: Option<(Policy, Prepared)>,
+    /// It could not be remembered, and is not tried before [`Enforcement::catch_up`].
+    is_held_up: bool,
     trace: PolicyTrace,
 }
 
@@ -23,7 +25,7 @@ pub(super) struct Ready {
 pub(super) struct Wanted {
     version: PolicyVersion,
     document: String,
-    at: Nanos,
+    pub(super) at: Nanos,
 }
 
 /// The pause before it is tried again.
@@ -52,6 +54,12 @@ impl Enforcement {
                 return None;
             }
         };
+        self.unready = None;
+        if let Err(error) = self.memory.make_room(version, document) {
+            error!(%version, %error, "the next policy could not be remembered; it is tried again");
+            self.unready = Some((version, document.to_owned()));
+            return Some(policy);
+        }
         self.give_up_aside();
         let trace = if version > self.policy_version() {
             PolicyTrace::begin(self.node, version)
@@ -68,6 +76,7 @@ impl Enforcement {
                     version,
                     document: document.to_owned(),
                     aside: Some((policy.clone(), prepared)),
+                    is_held_up: false,
                     trace,
                 });
                 if let Some(follower) = &mut self.follower {
@@ -92,11 +101,16 @@ impl Enforcement {
 
     /// Begins with a policy that is ready, because a leader has.
     pub(super) fn enforce(&mut self, version: PolicyVersion) {
-        let Some(ready) = self.ready.take_if(|ready| ready.version == version) else {
+        let Some(mut ready) = self.ready.take_if(|ready| ready.version == version) else {
             warn!(%version, "a policy that is not ready was asked for");
             return;
         };
         let before = self.memory.policy();
+        if ready.is_held_up || !self.remember(version, &ready.document) {
+            ready.is_held_up = true;
+            self.ready = Some(ready);
+            return;
+        }
         let activating = ready.trace.activate();
         let is_enforced = match ready.aside {
             Some((policy, prepared)) => {
@@ -109,22 +123,64 @@ impl Enforcement {
         drop(activating);
         ready.trace.end(is_enforced);
         if !is_enforced {
+            self.memory.restore_policy(before);
             return;
         }
-        self.memory.set_policy(version, &ready.document);
-        self.keep_ready(before);
+        // What ZooKeeper asked for before a leader began with this one.
+        self.wanted.take_if(|wanted| wanted.version <= version);
         let held = self.held();
         if let Some(follower) = &mut self.follower {
             follower.enforced(version, held, dataplane::now());
         }
+        self.keep_ready(before);
     }
 
-    /// The one before stays ready, for a leader that has not heard of this one.
+    /// Rule 12, *policy*: what is acknowledged outlives this daemon. `false` if it would not.
+    ///
+    /// A host that came back without ZooKeeper would go by the policy before, of which there is no
+    /// lease that ends: what it gives keys of a strict limit by itself.
+    fn remember(&mut self, version: PolicyVersion, document: &str) -> bool {
+        let remembered = self.memory.set_policy(version, document);
+        if let Err(error) = &remembered {
+            error!(
+                %version, %error,
+                "the policy could not be remembered, so it is not enforced; it is tried again"
+            );
+        }
+        remembered.is_ok()
+    }
+
+    /// Tries once more to remember what could not be. To be called now and then.
+    pub fn catch_up(&mut self) {
+        self.memory.catch_up();
+        if let Some(ready) = &mut self.ready {
+            ready.is_held_up = false;
+        }
+        if let Some((version, document)) = self.unready.take()
+            && version != self.policy_version()
+            && self
+                .ready
+                .as_ref()
+                .is_none_or(|ready| ready.version < version)
+        {
+            self.make_ready(version, &document);
+        }
+    }
+
+    /// The one before stays ready, for a leader that has not heard of this one, unless the next one is.
     fn keep_ready(&mut self, before: Option<(PolicyVersion, String)>) {
+        let version = self.policy_version();
+        if let Some(next) = self.ready.as_ref().filter(|ready| ready.version > version) {
+            if let Some(follower) = &mut self.follower {
+                follower.prepare_policy(next.version);
+            }
+            return;
+        }
         self.ready = before.map(|(version, document)| Ready {
             version,
             document,
             aside: None,
+            is_held_up: false,
             trace: PolicyTrace::none(),
         });
     }
@@ -139,13 +195,16 @@ impl Enforcement {
         let before = self.memory.policy();
         let trace = PolicyTrace::begin(self.node, version);
         let activating = trace.activate();
-        let is_enforced = self.adopt_policy(version, document);
+        let is_remembered = self.remember(version, document);
+        let is_enforced = is_remembered && self.adopt_policy(version, document);
         drop(activating);
         trace.end(is_enforced);
         if is_enforced {
-            self.memory.set_policy(version, document);
             self.keep_ready(before);
         } else {
+            if is_remembered {
+                self.memory.restore_policy(before);
+            }
             let at = dataplane::now() + RETRY_PAUSE;
             self.wanted = Some(Wanted {
                 version,
