@@ -100,7 +100,8 @@ pub struct Propose {
     pub policy: PolicyVersion,
     /// Where the lease runs from.
     pub anchor: Token,
-    /// How long it runs.
+    /// How long it runs. No time at all says that nothing is the node's own: it is no member, or is to
+    /// leave, and stops what it gives strict keys by itself before it acknowledges.
     pub lease: Duration,
     /// This node's share of every leased limit of the policy, and of every hot key. None for a voter
     /// that takes no part.

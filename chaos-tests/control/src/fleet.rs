@@ -156,7 +156,7 @@ impl Fleet {
                     acknowledge,
                 } => follower.installed(&grants, acknowledge, self.now),
                 NodeCommand::Send(message) => up.push((node, self.wires[node].up(message))),
-                NodeCommand::Enforce(_) | NodeCommand::Heat(_) => {}
+                NodeCommand::Enforce(_) | NodeCommand::Heat(_) | NodeCommand::Give(_) => {}
             }
         }
     }

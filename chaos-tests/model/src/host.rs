@@ -237,7 +237,7 @@ impl Host {
                 self.stalled.extend(later);
             }
             // Its scopes have one limit, and no keys.
-            Some((Command::Heat(_), _)) | None => {}
+            Some((Command::Heat(_) | Command::Give(_), _)) | None => {}
             Some((Command::Enforce(policy), reply_to)) => {
                 self.switch(policy, now, scope);
                 self.follower.enforced(policy, [self.kernel], now);

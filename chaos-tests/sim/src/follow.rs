@@ -74,6 +74,7 @@ impl World {
                     let local = self.local(host);
                     self.hosts[host].heat(&hot, local);
                 }
+                Command::Give(gives) => self.hosts[host].has_given_up = !gives,
                 Command::Enforce(version) => {
                     self.switch(host, version);
                     let local = self.local(host);

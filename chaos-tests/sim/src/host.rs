@@ -39,6 +39,8 @@ pub struct Host {
     pub kernel: Kernel,
     /// What its disk says: whether the roster had it when it last looked.
     pub is_member: bool,
+    /// What its disk says: a leader told it that nothing is its own, and none has granted it anything since.
+    pub has_given_up: bool,
     /// What its disk remembers of its floors.
     pub floors: BTreeMap<LimitId, Amount>,
     /// What it enforces.
@@ -136,6 +138,7 @@ impl Host {
             clock,
             kernel: Kernel::default(),
             is_member: false,
+            has_given_up: false,
             floors: BTreeMap::new(),
             policy: PolicyVersion(1),
             prepared: PolicyVersion(1),
@@ -165,6 +168,12 @@ impl Host {
         }
         let local = self.clock.at(now);
         self.prepare_kernel(policies, local);
+    }
+
+    /// Whether it gives strict keys its own part of their budget.
+    #[must_use]
+    pub const fn gives(&self) -> bool {
+        self.is_member && !self.has_given_up
     }
 
     /// Makes the buckets that are not there yet.

@@ -248,6 +248,10 @@ impl Host {
                 return admitted;
             }
         }
+        // Else its place among the members may be another's.
+        if limit.promise == Promise::Strict && !self.gives() {
+            return admitted;
+        }
         let cold = limit.key_amount().expect("it has keys");
         if self.keys.cold.grant(id).is_none() {
             self.keys.cold.install(Grant::floor(id, cold), local);

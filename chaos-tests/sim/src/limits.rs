@@ -79,15 +79,16 @@ const fn chapter(budget: u64, floors: u64, scale: Scale) -> Chapter {
 }
 
 impl Policies {
-    /// For so many hosts; with an elastic limit, and with limits that have keys, if there are any.
+    /// For so many hosts; with an elastic limit, and with limits that have keys, if there are any, which have
+    /// room for so many fewer.
     #[must_use]
-    pub fn new(hosts: usize, slow: bool, keys: bool) -> Self {
+    pub fn new(hosts: usize, slow: bool, keys: bool, spares: usize) -> Self {
         let narrow = if slow { (1, 2) } else { (50, 20) };
         let chapters = CHAPTERS.iter();
         let policies = chapters.map(|chapter| policy(hosts, narrow, chapter, keys));
         let with_keys = |policy: Policy| {
             if keys {
-                with_keys(policy, hosts)
+                with_keys(policy, hosts - spares)
             } else {
                 policy
             }

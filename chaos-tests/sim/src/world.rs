@@ -61,6 +61,8 @@ pub struct Settings {
     pub slow: bool,
     /// Whether there are an elastic limit, and limits with keys.
     pub keys: bool,
+    /// With keys: for how many hosts fewer there is room than there are.
+    pub spares: usize,
     /// Keep the last lines of an event log.
     pub logs: bool,
 }
@@ -80,6 +82,7 @@ impl Settings {
             by_zookeeper: false,
             slow: false,
             keys: false,
+            spares: 0,
             logs: false,
         }
     }
@@ -244,7 +247,12 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut dice = Dice::new(settings.seed);
-        let policies = Policies::new(settings.nodes, settings.slow, settings.keys);
+        let policies = Policies::new(
+            settings.nodes,
+            settings.slow,
+            settings.keys,
+            settings.spares,
+        );
         let sources = sources(&policies.of(PolicyVersion(1)).limits);
         let mut policy = policies.of(PolicyVersion(1)).clone();
         policy.limits = policies.leased(PolicyVersion(1)).to_vec().into();

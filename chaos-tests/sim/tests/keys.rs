@@ -61,6 +61,25 @@ fn no_key_is_above_its_limit_whatever_happens() {
     }
 }
 
+/// Hosts are removed, and others have their places: who is no member gives keys nothing.
+#[test]
+fn no_key_is_above_its_limit_while_hosts_take_places_of_others() {
+    for (nodes, spares, seeds) in [(3, 1, 40), (5, 2, 40), (8, 4, 20)] {
+        let settings = Settings {
+            spares,
+            ..with_keys(Settings::rough(1, nodes, 600))
+        };
+        let outcomes = play_all(&settings, seeds, THREADS, |outcome| {
+            if let Some(violation) = &outcome.violation {
+                eprintln!("{nodes} hosts, seed {}: {violation}", outcome.seed);
+            }
+        });
+        let removals: u64 = outcomes.iter().map(|outcome| outcome.faults.removals).sum();
+        assert!(removals > seeds / 2, "{removals} removals");
+        assert_eq!(Summary::of(&outcomes).violations, 0, "{nodes} hosts");
+    }
+}
+
 /// The figure: ten times the demand at once.
 #[test]
 fn ten_times_the_demand_is_lent_a_tenth_of_a_second_and_paid_back() {
@@ -133,6 +152,7 @@ fn more_keys_than_can_be_hot_are_no_way_around_a_limit() {
 #[test]
 fn broken_rules_of_keys_are_found() {
     for mutation in [
+        Mutation::OwnPartKept,
         Mutation::HotPoolWhole,
         Mutation::HotPageForgotten,
         Mutation::HotKeysUnlearned,

@@ -24,6 +24,8 @@
 //!   abstains for W, by when every lease has ended that it may have voted for. Without that, a
 //!   majority of promises may know nothing of a lease that a majority voted for.
 
+mod own;
+
 use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
@@ -98,6 +100,9 @@ pub enum Command {
     /// of what is installed. One that is no more is dropped, or the next [`Command::Install`] is not
     /// answered.
     Heat(Vec<HotKey>),
+    /// Whether the host gives keys of strict limits its own part of their budget, durably. Until it has
+    /// stopped, the next [`Command::Install`] is not answered.
+    Give(bool),
 }
 
 /// One life of a node, as the protocol sees it.
@@ -117,6 +122,8 @@ pub struct Follower {
     held: BTreeMap<LimitId, Grant>,
     /// The hot keys of which the shell was told last.
     hot: BTreeMap<LimitId, HotKey>,
+    /// What the shell was last told; `None` if nothing yet.
+    gives: Option<bool>,
     register: Register,
     abstains_until: Nanos,
     rules: Rules,
@@ -166,6 +173,7 @@ impl Follower {
             proposed: None,
             held: held.into_iter().map(|grant| (grant.limit, grant)).collect(),
             hot: BTreeMap::new(),
+            gives: None,
             register: Register::default(),
             abstains_until: birth.abstains_until,
             rules,
@@ -379,6 +387,7 @@ impl Follower {
     /// Takes a proposal of the policy that is enforced: shrinks, and acknowledges.
     fn take(&mut self, propose: Propose, now: Nanos) {
         let position = propose.position;
+        self.stop_giving(&propose);
         self.cool(propose.hot.as_deref());
         let grants: Vec<Grant> = propose
             .rows
@@ -491,6 +500,7 @@ impl Follower {
             .filter(|grant| self.held.get(&grant.limit) != Some(grant))
             .collect();
         let hot = proposed.message.hot.clone();
+        self.give();
         self.heat(hot);
         if !grants.is_empty() {
             self.commands.push_back(Command::Install {

@@ -59,6 +59,8 @@ pub enum Mutation {
     AdmitWithoutRoom,
     /// Rule 10: a member is removed although it has not acknowledged giving up its floors.
     RemoveUnacknowledged,
+    /// Rule 10: a member that is to leave goes on giving strict keys its own part of their budget.
+    OwnPartKept,
     /// Rule 11: the new floors of a cut are booked before they are acknowledged.
     CutUnacknowledged,
     /// Rule 12: a node takes proposals of another policy than it enforces.
@@ -81,7 +83,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -107,6 +109,7 @@ impl Mutation {
         Self::AdmitBeforeCommitted,
         Self::AdmitWithoutRoom,
         Self::RemoveUnacknowledged,
+        Self::OwnPartKept,
         Self::CutUnacknowledged,
         Self::PolicyUnchecked,
         Self::PolicyForgotten,
@@ -125,7 +128,8 @@ impl Mutation {
     pub const fn is_about_keys(self) -> bool {
         matches!(
             self,
-            Self::HotPoolWhole
+            Self::OwnPartKept
+                | Self::HotPoolWhole
                 | Self::HotPageForgotten
                 | Self::HotKeysUnlearned
                 | Self::DebtUnpaid

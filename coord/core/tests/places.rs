@@ -188,7 +188,7 @@ impl World {
                     self.leader.handle(Input::FromNode(message), self.now);
                 }
                 follower::Command::Enforce(version) => node.enforced(version, [], self.now),
-                follower::Command::Heat(_) => {}
+                follower::Command::Heat(_) | follower::Command::Give(_) => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The host's side: the kernel's maps, the follower that decides what goes into them, and the
 //! policy that they enforce.
 
+mod own;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,10 @@ pub struct Enforcement {
     observation: Observation,
     /// The hot keys as they are to be, if the kernel does not have them so yet.
     hot_wanted: Option<Vec<HotKey>>,
+    /// Whether keys of strict limits may have this host's own part, as far as the roster is concerned.
+    may_give: bool,
+    /// What a leader has said of it, if it is not remembered yet.
+    gives_wanted: Option<bool>,
 }
 
 /// When the kernel is told that a lease ends: when it does, in all but a build that breaks that.
@@ -61,8 +66,13 @@ fn kernel_expiry(expires: Nanos) -> Nanos {
 impl Enforcement {
     /// Takes up what the kernel enforces already, or what was in force when the host last ran.
     pub fn new(node: NodeId, dataplane: Dataplane, memory: Memory) -> Self {
+        // A daemon that starts goes on. A host that boots may have been taken out of the roster while
+        // it had no power, and others have its place.
+        let may_give = memory.is_member() && dataplane.active_policy() != PolicyVersion(0);
         let mut enforcement = Self {
             node,
+            may_give,
+            gives_wanted: None,
             dataplane,
             // What it remembers may be long over: the roster has to say so first. What the kernel
             // holds it goes on holding.
@@ -78,6 +88,7 @@ impl Enforcement {
             observation: Observation::new(dataplane::now()),
             hot_wanted: None,
         };
+        enforcement.settle_gives();
         if let Some((version, document)) = enforcement.memory.policy() {
             enforcement.adopt_policy(version, &document);
         }
@@ -164,6 +175,8 @@ impl Enforcement {
             self.memory.set_member(is_member);
         }
         self.is_member = is_member;
+        self.may_give = is_member;
+        self.settle_gives();
         if is_member {
             self.ensure_floors();
         } else {
@@ -280,6 +293,10 @@ impl Enforcement {
                     self.hot_wanted = Some(hot);
                     self.set_hot_keys();
                 }
+                Command::Give(gives) => {
+                    self.gives_wanted = Some(gives);
+                    self.settle_gives();
+                }
                 Command::Install {
                     grants,
                     acknowledge,
@@ -301,6 +318,7 @@ impl Enforcement {
 
     fn install(&mut self, grants: &[Grant], acknowledge: Option<Position>) {
         self.set_hot_keys();
+        let has_settled = self.settle_gives();
         let requests: Vec<GrantRequest> = grants
             .iter()
             .map(|grant| GrantRequest {
@@ -326,7 +344,7 @@ impl Enforcement {
             }
         }
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
-        let is_all = installed.len() == grants.len() && self.hot_wanted.is_none();
+        let is_all = installed.len() == grants.len() && self.hot_wanted.is_none() && has_settled;
         let acknowledge = acknowledge.filter(|_| is_all);
         if let Some(follower) = &mut self.follower {
             follower.installed(&installed, acknowledge, dataplane::now());
@@ -346,6 +364,10 @@ impl Enforcement {
 
     /// Looks at what was sampled since the last tick, and does what has to be done now and then.
     pub fn look_around(&mut self) {
+        // What could not be saved waits for the next proposal: ten times a second is too often.
+        if self.gives_wanted.is_none() {
+            self.settle_gives();
+        }
         let policy = self.policy.as_ref().map(|(_, policy)| policy);
         self.observation
             .tick(&mut self.dataplane, policy, dataplane::now());

@@ -64,7 +64,10 @@ impl View<'_> {
         let standing = match &hot {
             _ if !exempt.is_empty() => Standing::of_policy(limit),
             None => self.standing(limit, now),
-            Some(hot) => self.standing(hot, now).with_share(limit),
+            Some(hot) if self.enforcement.dataplane().gives() => {
+                self.standing(hot, now).with_share(limit)
+            }
+            Some(hot) => self.standing(hot, now),
         };
         v1::ExplainedLimit {
             name: limit.name.clone(),

@@ -38,6 +38,9 @@ struct Content {
     /// Whose membership, policy and floors these are.
     fleet: String,
     is_member: bool,
+    /// It was told that nothing is its own, and no commit has said otherwise since.
+    #[serde(default)]
+    has_given_up: bool,
     policy: Option<(PolicyVersion, String)>,
     /// What the kernel was last given, which is what the fleet has reserved: a document alone may
     /// promise more than there was room for.
@@ -122,6 +125,7 @@ impl Memory {
                 node,
                 fleet: fleet.to_owned(),
                 is_member: false,
+                has_given_up: false,
                 policy: None,
                 floors: BTreeMap::new(),
                 term: Term(0),
@@ -138,6 +142,27 @@ impl Memory {
     /// Whether the roster had this node when it was last seen.
     pub fn is_member(&self) -> bool {
         self.content.is_member
+    }
+
+    /// Whether a leader has said that nothing is this node's own, and none has granted it anything since.
+    pub fn has_given_up(&self) -> bool {
+        self.content.has_given_up
+    }
+
+    /// Remembers. `false` if it could not be written: then it is not so.
+    pub fn set_given_up(&mut self, has_given_up: bool) -> bool {
+        if self.content.has_given_up == has_given_up {
+            return true;
+        }
+        self.content.has_given_up = has_given_up;
+        let written = self.write();
+        if let Err(error) = &written {
+            error!(%error, path = %self.path.display(), "state was not saved");
+            self.content.has_given_up = !has_given_up;
+        }
+        // The file may have it, if only the directory could not be written.
+        self.is_behind = written.is_err();
+        written.is_ok()
     }
 
     /// The policy that was last in force.

@@ -77,6 +77,7 @@ impl Dataplane {
         let capacity = Capacity {
             slots: self.maps.slots(),
             key_seed: self.key_seed,
+            gives: self.gives,
         };
         let tables = compile(policy, capacity)?;
         let buckets = self.create_buckets(&tables)?;

@@ -21,6 +21,8 @@ pub(crate) struct Capacity {
     pub(crate) slots: u32,
     /// See [`maps::KEY_SEED`].
     pub(crate) key_seed: u64,
+    /// Whether keys of strict limits have this host's part of their budget; else only what is leased.
+    pub(crate) gives: bool,
 }
 
 /// A policy as tables. Limits are referred to by their index in `rules`.
@@ -49,7 +51,7 @@ pub(crate) fn compile(policy: &Policy, capacity: Capacity) -> Result<Tables, Dat
         .limits
         .iter()
         .map(|limit| {
-            let rule = rule(limit, &sets, capacity.key_seed)?;
+            let rule = rule(limit, &sets, capacity)?;
             Ok((limit.id, limit.revision, rule))
         })
         .collect::<Result<_, DataplaneError>>()?;
@@ -89,7 +91,11 @@ fn source_sets(policy: &Policy) -> Vec<BTreeSet<Prefix>> {
     sets.into_iter().collect()
 }
 
-fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>], key_seed: u64) -> Result<Rule, DataplaneError> {
+fn rule(
+    limit: &Limit,
+    sets: &[BTreeSet<Prefix>],
+    capacity: Capacity,
+) -> Result<Rule, DataplaneError> {
     let ranges = &limit.matches.ports;
     if ranges.len() > maps::PORT_RANGES_PER_RULE {
         return Err(DataplaneError::TooManyPortRanges {
@@ -134,12 +140,12 @@ fn rule(limit: &Limit, sets: &[BTreeSet<Prefix>], key_seed: u64) -> Result<Rule,
         quic: u8::from(limit.quic),
         port_ranges: ranges.len() as u8,
         ports,
-        ..keyed(limit, key_seed)
+        ..keyed(limit, capacity)
     })
 }
 
 /// What a keyed limit's rule says of keys; nothing for any other limit.
-fn keyed(limit: &Limit, table_seed: u64) -> Rule {
+fn keyed(limit: &Limit, capacity: Capacity) -> Rule {
     let (Some(key), Some(amount)) = (limit.per, limit.key_amount()) else {
         return Rule::default();
     };
@@ -151,6 +157,7 @@ fn keyed(limit: &Limit, table_seed: u64) -> Rule {
         policy::Cost::Packets | policy::Cost::Connections => tokens.saturating_mul(pace.cost_ns(1)),
         policy::Cost::Bits => pace.cost_ns(tokens),
     };
+    let is_given = capacity.gives || limit.promise != Promise::Strict;
     let mask6 = u128::MAX.unbounded_shl(128 - u32::from(key.source_v6));
     let mask6 = mask6.to_be_bytes();
     let revision = limit.revision.regardless_of_scale();
@@ -159,8 +166,13 @@ fn keyed(limit: &Limit, table_seed: u64) -> Rule {
         hot_alone: u32::from(limit.promise == Promise::Elastic),
         key_shift: pace.shift,
         key_interval: pace.interval,
-        key_burst_ns: burst.max(smallest).min(KeyLine::MAX_DEBT_NS),
-        key_seed: weir_limiter::key_seed(table_seed, limit.id.0, u64::from(revision.0)),
+        // A bucket that never holds what a packet costs.
+        key_burst_ns: if is_given {
+            burst.max(smallest).min(KeyLine::MAX_DEBT_NS)
+        } else {
+            0
+        },
+        key_seed: weir_limiter::key_seed(capacity.key_seed, limit.id.0, u64::from(revision.0)),
         key_mask4: u32::MAX
             .unbounded_shl(32 - u32::from(key.source_v4))
             .to_be(),

@@ -13,6 +13,7 @@ use super::*;
 const CAPACITY: Capacity = Capacity {
     slots: maps::DEFAULT_SLOTS as u32,
     key_seed: 1,
+    gives: true,
 };
 
 fn limit(name: &str, to: Vec<Prefix>, from: Vec<Prefix>) -> Limit {

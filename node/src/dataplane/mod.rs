@@ -81,6 +81,8 @@ pub struct Dataplane {
     /// The side of [`weir_abi::maps::SIDE`], ever growing; its lowest bit counts.
     generation: u64,
     version: PolicyVersion,
+    /// See [`Dataplane::set_gives`].
+    gives: bool,
     key_seed: u64,
     key_lines: u32,
     tidying: Tidying,
@@ -141,6 +143,7 @@ impl Dataplane {
             test_clock,
             generation: 0,
             version: PolicyVersion(0),
+            gives: true,
             inherited: Inherited::default(),
             lock: None,
         };
@@ -167,6 +170,17 @@ impl Dataplane {
     #[must_use]
     pub const fn active_policy(&self) -> PolicyVersion {
         self.version
+    }
+
+    /// Whether keys of strict limits have this host's part of their budget.
+    #[must_use]
+    pub const fn gives(&self) -> bool {
+        self.gives
+    }
+
+    /// Policies that are prepared from now on give it to them, or nothing but what is leased.
+    pub const fn set_gives(&mut self, gives: bool) {
+        self.gives = gives;
     }
 
     /// The limits of the policy in force.

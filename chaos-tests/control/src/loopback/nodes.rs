@@ -158,7 +158,7 @@ impl Node {
                     acknowledge,
                 } => self.follower.installed(&grants, acknowledge, now),
                 Command::Send(message) => link.send(message),
-                Command::Enforce(_) | Command::Heat(_) => {}
+                Command::Enforce(_) | Command::Heat(_) | Command::Give(_) => {}
             }
         }
         if let Some(generation) = committed {

@@ -44,6 +44,31 @@ pub(super) fn many_hosts_one_key(seed: u64, broken: Option<Broken>) -> World {
     world
 }
 
+/// Every place is taken. A member that does not reach ZooKeeper is removed, and another host has its place.
+pub(super) fn place_is_another_s(seed: u64, broken: Option<Broken>) -> World {
+    let mut world = World::new(Settings {
+        pattern: Some(Pattern::Steady),
+        keys: true,
+        spares: 1,
+        broken,
+        ..Settings::calm(seed, 4, 600)
+    });
+    world.sources = spread(&world, STRICT_KEYS, Spread::AllHosts, 10.0);
+    world.run_until_ms(8_000 + 10 * (seed % 10));
+    let leader = world.leader();
+    let mut hosts = 0..world.hosts.len();
+    let Some(leaving) = hosts.find(|host| world.hosts[*host].is_member && Some(*host) != leader)
+    else {
+        return world;
+    };
+    let zookeeper = world.zookeeper_place();
+    let until = world.instant(40_000);
+    world.network.cut_pair(leaving, zookeeper, until);
+    world.removals.insert(leaving, false);
+    world.run_until_ms(20_000);
+    world
+}
+
 /// A key is quiet until it is hot no more. At that instant two hosts are cut off, with what they hold
 /// of it, and all want it again.
 pub(super) fn hot_again(seed: u64, broken: Option<Broken>) -> World {

@@ -3,11 +3,12 @@
 //! A member that is *drained* keeps its floors and takes no share; the roster says so, for the next
 //! leader. A member that is *removed* gives back its floors as well:
 //!
-//! 1. proposals give it nothing, not even a floor;
+//! 1. proposals give it nothing, not even a floor, and say that nothing is its own: it stops what it
+//!    gives keys of strict limits by itself, which has a place of `max_members`;
 //! 2. it acknowledges, or the operator has given their word that it is powered off;
 //! 3. if it votes, a new term has other voters;
 //! 4. the roster is written without it;
-//! 5. others are given its floors, and what was leased to it when its leases have ended.
+//! 5. others are given its floors and its place, and what was leased to it when its leases have ended.
 //!
 //! Others that were given a floor before its holder has acknowledged giving it up would spend it
 //! beside that holder, for ever: floors have no end.
@@ -26,6 +27,8 @@ pub(super) struct Leaving {
     is_powered_off: bool,
     /// The roster is being written.
     is_asked: bool,
+    /// The first proposal which says that nothing is its own; so do all that follow.
+    told: Option<Generation>,
 }
 
 /// A member that has left.
@@ -52,6 +55,7 @@ impl<B: CommitBackend> Leader<B> {
             let leaving = self.leaving.entry(node).or_insert(Leaving {
                 is_powered_off: false,
                 is_asked: false,
+                told: None,
             });
             leaving.is_powered_off |= is_powered_off;
         }
@@ -77,18 +81,40 @@ impl<B: CommitBackend> Leader<B> {
                 continue;
             }
             // Under a policy before, it may hold floors of limits that are not in force any more.
-            let goes_by_this_policy = self.members.get(node).is_none_or(|member| {
-                member
-                    .acknowledged
-                    .is_some_and(|(generation, _)| generation >= self.policy_since)
+            let since = leaving.told.map(|told| told.max(self.policy_since));
+            let has_answered = self.members.get(node).is_none_or(|member| {
+                let acknowledged = member.acknowledged;
+                let answer = acknowledged.zip(since);
+                answer.is_some_and(|((generation, _), since)| generation >= since)
             });
-            let has_given_up = goes_by_this_policy && self.book.has_given_up(*node);
+            let has_given_up = has_answered && self.book.has_given_up(*node);
             let skips = self.rules.breaks(Mutation::RemoveUnacknowledged);
             if leaving.is_powered_off || has_given_up || skips {
                 leaving.is_asked = true;
                 self.commands.push_back(Command::Remove(*node));
             }
         }
+    }
+
+    /// A proposal goes out, which tells all that leave.
+    pub(super) fn tell_the_leaving(&mut self) {
+        for leaving in self.leaving.values_mut() {
+            leaving.told.get_or_insert(self.generation);
+        }
+    }
+
+    /// Whether a member is to leave and no proposal says so yet.
+    pub(super) fn has_untold(&self) -> bool {
+        let mut leaving = self.leaving.values();
+        leaving.any(|leaving| leaving.told.is_none())
+    }
+
+    /// Whether proposals say that a node has what is a member's own. One that is no member, but votes
+    /// still, may not know yet that it is none.
+    pub(super) fn has_own(&self, node: NodeId) -> bool {
+        let leaving = self.leaving.get(&node);
+        let is_told = leaving.is_some_and(|leaving| leaving.told.is_some());
+        self.members.contains_key(&node) && !is_told
     }
 
     pub(super) fn removed(&mut self, node: NodeId, outcome: StoreOutcome) {

@@ -535,7 +535,7 @@ impl<B: CommitBackend> Leader<B> {
             .iter()
             .filter_map(|part| self.members.get(&part.node))
             .any(|member| member.acknowledged.is_none());
-        let has_news = self.hot.has_news(now) || self.has_reserved();
+        let has_news = self.hot.has_news(now) || self.has_reserved() || self.has_untold();
         if plan.has_changes() || renewal_due || unanswered || has_news {
             self.propose(plan, renewal_due || self.has_reserved(), now);
         }

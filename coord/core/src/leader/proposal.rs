@@ -31,6 +31,7 @@ impl<B: CommitBackend> Leader<B> {
     /// Puts the plan in the book, and sends each node its part, and each voter the register.
     pub(super) fn propose(&mut self, mut plan: Plan, renewal_due: bool, now: Nanos) {
         self.generation = self.generation.next();
+        self.tell_the_leaving();
         self.last_proposal = now;
         self.hot.announce(now);
         let mut changes: Vec<Vec<Change>> = plan.parts.iter().map(|_| Vec::new()).collect();
@@ -172,13 +173,18 @@ impl<B: CommitBackend> Leader<B> {
             let account = self.book.account(node);
             self.book.extend_lease(account, heard_at + wait);
         }
-        let message = self.proposal(anchor, rows, hot, register);
+        let lease = if self.has_own(node) {
+            self.timing.lease
+        } else {
+            Duration::ZERO
+        };
+        let message = self.proposal((anchor, lease), rows, hot, register);
         self.commands.push_back(Command::Send { to: node, message });
     }
 
     fn proposal(
         &self,
-        anchor: Token,
+        (anchor, lease): (Token, Duration),
         rows: Rows,
         hot: Option<Vec<HotKey>>,
         register: Option<Shared<RegisterUpdate>>,
@@ -191,7 +197,7 @@ impl<B: CommitBackend> Leader<B> {
             leader: self.node,
             policy: self.policy_version,
             anchor,
-            lease: self.timing.lease,
+            lease,
             rows,
             hot,
             register,

@@ -13,7 +13,7 @@ pub(crate) fn answers(node: &mut Follower, now: Nanos) -> Vec<FromNode> {
                 acknowledge,
             } => node.installed(&grants, acknowledge, now),
             Command::Send(message) => said.push(message),
-            Command::Enforce(_) | Command::Heat(_) => {}
+            Command::Enforce(_) | Command::Heat(_) | Command::Give(_) => {}
         }
     }
     said

@@ -93,7 +93,7 @@ impl Enforcement {
 
     /// What lies beside the policy in force is about to be overwritten, and if that fails it is
     /// neither.
-    fn give_up_aside(&mut self) {
+    pub(super) fn give_up_aside(&mut self) {
         if let Some(ready) = &mut self.ready {
             ready.aside = None;
         }

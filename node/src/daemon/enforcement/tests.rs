@@ -9,6 +9,11 @@ use std::{ffi::CString, io, path::Path, thread, time::Duration};
 use aya::maps::{LpmTrie, MapData, lpm_trie::Key};
 use weir_abi::maps;
 
+use weir_model::{
+    Generation,
+    message::{Commit, Propose, Token},
+};
+
 use super::*;
 use crate::dataplane::{AttachMode, Clock, LoadOptions, Sizes, detach, load};
 
@@ -170,6 +175,93 @@ fn a_policy_that_is_ready_is_enforced_whole_after_another_one_failed_to_be() {
             "that of the one that failed does not"
         );
     });
+}
+
+/// Of a strict keyed limit a host gives its part as long as it is a member, and stops before it
+/// acknowledges that nothing is its own. It remembers that.
+#[test]
+fn who_is_no_member_gives_keys_nothing_and_who_leaves_stops_before_it_answers() {
+    on_host(|directory, mut enforcement| {
+        let text = "version = 1\n[fleet]\nmax_members = 2\n[[limit]]\nname = \"sources\"\n\
+                    per = \"source\"\nrate = \"40 packets/s\"\n[[limit]]\nname = \"elastic\"\n\
+                    per = \"source\"\npromise = \"elastic\"\nto = [\"198.18.2.0/24\"]\n\
+                    rate = \"40 packets/s\"\n";
+        let frame = udp_to([198, 18, 1, 1]);
+        let passes = |enforcement: &Enforcement| enforcement.dataplane.run_frame(&frame).unwrap();
+        enforcement.set_policy(PolicyVersion(1), text);
+        enforcement.begin_life(Incarnation(1), Term(1), Duration::ZERO);
+        assert!(!passes(&enforcement), "it is no member yet");
+
+        let record = MemberRecord {
+            node: NODE,
+            name: "node".to_owned(),
+            weight: 1,
+            floors: Vec::new(),
+            is_drained: false,
+            is_powered_off: false,
+        };
+        enforcement.set_member(Some(&record));
+        assert!(passes(&enforcement), "it is one");
+
+        let leaves = propose(1, Duration::ZERO);
+        let mut answers = Vec::new();
+        enforcement.receive(leaves, |answer| answers.push(answer));
+        let acknowledges = |answer: &FromNode| matches!(answer, FromNode::Ack(ack) if ack.holds);
+        assert!(answers.iter().any(acknowledges), "{answers:?}");
+        assert!(!passes(&enforcement), "nothing is its own");
+        // The roster has it still, and is read once more.
+        enforcement.set_member(Some(&record));
+        assert!(!passes(&enforcement));
+
+        // It starts again, without ZooKeeper, and then with it.
+        let Enforcement { dataplane, .. } = enforcement;
+        let memory = Memory::open(&directory.join("state"), NODE, "test").unwrap();
+        let mut enforcement = Enforcement::new(NODE, dataplane, memory);
+        assert!(!passes(&enforcement));
+        enforcement.begin_life(Incarnation(2), Term(1), Duration::ZERO);
+        enforcement.set_member(Some(&record));
+        assert!(!passes(&enforcement));
+
+        // The operator has changed their mind: another leader grants it its part.
+        enforcement.receive(propose(2, LASTING), |_| {});
+        assert!(!passes(&enforcement), "not before the commit");
+        enforcement.receive(
+            ToNode::Commit(Commit {
+                position: position(2),
+            }),
+            |_| {},
+        );
+        assert!(passes(&enforcement));
+        let Enforcement { dataplane, .. } = enforcement;
+        let memory = Memory::open(&directory.join("state"), NODE, "test").unwrap();
+        let mut enforcement = Enforcement::new(NODE, dataplane, memory);
+        assert!(passes(&enforcement), "a member that starts again goes on");
+        enforcement.set_member(None);
+        assert!(!passes(&enforcement));
+    });
+}
+
+const fn position(generation: u64) -> Position {
+    Position {
+        term: Term(1),
+        generation: Generation(generation),
+    }
+}
+
+fn propose(generation: u64, lease: Duration) -> ToNode {
+    ToNode::Propose(Propose {
+        position: position(generation),
+        leader: NodeId::from_u128(8),
+        policy: PolicyVersion(1),
+        anchor: Token {
+            incarnation: Incarnation(generation),
+            at: dataplane::now(),
+        },
+        lease,
+        rows: weir_model::rows::Rows::default(),
+        hot: Some(Vec::new()),
+        register: None,
+    })
 }
 
 /// A UDP datagram without content.
