@@ -183,8 +183,8 @@ fn a_policy_that_is_ready_is_enforced_whole_after_another_one_failed_to_be() {
 fn who_is_no_member_gives_keys_nothing_and_who_leaves_stops_before_it_answers() {
     on_host(|directory, mut enforcement| {
         let text = "version = 1\n[fleet]\nmax_members = 2\n[[limit]]\nname = \"sources\"\n\
-                    per = \"source\"\nrate = \"40 packets/s\"\n[[limit]]\nname = \"elastic\"\n\
-                    per = \"source\"\npromise = \"elastic\"\nto = [\"198.18.2.0/24\"]\n\
+                    per = {}\npromise = \"strict\"\nrate = \"400k packets/s\"\n[[limit]]\nname = \"elastic\"\n\
+                    per = {}\npromise = \"elastic\"\nto = [\"198.18.2.0/24\"]\n\
                     rate = \"40 packets/s\"\n";
         let frame = udp_to([198, 18, 1, 1]);
         let passes = |enforcement: &Enforcement| enforcement.dataplane.run_frame(&frame).unwrap();
