@@ -89,8 +89,13 @@ fn a_key_is_hot_from_its_commit_on_and_dropped_before_it_is_acknowledged() {
     let commands = round(&mut follower, 1, Some(vec![key(1), key(2)]));
     assert!(matches!(commands[0], Command::Install { .. }));
     assert!(matches!(commands[1], Command::Send(FromNode::Ack(_))));
-    assert_eq!(commands[2], Command::Heat(vec![key(1), key(2)]));
-    assert!(matches!(&commands[3], Command::Install { grants, .. } if grants.len() == 2));
+    assert_eq!(
+        commands[2],
+        Command::Give(true),
+        "the first commit of its life"
+    );
+    assert_eq!(commands[3], Command::Heat(vec![key(1), key(2)]));
+    assert!(matches!(&commands[4], Command::Install { grants, .. } if grants.len() == 2));
     assert_eq!(follower.held().count(), 3);
 
     let commands = round(&mut follower, 2, Some(vec![key(2)]));
