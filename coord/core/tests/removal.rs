@@ -1,14 +1,18 @@
-//! Rule 10, *members*: whoever is the only one left is not taken out. It votes, and there is nobody to vote
-//! instead, so it would give back everything and never be gone: a fleet of members that hold nothing.
+//! Rule 10, *members*: who is taken out, and when.
+//!
+//! Whoever is the only one left is not. It votes, and there is nobody to vote instead, so it would give back
+//! everything and never be gone: a fleet of members that hold nothing.
 
 #![allow(clippy::unwrap_used)]
 
 mod limits;
 mod node;
 
+use std::collections::BTreeMap;
+
 use limits::limit;
 use weir_coord_core::{
-    commit::QuorumCommit,
+    commit::{QuorumCommit, StoreOutcome},
     follower::{Birth, Follower},
     leader::{Command, Input, Leader, Mandate},
     record::{MemberRecord, PolicyRecord, TermRecord},
@@ -27,8 +31,9 @@ const ONLY: NodeId = NodeId::from_u128(1);
 /// Leads, and votes alone.
 const OTHER: NodeId = NodeId::from_u128(2);
 
+/// Without floors.
 fn the_limit() -> Limit {
-    limit("web", 100_000, 10_000, 0, false)
+    limit("web", 100_000, 10_000, 0, true)
 }
 
 fn member(node: NodeId) -> MemberRecord {
@@ -42,10 +47,12 @@ fn member(node: NodeId) -> MemberRecord {
     }
 }
 
-/// A fleet of these members, of which one leads, votes, and is heard.
+/// A fleet of these members, of which one leads and votes. All that have power are heard.
 struct World {
     leader: Leader<QuorumCommit>,
-    node: Follower,
+    nodes: BTreeMap<NodeId, Follower>,
+    /// Who hears nothing.
+    deaf: Option<NodeId>,
     now: Nanos,
     /// What the leader asked for about members and voters.
     asked: Vec<Command>,
@@ -54,6 +61,17 @@ struct World {
 impl World {
     fn new(node: NodeId, members: Vec<MemberRecord>) -> Self {
         let now = Nanos(1_000_000_000_000);
+        let born = |node| {
+            let birth = Birth {
+                node,
+                incarnation: Incarnation(1),
+                term: Term(1),
+                abstains_until: Nanos::ZERO,
+            };
+            (node, Follower::new(birth, PolicyVersion(1), [], Rules::ALL))
+        };
+        let have_power = members.iter().filter(|member| !member.is_powered_off);
+        let nodes = have_power.map(|member| born(member.node)).collect();
         let mandate = Mandate {
             node,
             record: TermRecord {
@@ -77,16 +95,11 @@ impl World {
             ),
             in_force: PolicyRecord::settled(PolicyVersion(1)),
         };
-        let birth = Birth {
-            node,
-            incarnation: Incarnation(1),
-            term: Term(1),
-            abstains_until: Nanos::ZERO,
-        };
         let commit = QuorumCommit::new(vec![node], Rules::ALL);
         Self {
             leader: Leader::new(mandate, TIMING, commit, now),
-            node: Follower::new(birth, PolicyVersion(1), [], Rules::ALL),
+            nodes,
+            deaf: None,
             now,
             asked: Vec::new(),
         }
@@ -99,15 +112,25 @@ impl World {
                 limit: the_limit().id,
                 ..LimitReport::default()
             };
-            let report = FromNode::Report(self.node.report(self.now, &[row]));
-            self.leader.handle(Input::FromNode(report), self.now);
+            for node in self.nodes.values() {
+                let report = FromNode::Report(node.report(self.now, &[row]));
+                self.leader.handle(Input::FromNode(report), self.now);
+            }
             self.leader.handle(Input::Tick, self.now);
             while let Some(command) = self.leader.poll_command() {
                 match command {
                     Command::Remove(_) | Command::ChangeVoters(_) => self.asked.push(command),
-                    Command::Send { message, .. } => {
-                        self.node.handle(message, self.now);
-                        for answer in node::answers(&mut self.node, self.now) {
+                    Command::Admit(record) => {
+                        let admitted = Input::Admitted {
+                            node: record.node,
+                            outcome: StoreOutcome::Committed,
+                        };
+                        self.leader.handle(admitted, self.now);
+                    }
+                    Command::Send { to, message } if self.deaf != Some(to) => {
+                        let node = self.nodes.get_mut(&to).unwrap();
+                        node.handle(message, self.now);
+                        for answer in node::answers(node, self.now) {
                             self.leader.handle(Input::FromNode(answer), self.now);
                         }
                     }
@@ -128,7 +151,7 @@ fn the_only_member_is_removed_or_keeps_its_share() {
     };
     world.leader.handle(remove, world.now);
     world.ticks(570);
-    let grants = world.node.held();
+    let grants = world.nodes[&ONLY].held();
     let held: u64 = grants.map(|grant| grant.effective(world.now).rate.0).sum();
     assert!(
         !world.asked.is_empty() || held > 0,
@@ -145,6 +168,24 @@ fn who_has_no_power_is_removed() {
     };
     let mut world = World::new(OTHER, vec![without_power, member(OTHER)]);
     world.ticks(30);
-    let is_removal = |command: &Command| matches!(command, Command::Remove(node) if *node == ONLY);
-    assert!(world.asked.iter().any(is_removal), "{:?}", world.asked);
+    assert_eq!(world.asked.first(), Some(&Command::Remove(ONLY)));
+}
+
+/// Its floors are nothing, so there is nothing of the book to give back; but what it gives keys by itself has to
+/// have ended before somebody else has its place.
+#[test]
+fn who_leaves_is_removed_when_it_has_answered_that_nothing_is_its_own() {
+    let mut world = World::new(OTHER, vec![member(ONLY), member(OTHER)]);
+    world.ticks(30);
+    world.deaf = Some(ONLY);
+    let remove = Input::Remove {
+        node: ONLY,
+        is_powered_off: false,
+    };
+    world.leader.handle(remove, world.now);
+    world.ticks(100);
+    assert_eq!(world.asked, [], "it has not heard of it");
+    world.deaf = None;
+    world.ticks(100);
+    assert_eq!(world.asked.first(), Some(&Command::Remove(ONLY)));
 }
