@@ -4,80 +4,25 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fleet;
 mod limits;
 mod node;
 
+use fleet::{BEGINNING, TIMING, born, id, leader, member};
 use limits::limit;
 use weir_coord_core::{
-    commit::QuorumCommit,
-    follower::{Birth, Follower},
-    leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, PolicyRecord, TermRecord},
-    rules::Rules,
-    timing::Timing,
+    follower::Follower,
+    leader::{Command, Input},
 };
-use weir_model::{
-    Incarnation, Nanos, NodeId, Policy, PolicyVersion, Term, message::FromNode,
-    policy::FleetSettings,
-};
-
-const TIMING: Timing = Timing::DEFAULT;
-
-fn id(number: usize) -> NodeId {
-    NodeId::from_u128(number as u128)
-}
-
-/// A leader with voters 1, 2 and 3 of 4 members.
-fn leader(now: Nanos) -> Leader<QuorumCommit> {
-    let voters: Vec<NodeId> = (1..=3).map(id).collect();
-    let member = |number| MemberRecord {
-        node: id(number),
-        name: number.to_string(),
-        weight: 1,
-        floors: Vec::new(),
-        is_drained: false,
-        is_powered_off: false,
-    };
-    let mandate = Mandate {
-        node: id(1),
-        record: TermRecord {
-            term: Term(1),
-            leader: Some(id(1)),
-            voters: voters.clone(),
-            lease: TIMING.lease,
-            ..TermRecord::VACANT
-        },
-        adopted: None,
-        members: (1..=4).map(member).collect(),
-        policy: (
-            PolicyVersion(1),
-            Policy {
-                fleet: FleetSettings {
-                    max_members: 8,
-                    ..FleetSettings::default()
-                },
-                limits: vec![limit("web", 100_000, 10_000, 0, false)].into(),
-            },
-        ),
-        in_force: PolicyRecord::settled(PolicyVersion(1)),
-    };
-    Leader::new(mandate, TIMING, QuorumCommit::new(voters, Rules::ALL), now)
-}
+use weir_model::message::FromNode;
 
 #[test]
 fn a_change_of_voters_that_came_to_nothing_is_asked_for_again() {
-    let mut now = Nanos(1_000_000_000_000);
-    let mut leader = leader(now);
-    let follower = |number| {
-        let birth = Birth {
-            node: id(number),
-            incarnation: Incarnation(1),
-            term: Term(1),
-            abstains_until: Nanos::ZERO,
-        };
-        Follower::new(birth, PolicyVersion(1), [], Rules::ALL)
-    };
-    let mut nodes: Vec<Follower> = (1..=4).map(follower).collect();
+    let mut now = BEGINNING;
+    let limit = limit("web", 100_000, 10_000, 0, false);
+    let members = (1..=4).map(member).collect();
+    let mut leader = leader((1, 1), 1..=3, members, limit, now);
+    let mut nodes: Vec<Follower> = (1..=4).map(born).collect();
     let mut asked = Vec::new();
     for tick in 0..600 {
         now = now + TIMING.tick;

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fleet;
 mod limits;
 mod node;
 #[allow(dead_code, reason = "other tests need the rest")]

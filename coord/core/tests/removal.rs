@@ -5,46 +5,32 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod fleet;
 mod limits;
 mod node;
 
 use std::collections::BTreeMap;
 
+use fleet::{BEGINNING, TIMING, born, id, member};
 use limits::limit;
 use weir_coord_core::{
     commit::{QuorumCommit, StoreOutcome},
-    follower::{Birth, Follower},
-    leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, PolicyRecord, TermRecord},
-    rules::Rules,
-    timing::Timing,
+    follower::Follower,
+    leader::{Command, Input, Leader},
+    record::MemberRecord,
 };
 use weir_model::{
-    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Limit, Nanos, NodeId,
     message::{FromNode, LimitReport},
-    policy::FleetSettings,
 };
 
-const TIMING: Timing = Timing::DEFAULT;
-const ONLY: NodeId = NodeId::from_u128(1);
-
+const ONLY: usize = 1;
 /// Leads, and votes alone.
-const OTHER: NodeId = NodeId::from_u128(2);
+const OTHER: usize = 2;
 
 /// Without floors.
 fn the_limit() -> Limit {
     limit("web", 100_000, 10_000, 0, true)
-}
-
-fn member(node: NodeId) -> MemberRecord {
-    MemberRecord {
-        node,
-        name: node.to_string(),
-        weight: 1,
-        floors: Vec::new(),
-        is_drained: false,
-        is_powered_off: false,
-    }
 }
 
 /// A fleet of these members, of which one leads and votes. All that have power are heard.
@@ -59,45 +45,17 @@ struct World {
 }
 
 impl World {
-    fn new(node: NodeId, members: Vec<MemberRecord>) -> Self {
-        let now = Nanos(1_000_000_000_000);
-        let born = |node| {
-            let birth = Birth {
-                node,
-                incarnation: Incarnation(1),
-                term: Term(1),
-                abstains_until: Nanos::ZERO,
-            };
-            (node, Follower::new(birth, PolicyVersion(1), [], Rules::ALL))
-        };
-        let have_power = members.iter().filter(|member| !member.is_powered_off);
-        let nodes = have_power.map(|member| born(member.node)).collect();
-        let mandate = Mandate {
-            node,
-            record: TermRecord {
-                term: Term(1),
-                leader: Some(node),
-                voters: vec![node],
-                lease: TIMING.lease,
-                ..TermRecord::VACANT
-            },
-            adopted: None,
-            members,
-            policy: (
-                PolicyVersion(1),
-                Policy {
-                    fleet: FleetSettings {
-                        max_members: 8,
-                        ..FleetSettings::default()
-                    },
-                    limits: vec![the_limit()].into(),
-                },
-            ),
-            in_force: PolicyRecord::settled(PolicyVersion(1)),
-        };
-        let commit = QuorumCommit::new(vec![node], Rules::ALL);
+    fn new(number: usize, members: Vec<MemberRecord>) -> Self {
+        let with_power = [ONLY, OTHER].into_iter().filter(|number| {
+            let mut members = members.iter();
+            members.any(|member| member.node == id(*number) && !member.is_powered_off)
+        });
+        let nodes = with_power
+            .map(|number| (id(number), born(number)))
+            .collect();
+        let now = BEGINNING;
         Self {
-            leader: Leader::new(mandate, TIMING, commit, now),
+            leader: fleet::leader((number, 1), [number], members, the_limit(), now),
             nodes,
             deaf: None,
             now,
@@ -146,12 +104,12 @@ fn the_only_member_is_removed_or_keeps_its_share() {
     let mut world = World::new(ONLY, vec![member(ONLY)]);
     world.ticks(30);
     let remove = Input::Remove {
-        node: ONLY,
+        node: id(ONLY),
         is_powered_off: false,
     };
     world.leader.handle(remove, world.now);
     world.ticks(570);
-    let grants = world.nodes[&ONLY].held();
+    let grants = world.nodes[&id(ONLY)].held();
     let held: u64 = grants.map(|grant| grant.effective(world.now).rate.0).sum();
     assert!(
         !world.asked.is_empty() || held > 0,
@@ -168,7 +126,7 @@ fn who_has_no_power_is_removed() {
     };
     let mut world = World::new(OTHER, vec![without_power, member(OTHER)]);
     world.ticks(30);
-    assert_eq!(world.asked.first(), Some(&Command::Remove(ONLY)));
+    assert_eq!(world.asked.first(), Some(&Command::Remove(id(ONLY))));
 }
 
 /// Its floors are nothing, so there is nothing of the book to give back; but what it gives keys by itself has to
@@ -177,9 +135,9 @@ fn who_has_no_power_is_removed() {
 fn who_leaves_is_removed_when_it_has_answered_that_nothing_is_its_own() {
     let mut world = World::new(OTHER, vec![member(ONLY), member(OTHER)]);
     world.ticks(30);
-    world.deaf = Some(ONLY);
+    world.deaf = Some(id(ONLY));
     let remove = Input::Remove {
-        node: ONLY,
+        node: id(ONLY),
         is_powered_off: false,
     };
     world.leader.handle(remove, world.now);
@@ -187,5 +145,5 @@ fn who_leaves_is_removed_when_it_has_answered_that_nothing_is_its_own() {
     assert_eq!(world.asked, [], "it has not heard of it");
     world.deaf = None;
     world.ticks(100);
-    assert_eq!(world.asked.first(), Some(&Command::Remove(ONLY)));
+    assert_eq!(world.asked.first(), Some(&Command::Remove(id(ONLY))));
 }

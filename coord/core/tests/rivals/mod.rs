@@ -4,31 +4,28 @@ use std::collections::BTreeMap;
 
 use weir_coord_core::{
     commit::QuorumCommit,
-    follower::{Birth, Follower},
-    leader::{Command, Input, Leader, Mandate},
-    record::{MemberRecord, PolicyRecord, ReservedFloor, TermRecord},
-    rules::Rules,
-    timing::Timing,
+    follower::Follower,
+    leader::{Command, Input, Leader},
+    record::{MemberRecord, ReservedFloor},
 };
 use weir_model::{
-    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Limit, Nanos,
     message::{FromNode, LimitReport},
-    policy::FleetSettings,
 };
 
-use crate::{limits::limit, node};
+pub(crate) use crate::fleet::{TIMING, id};
+use crate::{
+    fleet::{self, BEGINNING, born},
+    limits::limit,
+    node,
+};
 
-pub(crate) const TIMING: Timing = Timing::DEFAULT;
 /// Leads first, and votes.
 pub(crate) const FIRST: usize = 1;
 /// Leads then, and votes, as does 3.
 pub(crate) const SECOND: usize = 2;
 /// A member that does not vote.
 pub(crate) const NO_VOTER: usize = 4;
-
-pub(crate) fn id(number: usize) -> NodeId {
-    NodeId::from_u128(number as u128)
-}
 
 pub(crate) fn the_limit() -> Limit {
     limit("web", 100_000, 10_000, 10, false)
@@ -37,46 +34,18 @@ pub(crate) fn the_limit() -> Limit {
 fn member(number: usize) -> MemberRecord {
     let limit = the_limit();
     MemberRecord {
-        node: id(number),
-        name: number.to_string(),
-        weight: 1,
         floors: vec![ReservedFloor {
             limit: limit.id,
             scale: limit.scale,
             amount: limit.floor,
         }],
-        is_drained: false,
-        is_powered_off: false,
+        ..fleet::member(number)
     }
 }
 
 fn leader(number: usize, term: u64, now: Nanos) -> Leader<QuorumCommit> {
-    let voters: Vec<NodeId> = (1..=3).map(id).collect();
-    let mandate = Mandate {
-        node: id(number),
-        record: TermRecord {
-            term: Term(term),
-            leader: Some(id(number)),
-            voters: voters.clone(),
-            lease: TIMING.lease,
-            ..TermRecord::VACANT
-        },
-        adopted: None,
-        members: (1..=4).map(member).collect(),
-        policy: (
-            PolicyVersion(1),
-            Policy {
-                fleet: FleetSettings {
-                    max_members: 8,
-                    ..FleetSettings::default()
-                },
-                limits: vec![the_limit()].into(),
-            },
-        ),
-        in_force: PolicyRecord::settled(PolicyVersion(1)),
-    };
-    let commit = QuorumCommit::new(voters, Rules::ALL);
-    Leader::new(mandate, TIMING, commit, now)
+    let members = (1..=4).map(member).collect();
+    fleet::leader((number, term), 1..=3, members, the_limit(), now)
 }
 
 /// The leaders and the nodes, with nothing between those that hear each other.
@@ -92,20 +61,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let now = Nanos(1_000_000_000_000);
-        let node = |number| {
-            let birth = Birth {
-                node: id(number),
-                incarnation: Incarnation(1),
-                term: Term(1),
-                abstains_until: Nanos::ZERO,
-            };
-            let follower = Follower::new(birth, PolicyVersion(1), [], Rules::ALL);
-            (number, follower)
-        };
+        let now = BEGINNING;
         Self {
             leaders: BTreeMap::from([(FIRST, leader(FIRST, 1, now))]),
-            nodes: (1..=4).map(node).collect(),
+            nodes: (1..=4).map(|number| (number, born(number))).collect(),
             now,
             cut: Vec::new(),
             unheard: None,
