@@ -4,10 +4,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "other tests need the rest")]
+mod fleet;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet::{BEGINNING, TIMING, born, id, member};
 use limits::limit;
 use weir_coord_core::{
     commit::{QuorumCommit, StoreOutcome},
@@ -15,15 +18,13 @@ use weir_coord_core::{
     leader::{Command, Input, Leader, Mandate},
     record::{MemberRecord, PolicyRecord, TermRecord},
     rules::Rules,
-    timing::Timing,
 };
 use weir_model::{
-    Incarnation, Limit, Nanos, NodeId, Policy, PolicyVersion, Term,
+    Incarnation, Limit, Nanos, Policy, PolicyVersion, Term,
     message::FromNode,
     policy::{FleetSettings, Key},
 };
 
-const TIMING: Timing = Timing::DEFAULT;
 const SMALL: PolicyVersion = PolicyVersion(1);
 const LARGE: PolicyVersion = PolicyVersion(2);
 /// Leads, and is the only voter.
@@ -31,21 +32,6 @@ const FIRST: usize = 1;
 /// A member that is cut off.
 const DEAF: usize = 2;
 const NEWCOMER: usize = 3;
-
-fn id(number: usize) -> NodeId {
-    NodeId::from_u128(number as u128)
-}
-
-fn member(number: usize) -> MemberRecord {
-    MemberRecord {
-        node: id(number),
-        name: number.to_string(),
-        weight: 1,
-        floors: Vec::new(),
-        is_drained: false,
-        is_powered_off: false,
-    }
-}
 
 /// A strict limit with keys, and room for two members, or for eight.
 fn policy(version: PolicyVersion) -> (PolicyVersion, Policy) {
@@ -79,24 +65,15 @@ struct World {
 impl World {
     /// Two members that go by the policy with room for two.
     fn new() -> Self {
-        let now = Nanos(1_000_000_000_000);
+        let now = BEGINNING;
         let roster = vec![member(FIRST), member(DEAF)];
         let in_force = PolicyRecord {
             version: SMALL,
             places: Some(2),
         };
-        let node = |number| {
-            let birth = Birth {
-                node: id(number),
-                incarnation: Incarnation(1),
-                term: Term(1),
-                abstains_until: Nanos::ZERO,
-            };
-            (number, Follower::new(birth, SMALL, [], Rules::ALL))
-        };
         let mut world = Self {
             leader: leader(1, &roster, SMALL, in_force, now),
-            nodes: (1..=3).map(node).collect(),
+            nodes: (1..=3).map(|number| (number, born(number))).collect(),
             roster,
             in_force,
             deaf: BTreeSet::new(),
