@@ -154,14 +154,10 @@ impl Memory {
         if self.content.has_given_up == has_given_up {
             return true;
         }
-        self.content.has_given_up = has_given_up;
-        let written = self.write();
+        let written = self.change(|content| content.has_given_up = has_given_up);
         if let Err(error) = &written {
             error!(%error, path = %self.path.display(), "state was not saved");
-            self.content.has_given_up = !has_given_up;
         }
-        // The file may have it, if only the directory could not be written.
-        self.is_behind = written.is_err();
         written.is_ok()
     }
 
@@ -182,19 +178,7 @@ impl Memory {
     ///
     /// The system's word if it could not be saved: then the one before is remembered still.
     pub fn set_policy(&mut self, version: PolicyVersion, document: &str) -> io::Result<()> {
-        let before = self.content.policy.replace((version, document.to_owned()));
-        match self.write() {
-            Ok(()) => {
-                self.is_behind = false;
-                Ok(())
-            }
-            Err(error) => {
-                self.content.policy = before;
-                // The file may have it, if only the directory could not be written.
-                self.is_behind = true;
-                Err(error)
-            }
-        }
+        self.change(|content| content.policy = Some((version, document.to_owned())))
     }
 
     /// Remembers the policy that is enforced still, after another one could not be.
@@ -248,6 +232,19 @@ impl Memory {
         if self.is_behind {
             self.save();
         }
+    }
+
+    /// Remembers a change, or what was before it if that could not be written.
+    fn change(&mut self, change: impl FnOnce(&mut Content)) -> io::Result<()> {
+        let before = self.content.clone();
+        change(&mut self.content);
+        let written = self.write();
+        if written.is_err() {
+            self.content = before;
+        }
+        // The file may have it, if only the directory could not be written.
+        self.is_behind = written.is_err();
+        written
     }
 
     fn save(&mut self) {
