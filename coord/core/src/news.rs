@@ -2,14 +2,15 @@
 //!
 //! Most limits see the same traffic from one tick to the next. Whoever has followed a node's reports
 //! so far [expects](Meter::expects) the counters that the same rates lead to, so a row is left out
-//! while that is right. Both ends do the same arithmetic on the same rows, each in its own units: they
+//! while that is right: a change is said once, for it is measured from the report before, whatever that
+//! left out. Both ends do the same arithmetic on the same rows, each in its own units: they
 //! differ by what those round, which is far less than what is taken for expected.
 //!
 //! Where a row is lost on the way its receiver is wrong until the next one. So this belongs to one
 //! stream, behind the last place where the sender drops a report, and is begun anew with it. Two
 //! things can still become of a row that was sent, and neither is known here: a receiver whose inbox
 //! is full drops the report, and a leader looks at no row of another policy than its own. So each row
-//! is sent from time to time even so: the cost is a demand that is up to 0.8 s old. Streams begin all at
+//! is sent from time to time even so: the cost is a demand that is up to 1.6 s old. Streams begin all at
 //! once when another leads; the first of these times is another one for each row, lest all rows of a
 //! fleet come back in the same tick ever after.
 
@@ -24,7 +25,7 @@ use weir_model::{
 use crate::demand::Meter;
 
 /// The longest time for which a row is left out.
-const LONGEST_SILENCE: Duration = Duration::from_millis(800);
+const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
 /// So many parts of it does the first silence of a row have, by what the row is about.
 const PHASES: u64 = 8;
 /// A grant that has changed by less than this part is no news.
@@ -51,9 +52,6 @@ struct Told {
     row: LimitReport,
     /// What the report before counted, whether it said so or not.
     dropped: u64,
-    /// Whether the report before had this row, because something had changed: it is said once more,
-    /// for two readings one after the other tell rates whatever was missed before.
-    says_again: bool,
     /// For how long it may be left out.
     silence: Duration,
 }
@@ -114,20 +112,15 @@ impl Omission {
         let was_dropping = told.meter.rates().dropped.0 > 0;
         let is_expected =
             is_dropping == was_dropping && told.meter.expects(at, at - before, row, SCALE);
-        let says_again = core::mem::take(&mut told.says_again);
-        if is_expected && !holds_news && !says_again {
+        if is_expected && !holds_news {
             return false;
         }
-        let is_change = !is_expected;
         if !holds_news {
             row.held = told.row.held;
         }
         self.tell(*row, first_silence, Some(before), at);
-        if let Some(told) = self.rows.get_mut(&row.limit) {
-            told.says_again = is_change && !says_again;
-            if is_old {
-                told.silence = LONGEST_SILENCE;
-            }
+        if is_old && let Some(told) = self.rows.get_mut(&row.limit) {
+            told.silence = LONGEST_SILENCE;
         }
         true
     }
@@ -137,7 +130,6 @@ impl Omission {
             meter: Meter::default(),
             row,
             dropped: row.dropped,
-            says_again: true,
             silence: first_silence,
         });
         told.meter.observe_after(quiet, at, &row, SCALE);
@@ -249,7 +241,7 @@ mod tests {
     fn what_goes_on_is_said_from_time_to_time() {
         let mut stream = Stream::new();
         stream.ticks(3, 1_000, 0);
-        assert_eq!(stream.ticks(160, 1_000, 0), 20, "once in eight ticks");
+        assert_eq!(stream.ticks(160, 1_000, 0), 10, "once in sixteen ticks");
         assert_eq!(stream.offered(), 10_000);
     }
 
@@ -268,7 +260,7 @@ mod tests {
             .map(|limit| first_silence(NodeId::from_u128(7), LimitId(limit)))
             .collect();
         for part in 1..=8 {
-            let silence = Duration::from_millis(100 * part);
+            let silence = Duration::from_millis(200 * part);
             let rows = silences.iter().filter(|one| **one == silence).count();
             assert!((60..=190).contains(&rows), "{rows} rows after {silence:?}");
         }
@@ -284,7 +276,8 @@ mod tests {
             50_000,
             "and not the average since the last row"
         );
-        assert_eq!(stream.ticks(5, 5_000, 0), 1, "once more");
+        assert_eq!(stream.ticks(5, 5_000, 0), 0, "and once");
+        assert_eq!(stream.offered(), 50_000);
         assert!(stream.tick(0, 0));
         assert_eq!(stream.offered(), 0);
     }
@@ -307,7 +300,7 @@ mod tests {
         let mut stream = Stream::new();
         stream.ticks(10, 1_000, 0);
         assert!(stream.tick(1_000, 1));
-        assert_eq!(stream.ticks(3, 1_000, 1), 1, "once more");
+        assert_eq!(stream.ticks(3, 1_000, 1), 0);
         assert!(stream.tick(1_000, 0));
     }
 
