@@ -146,7 +146,8 @@ impl World {
                 {
                     out.push(Action::PrepareHost(host));
                 }
-                if place.policy < zookeeper.policy {
+                // What was decided is done before anything else is looked at.
+                if place.policy < zookeeper.policy && !place.is_stalled() {
                     out.push(Action::HostReadsPolicy(host));
                 }
             }

@@ -1,5 +1,6 @@
 //! A host: the real follower, a kernel that holds grants, and a shell that may be stopped between
-//! deciding and installing.
+//! deciding and installing. Others go on meanwhile and leases end; but one task of a daemon does all of
+//! it, so it reads nothing else before it has done what was decided.
 
 use std::collections::{BTreeMap, VecDeque};
 

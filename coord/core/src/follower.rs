@@ -350,7 +350,8 @@ impl Follower {
         }
     }
 
-    /// The next thing to do, oldest first.
+    /// The next thing to do, oldest first, before the follower is told of anything else: what is decided
+    /// under one policy means something else under the next.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
     }
