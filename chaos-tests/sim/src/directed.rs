@@ -28,6 +28,7 @@ pub fn scenario(broken: Broken) -> Option<Scenario> {
         Broken::Rule(Mutation::FloorGivenAwayEarly) => Some(roster_behind),
         Broken::Rule(Mutation::PolicyForgotten) => Some(policy_unwritten),
         Broken::Rule(Mutation::OwnPartKept) => Some(keys::place_is_another_s),
+        Broken::Rule(Mutation::PlacesForgotten) => Some(keys::room_for_more),
         Broken::Rule(Mutation::HotPoolWhole) => Some(keys::many_hosts_one_key),
         Broken::Rule(Mutation::HotPageForgotten) => Some(keys::hot_again),
         Broken::Rule(Mutation::HotKeysUnlearned) => Some(keys::leader_dies),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_coord_core::{follower::Grant, timing::DRIFT_PER_MILLE};
+use weir_coord_core::{carry::lowered, follower::Grant, timing::DRIFT_PER_MILLE};
 use weir_model::{
     Amount, HeavyKey, HotKey, Limit, LimitId, Nanos, Policy, PolicyVersion, Revision, Scale, Term,
     Units, UnitsPerSecond,
@@ -73,14 +73,14 @@ pub struct HostKeys {
     said_at: (u64, Term),
 }
 
-/// The limits with keys of a fleet of so many hosts, in these units.
+/// The limits with keys of a fleet of so many hosts, with room for so many, in these units.
 #[must_use]
-pub fn keyed_limits(hosts: usize, scale: Scale) -> Vec<Limit> {
+pub fn keyed_limits(hosts: usize, places: usize, scale: Scale) -> Vec<Limit> {
     let members = hosts as u64;
     let keyed = |name: &str, rate: u64, burst: u64, promise: Promise| {
         let budget = amount(rate, burst).rescaled_up(SCALE, scale);
         let parts = if promise == Promise::Strict {
-            2 * members
+            2 * places as u64
         } else {
             1
         };
@@ -221,6 +221,12 @@ impl Host {
         let hot = self.keys.hot.values().copied();
         let hot: Vec<HotKey> = hot.filter(|key| is_same(key.limit)).collect();
         self.heat(&hot, local);
+        for limit in hot.iter().filter_map(|key| policy.hot_limit(key)) {
+            let held = self.kernel.grant(limit.id);
+            if let Some(less) = held.and_then(|held| lowered(&held, &limit, local)) {
+                self.kernel.install(less, local);
+            }
+        }
         if !former.limits.iter().all(|limit| is_same(limit.id)) {
             self.keys.cold = Kernel::default();
         }
@@ -253,8 +259,12 @@ impl Host {
             return admitted;
         }
         let cold = limit.key_amount().expect("it has keys");
-        if self.keys.cold.grant(id).is_none() {
-            self.keys.cold.install(Grant::floor(id, cold), local);
+        let grant = Grant::floor(id, cold);
+        let held = self.keys.cold.grant(id);
+        if held != Some(grant) {
+            self.keys.cold.install(grant, local);
+        }
+        if held.is_none() {
             self.keys.cold.fill(id, local);
         }
         admitted + self.keys.cold.admit(id, offered - admitted, bits, local)
@@ -369,14 +379,18 @@ impl World {
     }
 }
 
-/// A policy with limits for keys behind the leased ones, in the same units.
+/// A policy with limits for keys of so many hosts behind the leased ones, in the same units, and room for
+/// so many.
 #[must_use]
-pub fn with_keys(policy: Policy, hosts: usize) -> Policy {
+pub fn with_keys(policy: Policy, hosts: usize, places: usize) -> Policy {
     let scale = policy.limits.first().map_or(SCALE, |limit| limit.scale);
-    let limits = policy.limits.into_iter().chain(keyed_limits(hosts, scale));
+    let limits = policy
+        .limits
+        .into_iter()
+        .chain(keyed_limits(hosts, places, scale));
     let mut fleet = policy.fleet;
-    // With room for no more, hosts give a key all of the half that is theirs.
-    fleet.max_members = u32::try_from(hosts).unwrap_or(u32::MAX);
+    // With room for no more than there are, hosts give a key all of the half that is theirs.
+    fleet.max_members = u32::try_from(places).unwrap_or(u32::MAX);
     Policy {
         fleet,
         limits: limits.collect(),

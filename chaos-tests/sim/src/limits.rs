@@ -79,21 +79,23 @@ const fn chapter(budget: u64, floors: u64, scale: Scale) -> Chapter {
 }
 
 impl Policies {
-    /// For so many hosts; with an elastic limit, and with limits that have keys, if there are any, which have
-    /// room for so many fewer.
+    /// For so many hosts; with an elastic limit, and with limits that have keys, if there are any: with room
+    /// for so many fewer, in the first policy or in all.
     #[must_use]
-    pub fn new(hosts: usize, slow: bool, keys: bool, spares: usize) -> Self {
+    pub fn new(hosts: usize, slow: bool, keys: bool, spares: usize, has_room_later: bool) -> Self {
         let narrow = if slow { (1, 2) } else { (50, 20) };
         let chapters = CHAPTERS.iter();
         let policies = chapters.map(|chapter| policy(hosts, narrow, chapter, keys));
-        let with_keys = |policy: Policy| {
+        let with_keys = |(number, policy): (usize, Policy)| {
+            let has_room = number > 0 && has_room_later;
+            let places = if has_room { hosts } else { hosts - spares };
             if keys {
-                with_keys(policy, hosts - spares)
+                with_keys(policy, hosts - spares, places)
             } else {
                 policy
             }
         };
-        Self(policies.map(with_keys).collect())
+        Self(policies.enumerate().map(with_keys).collect())
     }
 
     /// The limits of one of them that are leased: they come first.

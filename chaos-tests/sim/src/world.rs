@@ -63,6 +63,8 @@ pub struct Settings {
     pub keys: bool,
     /// With keys: for how many hosts fewer there is room than there are.
     pub spares: usize,
+    /// The second policy, and those after it, have room for them.
+    pub has_room_later: bool,
     /// Keep the last lines of an event log.
     pub logs: bool,
 }
@@ -83,6 +85,7 @@ impl Settings {
             slow: false,
             keys: false,
             spares: 0,
+            has_room_later: false,
             logs: false,
         }
     }
@@ -252,6 +255,7 @@ impl World {
             settings.slow,
             settings.keys,
             settings.spares,
+            settings.has_room_later,
         );
         let sources = sources(&policies.of(PolicyVersion(1)).limits);
         let mut policy = policies.of(PolicyVersion(1)).clone();

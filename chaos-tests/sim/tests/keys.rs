@@ -61,12 +61,18 @@ fn no_key_is_above_its_limit_whatever_happens() {
     }
 }
 
-/// Hosts are removed, and others have their places: who is no member gives keys nothing.
+/// Hosts are removed, and others have their places: who is no member gives keys nothing. And policies that
+/// have room for more come while some go by one that has not.
 #[test]
 fn no_key_is_above_its_limit_while_hosts_take_places_of_others() {
-    for (nodes, spares, seeds) in [(3, 1, 40), (5, 2, 40), (8, 4, 20)] {
+    let fleets = [(3, 1, 40), (5, 2, 40), (8, 4, 20)];
+    let fleets = fleets
+        .into_iter()
+        .flat_map(|fleet| [(fleet, false), (fleet, true)]);
+    for ((nodes, spares, seeds), has_room_later) in fleets {
         let settings = Settings {
             spares,
+            has_room_later,
             ..with_keys(Settings::rough(1, nodes, 600))
         };
         let outcomes = play_all(&settings, seeds, THREADS, |outcome| {
@@ -153,6 +159,7 @@ fn more_keys_than_can_be_hot_are_no_way_around_a_limit() {
 fn broken_rules_of_keys_are_found() {
     for mutation in [
         Mutation::OwnPartKept,
+        Mutation::PlacesForgotten,
         Mutation::HotPoolWhole,
         Mutation::HotPageForgotten,
         Mutation::HotKeysUnlearned,

@@ -68,6 +68,20 @@ pub fn carried(
     })
 }
 
+/// What a node keeps of a hot key with the same units, if its floor was larger than the floor that another
+/// policy gives it: a policy with room for more members gives each a smaller part of the excess of an
+/// elastic limit, and whoever leads reckons with that part for every member, whatever voters remember.
+#[must_use]
+pub fn lowered(held: &Grant, after: &Limit, now: Nanos) -> Option<Grant> {
+    let floor = held.floor.min(after.floor);
+    let is_leased = now < held.expires && held.expires != Nanos::NEVER;
+    (floor != held.floor).then_some(if is_leased {
+        Grant { floor, ..*held }
+    } else {
+        Grant::floor(held.limit, floor)
+    })
+}
+
 /// As much of the new budget as was held of the old one, rounded down.
 fn part(held: u64, before: u64, after: u64) -> u64 {
     let part = u128::from(held.min(before)) * u128::from(after) / u128::from(before.max(1));

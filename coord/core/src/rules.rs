@@ -67,6 +67,8 @@ pub enum Mutation {
     PolicyUnchecked,
     /// Rule 12: a new leader does not look which policy the register was made under.
     PolicyForgotten,
+    /// Rule 12: members may be as many as the newest policy has room for, whatever others go by.
+    PlacesForgotten,
     /// Rule 12: what is left of a lease has the numbers that it had, whatever they are numbers of.
     CarriedAsNumbers,
     /// Hot keys: the page of a strict key has the whole budget, and not what cold buckets leave.
@@ -83,7 +85,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::GrowBeforeShrink,
         Self::ReuseBeforeWait,
         Self::TrustSession,
@@ -113,6 +115,7 @@ impl Mutation {
         Self::CutUnacknowledged,
         Self::PolicyUnchecked,
         Self::PolicyForgotten,
+        Self::PlacesForgotten,
         Self::CarriedAsNumbers,
         Self::HotPoolWhole,
         Self::HotPageForgotten,
@@ -129,6 +132,7 @@ impl Mutation {
         matches!(
             self,
             Self::OwnPartKept
+                | Self::PlacesForgotten
                 | Self::HotPoolWhole
                 | Self::HotPageForgotten
                 | Self::HotKeysUnlearned

@@ -69,6 +69,32 @@ pub(super) fn place_is_another_s(seed: u64, broken: Option<Broken>) -> World {
     world
 }
 
+/// Every place is taken. A member is cut off, and the next policy has room for twice as many: the one that
+/// is cut off gives keys a larger part of their budget than others will.
+pub(super) fn room_for_more(seed: u64, broken: Option<Broken>) -> World {
+    let mut world = World::new(Settings {
+        pattern: Some(Pattern::Steady),
+        keys: true,
+        spares: 4,
+        has_room_later: true,
+        broken,
+        ..Settings::calm(seed, 8, 600)
+    });
+    world.is_sudden = false;
+    world.sources = spread(&world, STRICT_KEYS, Spread::AllHosts, 10.0);
+    world.run_until_ms(8_000 + 10 * (seed % 10));
+    let leader = world.leader();
+    let mut hosts = 0..world.hosts.len();
+    let Some(cut_off) = hosts.find(|host| world.hosts[*host].is_member && Some(*host) != leader)
+    else {
+        return world;
+    };
+    isolate(&mut world, &[cut_off], 40_000);
+    world.write_policy();
+    world.run_until_ms(25_000);
+    world
+}
+
 /// A key is quiet until it is hot no more. At that instant two hosts are cut off, with what they hold
 /// of it, and all want it again.
 pub(super) fn hot_again(seed: u64, broken: Option<Broken>) -> World {

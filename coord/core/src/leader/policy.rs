@@ -180,7 +180,8 @@ impl<B: CommitBackend> Leader<B> {
     /// How many members there may be: as many as all policies have room for that anybody may go by.
     pub(super) fn places(&self) -> usize {
         let now = places(&self.policy);
-        let is_pending = self.pending().next().is_some();
+        let is_forgetful = self.rules.breaks(Mutation::PlacesForgotten);
+        let is_pending = self.pending().next().is_some() && !is_forgetful;
         let keyed = usize::try_from(self.room.places(is_pending)).unwrap_or(usize::MAX);
         now.min(keyed)
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 use weir_coord::broken;
-use weir_coord_core::{carry::carried, follower::Grant};
+use weir_coord_core::{
+    carry::{carried, lowered},
+    follower::Grant,
+};
 use weir_model::{Nanos, Policy, PolicyVersion, file};
 
 use super::{Enforcement, trace::PolicyTrace};
@@ -273,7 +276,21 @@ impl Enforcement {
             self.ensure_floors();
         }
         self.install_outside_protocol(left);
+        self.install_outside_protocol(&self.lowered_keys());
         true
+    }
+
+    /// What hot keys may have by the policy in force, where they have larger floors.
+    fn lowered_keys(&self) -> Vec<Grant> {
+        let now = dataplane::now();
+        let policy = self.policy.iter().map(|(_, policy)| policy);
+        let limits = policy.flat_map(|policy| {
+            let keys = self.dataplane.hot_keys();
+            keys.filter_map(|key| policy.hot_limit(&key))
+        });
+        limits
+            .filter_map(|limit| lowered(&self.held_of(&limit), &limit, now))
+            .collect()
     }
 
     /// What leases leave of limits whose buckets will be others by this policy.
