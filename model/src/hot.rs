@@ -151,7 +151,11 @@ fn with_floors(limit: &Limit, members: u32) -> (Amount, Amount) {
         rate: UnitsPerSecond(floor.rate.0 * members),
         burst: Units(floor.burst.0.saturating_mul(members)),
     };
-    let budget = limit.budget.saturating_add(floors);
-    let burst = budget.burst.min(Units::MAX);
-    (Amount { burst, ..budget }, floor)
+    // Units are as fine as the limit's own amounts allow, so what comes on top may be more than a bucket
+    // can hold. A single host may be granted all of it.
+    let most = Amount {
+        rate: UnitsPerSecond::MAX,
+        burst: Units::MAX,
+    };
+    (limit.budget.saturating_add(floors).min(most), floor)
 }

@@ -12,6 +12,7 @@ use weir_abi::maps;
 use weir_model::{
     Generation,
     message::{Commit, Propose, Token},
+    prefix::Prefix,
 };
 
 use super::*;
@@ -246,6 +247,43 @@ const fn position(generation: u64) -> Position {
         term: Term(1),
         generation: Generation(generation),
     }
+}
+
+/// A policy with room for more members gives each a smaller part of an elastic key's excess. One host may be
+/// granted all there is of a key, with the excess: of this rate, nearly as fine as there are units.
+#[test]
+fn a_hot_key_has_the_floor_of_the_policy_in_force() {
+    on_host(|_, mut enforcement| {
+        let [before, after] = [2, 8].map(|members| {
+            format!(
+                "version = 1\n[fleet]\nmax_members = {members}\n[[limit]]\nname = \"each\"\nper = {{ source_v4 = 32, source_v6 = 64 }}\n\
+                 rate = \"4000 packets/s\"\npromise = \"elastic\"\nexcess = \"10%\"\n"
+            )
+        });
+        let [first, second] = [&before, &after].map(|text| weir_model::file::parse(text).unwrap());
+        enforcement.set_policy(PolicyVersion(1), &before);
+        enforcement.set_alone();
+        let each = first.limit(LimitId::of("each")).unwrap();
+        let source = Prefix::containing([198, 18, 0, 1].into(), 32).unwrap();
+        let key = HotKey::new(each, source);
+        let [large, small] = [&first, &second].map(|policy| policy.hot_limit(&key).unwrap());
+        assert!(small.floor != large.floor && small.floor.fits(large.floor));
+        assert_eq!(small.revision, large.revision);
+        assert_eq!(small.scale, large.scale);
+        enforcement.hot_wanted = Some(vec![key]);
+        let lease = Grant {
+            limit: key.id,
+            amount: large.budget,
+            floor: large.floor,
+            expires: dataplane::now() + LASTING,
+        };
+        enforcement.install(&[lease], None);
+        assert_eq!(enforcement.held_of(&large), lease);
+
+        enforcement.set_policy(PolicyVersion(2), &after);
+        let floor = small.floor;
+        assert_eq!(enforcement.held_of(&small), Grant { floor, ..lease });
+    });
 }
 
 fn propose(generation: u64, lease: Duration) -> ToNode {
