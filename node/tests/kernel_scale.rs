@@ -4,12 +4,12 @@
 
 mod kernel_support;
 
-use std::{net::Ipv4Addr, process::Command, time::Instant};
+use std::{collections::BTreeMap, net::Ipv4Addr, process::Command, time::Instant};
 
 use kernel_support::{TestHost, amount, frames, limit, policy};
 use weir_abi::maps;
 use weir_model::{
-    Limit, PolicyVersion,
+    Limit, LimitId, PolicyVersion,
     policy::{MAX_LIMITS, Promise},
     prefix::Prefix,
 };
@@ -98,6 +98,59 @@ fn the_largest_policy_is_loaded_and_enforced() {
             bytes >> 20
         );
         assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+    });
+}
+
+/// Counters are read together where slots are neighbours, which they are no more when most limits have left
+/// the policy.
+#[test]
+fn limits_are_counted_together_wherever_their_slots_are() {
+    const LIMITS: u32 = 300;
+    TestHost::run(|host| {
+        let mut dataplane = host.load_detached();
+        let named = |number: u32| {
+            let mut limit = limit(&format!("limit-{number}"));
+            limit.promise = Promise::Local;
+            limit.budget = amount(1, 1_000);
+            let to = Prefix::containing(address(number).into(), 32).unwrap();
+            limit.matches.to.push(to);
+            limit
+        };
+        let activate = |dataplane: &mut weir_node::dataplane::Dataplane, step: u32, version| {
+            let limits = (0..LIMITS).filter(|number| number % step == 0).map(named);
+            dataplane
+                .activate(&policy(limits), PolicyVersion(version))
+                .unwrap();
+        };
+        activate(&mut dataplane, 1, 1);
+        for number in 0..LIMITS {
+            for _ in 0..number % 7 {
+                dataplane.run_frame(&frame(number)).unwrap();
+            }
+        }
+        // Neighbours, neighbours with holes, and slots that are too far from each other for that.
+        for (step, version) in [(1, 2), (3, 3), (8, 4), (9, 5), (100, 6)] {
+            activate(&mut dataplane, step, version);
+            let expected: BTreeMap<LimitId, u64> = (0..LIMITS)
+                .filter(|number| number % step == 0)
+                .map(|number| (named(number).id, u64::from(number % 7)))
+                .collect();
+            let counted = dataplane.counters().unwrap().limits.into_iter();
+            let counted = counted.map(|count| (count.limit, count.offered_tokens()));
+            assert_eq!(counted.collect::<BTreeMap<_, _>>(), expected);
+            // In any order, some twice, and some that there are not.
+            let asked: Vec<u32> = (0..2 * LIMITS)
+                .map(|index| index * 77 % (LIMITS + 9))
+                .collect();
+            let ids: Vec<LimitId> = asked.iter().map(|number| named(*number).id).collect();
+            let counted = dataplane.count_all(&ids).unwrap();
+            assert_eq!(counted.len(), ids.len());
+            for (id, counted) in ids.iter().zip(counted) {
+                let counted = counted.map(|count| (count.limit, count.offered_tokens()));
+                let expected = expected.get(id).map(|packets| (*id, *packets));
+                assert_eq!(counted, expected);
+            }
+        }
     });
 }
 

@@ -389,7 +389,7 @@ impl Enforcement {
         let hot: Vec<HotKey> = self.dataplane.hot_keys().collect();
         let mut counters = Vec::new();
         if let Some((_, policy)) = &self.policy {
-            let count = |limit| self.dataplane.count(limit);
+            let count = |limits: &[LimitId]| self.dataplane.count_all(limits);
             counters = self.rates.read(policy, &hot, now, count);
         }
         let mut report = self.follower.as_ref()?.report(now, &counters);

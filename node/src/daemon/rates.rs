@@ -79,7 +79,7 @@ impl OwnRates {
         policy: &Policy,
         hot: &[HotKey],
         now: Nanos,
-        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+        count: impl Fn(&[LimitId]) -> Result<Vec<Option<LimitCount>>, DataplaneError>,
     ) -> Vec<LimitReport> {
         let leased = std::mem::take(&mut self.leased);
         let mut reports = self.read_limits(policy, &leased, true, now, &count);
@@ -99,12 +99,13 @@ impl OwnRates {
         policy: &Policy,
         hot: &[HotKey],
         now: Nanos,
-        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+        count: impl Fn(&[LimitId]) -> Result<Vec<Option<LimitCount>>, DataplaneError>,
     ) -> Vec<LimitReport> {
         let mut meters = std::mem::take(&mut self.hot_meters);
         let mut reports = Vec::with_capacity(hot.len());
-        for key in hot {
-            let counted = self.reading_fails.note(count(key.id)).flatten();
+        let ids: Vec<LimitId> = hot.iter().map(|key| key.id).collect();
+        let counted = self.reading_fails.note(count(&ids)).unwrap_or_default();
+        for (key, counted) in hot.iter().zip(counted) {
             let (Some(counted), Some(limit)) = (counted, policy.limit(key.limit)) else {
                 continue;
             };
@@ -123,11 +124,11 @@ impl OwnRates {
         ids: &[LimitId],
         is_leased: bool,
         now: Nanos,
-        count: impl Fn(LimitId) -> Result<Option<LimitCount>, DataplaneError>,
+        count: impl Fn(&[LimitId]) -> Result<Vec<Option<LimitCount>>, DataplaneError>,
     ) -> Vec<LimitReport> {
         let mut reports = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let counted = self.reading_fails.note(count(id)).flatten();
+        let counted = self.reading_fails.note(count(ids)).unwrap_or_default();
+        for (&id, counted) in ids.iter().zip(counted) {
             let (Some(counted), Some(limit)) = (counted, policy.limit(id)) else {
                 continue;
             };
@@ -197,6 +198,12 @@ mod tests {
         LimitCount { limit, counters }
     }
 
+    /// The same count of each of these.
+    fn each(limits: &[LimitId], packets: u64) -> Vec<Option<LimitCount>> {
+        let counted = limits.iter().map(|limit| Some(counted(*limit, packets)));
+        counted.collect()
+    }
+
     #[test]
     fn a_round_takes_a_second_or_as_many_ticks_as_it_needs() {
         let mut turn = Turn::default();
@@ -233,9 +240,11 @@ mod tests {
         rates.set_policy(&policy);
         let reads = RefCell::new(BTreeMap::<LimitId, usize>::new());
         for tick in 0..30 {
-            rates.read(&policy, &[], Nanos(tick * TICK), |limit| {
-                *reads.borrow_mut().entry(limit).or_default() += 1;
-                Ok(Some(counted(limit, tick * 100)))
+            rates.read(&policy, &[], Nanos(tick * TICK), |limits| {
+                for limit in limits {
+                    *reads.borrow_mut().entry(*limit).or_default() += 1;
+                }
+                Ok(each(limits, tick * 100))
             });
         }
         let reads = reads.into_inner();
@@ -262,9 +271,7 @@ mod tests {
         let reported = |hot: &[HotKey]| -> Vec<LimitId> {
             let mut rates = OwnRates::new();
             rates.set_policy(&policy);
-            let reports = rates.read(&policy, hot, Nanos(TICK), |limit| {
-                Ok(Some(counted(limit, 1)))
-            });
+            let reports = rates.read(&policy, hot, Nanos(TICK), |limits| Ok(each(limits, 1)));
             reports.iter().map(|report| report.limit).collect()
         };
         let wanted = |hot: &[HotKey]| -> Vec<LimitId> {
@@ -288,9 +295,8 @@ mod tests {
         for second in 0..1_000_u64 {
             // 50 packets in the first 20 s.
             let packets = 50 * second.min(20);
-            let reports = rates.read(&policy, &[], Nanos(second * 10 * TICK), |limit| {
-                Ok(Some(counted(limit, packets)))
-            });
+            let now = Nanos(second * 10 * TICK);
+            let reports = rates.read(&policy, &[], now, |limits| Ok(each(limits, packets)));
             assert_eq!(reports[0].limit, LimitId::of("leased"));
             if reports.iter().any(|report| report.limit == local) {
                 reported.push(second);

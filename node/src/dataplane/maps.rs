@@ -13,6 +13,7 @@ use weir_abi::{
 use weir_model::prefix::Prefix;
 
 use super::{
+    batch::Batch,
     error::{DataplaneError, LoadError},
     sys,
 };
@@ -34,6 +35,8 @@ pub(crate) struct Maps {
     /// On a descriptor that cannot write: only the kernel changes grants and buckets.
     pub(crate) limits: Array<MapData, Raw<LimitSlot>>,
     pub(crate) counters: PerCpuArray<MapData, Raw<LimitCounters>>,
+    /// The same, to be read.
+    pub(crate) counts: Batch<LimitCounters>,
     pub(crate) totals: PerCpuArray<MapData, Raw<Totals>>,
     pub(crate) inherited_counters: HashMap<MapData, u32, Raw<LimitCounters>>,
     pub(crate) inherited_totals: Array<MapData, Raw<Totals>>,
@@ -76,6 +79,7 @@ impl Maps {
         Ok(Self {
             limits: typed(maps::LIMITS, self::open(&path(maps::LIMITS), true)?)?,
             counters: typed(maps::COUNTERS, open(maps::COUNTERS)?)?,
+            counts: Batch::open(&path(maps::COUNTERS))?,
             totals: typed(maps::TOTALS, open(maps::TOTALS)?)?,
             inherited_counters: typed(maps::INHERITED_COUNTERS, open(maps::INHERITED_COUNTERS)?)?,
             inherited_totals: typed(maps::INHERITED_TOTALS, open(maps::INHERITED_TOTALS)?)?,

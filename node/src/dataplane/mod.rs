@@ -7,6 +7,7 @@
 
 mod activate;
 mod attach;
+mod batch;
 mod compile;
 mod counters;
 mod error;
@@ -218,24 +219,34 @@ impl Dataplane {
     ///
     /// If the map cannot be read.
     pub fn count(&self, limit: LimitId) -> Result<Option<LimitCount>, DataplaneError> {
-        let bucket = self.bucket(limit);
-        bucket
-            .map(|bucket| self.count_of(limit, bucket.slot))
-            .transpose()
+        let mut counted = self.count_all(&[limit])?;
+        Ok(counted.pop().flatten())
     }
 
-    fn count_of(&self, limit: LimitId, slot: u32) -> Result<LimitCount, DataplaneError> {
-        let of_cpus = self.maps.counters.get(&slot, 0);
-        let of_cpus = of_cpus.map_err(map_error(weir_abi::maps::COUNTERS))?;
-        Ok(LimitCount {
-            limit,
-            counters: counters::sum_limit(
-                of_cpus
-                    .iter()
-                    .map(|one| &one.0)
-                    .chain(self.inherited.of(slot)),
-            ),
-        })
+    /// As [`Self::count`], of each of these: one call to the kernel for many of them.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn count_all(&self, limits: &[LimitId]) -> Result<Vec<Option<LimitCount>>, DataplaneError> {
+        let buckets = limits.iter().map(|limit| self.bucket(*limit));
+        let places = buckets.enumerate();
+        let places = places.filter_map(|(place, bucket)| Some((place, bucket?.slot)));
+        let (places, slots): (Vec<usize>, Vec<u32>) = places.unzip();
+        let mut counted = vec![None; limits.len()];
+        let read = self.maps.counts.read(&slots, |index, of_cpus| {
+            let inherited = self.inherited.of(slots[index]);
+            let place = places[index];
+            counted[place] = Some(LimitCount {
+                limit: limits[place],
+                counters: counters::sum_limit(of_cpus.iter().chain(inherited)),
+            });
+        });
+        read.map_err(|source| DataplaneError::System {
+            what: "reading counters",
+            source,
+        })?;
+        Ok(counted)
     }
 
     /// What was counted so far.
@@ -245,11 +256,8 @@ impl Dataplane {
     /// If a map cannot be read.
     pub fn counters(&self) -> Result<Counters, DataplaneError> {
         let totals = self.totals()?;
-        let limits = self
-            .slots
-            .active()
-            .map(|(limit, bucket)| self.count_of(limit, bucket.slot))
-            .collect::<Result<_, DataplaneError>>()?;
+        let limits: Vec<LimitId> = self.limits().collect();
+        let limits = self.count_all(&limits)?.into_iter().flatten().collect();
         Ok(Counters { totals, limits })
     }
 

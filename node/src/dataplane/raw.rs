@@ -10,8 +10,6 @@ use std::{
 
 use super::sys;
 
-/// `BPF_MAP_TYPE_PERCPU_ARRAY` of `enum bpf_map_type`.
-const PER_CPU_ARRAY: u32 = 6;
 const WORD: usize = size_of::<u64>();
 
 /// A pinned map whose keys are numbers and whose values are words.
@@ -36,7 +34,7 @@ impl WordMap {
         if info.key_size as usize != size_of::<u32>() || !of_words {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let copies = if info.kind == PER_CPU_ARRAY {
+        let copies = if info.kind == sys::PER_CPU_ARRAY {
             aya::util::nr_cpus().map_err(|(_, source)| source)?
         } else {
             1

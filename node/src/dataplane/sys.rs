@@ -23,10 +23,13 @@ const BPF_PROG_TEST_RUN: c_long = 10;
 const BPF_PROG_GET_FD_BY_ID: c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: c_long = 15;
 const BPF_MAP_FREEZE: c_long = 22;
+const BPF_MAP_LOOKUP_BATCH: c_long = 24;
 const BPF_LINK_CREATE: c_long = 28;
 const BPF_LINK_UPDATE: c_long = 29;
 const BPF_LINK_DETACH: c_long = 34;
 
+/// `BPF_MAP_TYPE_PERCPU_ARRAY` of `enum bpf_map_type`.
+pub(crate) const PER_CPU_ARRAY: u32 = 6;
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
 /// `BPF_F_RDONLY`: the descriptor cannot write.
@@ -100,6 +103,56 @@ impl ElementAttributes {
 pub(crate) unsafe fn lookup(map: BorrowedFd<'_>, key: u32, value: &mut [u64]) -> io::Result<()> {
     let attributes = ElementAttributes::new(map, &key, value.as_mut_ptr() as u64);
     bpf(BPF_MAP_LOOKUP_ELEM, &attributes).map(drop)
+}
+
+/// Reads the values of as many keys of an array as `keys` has room for, from `first` on.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::UnexpectedEof`] if the array ends before; what the system says.
+///
+/// # Safety
+///
+/// As of [`lookup`], with room for the values of all of them.
+pub(crate) unsafe fn lookup_batch(
+    map: BorrowedFd<'_>,
+    first: u32,
+    keys: &mut [u32],
+    values: *mut u8,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        /// The key before the first; none for the beginning.
+        before: u64,
+        last: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let before = first.checked_sub(1);
+    let mut last = 0_u32;
+    let count = u32::try_from(keys.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut attributes = Attributes {
+        before: before
+            .as_ref()
+            .map_or(0, |key| std::ptr::from_ref(key) as u64),
+        last: std::ptr::from_mut(&mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values as u64,
+        count,
+        map: raw(map),
+        element_flags: 0,
+        flags: 0,
+    };
+    match bpf_mut(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+        // It says so too if the array ends with the last of them.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ if attributes.count < count => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the value of a key.
