@@ -91,9 +91,14 @@ impl Past {
         if turn.start == 0 && !turn.is_empty() {
             self.limits.retain(|id, _| policy.limit(*id).is_some());
         }
-        for limit in &followed[turn] {
-            // Where counters cannot be read the daemon says so elsewhere.
-            let Ok(Some(counted)) = enforcement.dataplane().count(limit.id) else {
+        let ids: Vec<LimitId> = followed[turn.clone()]
+            .iter()
+            .map(|limit| limit.id)
+            .collect();
+        // Where counters cannot be read the daemon says so elsewhere.
+        let counted = enforcement.dataplane().count_all(&ids).unwrap_or_default();
+        for (limit, counted) in followed[turn].iter().zip(counted) {
+            let Some(counted) = counted else {
                 continue;
             };
             let share = if limit.is_leased() {
