@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod catalogue;
+pub mod directed;
 pub mod explore;
 pub mod fingerprint;
 pub mod host;

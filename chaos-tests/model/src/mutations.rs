@@ -4,7 +4,13 @@ use std::fmt;
 
 use weir_coord_core::rules::{Mutation, Rules};
 
-use crate::{catalogue::AT_RANDOM, explore::Violation, scope::Scope, walk::walk};
+use crate::{
+    catalogue::AT_RANDOM,
+    directed::{Led, way},
+    explore::Violation,
+    scope::Scope,
+    walk::walk,
+};
 
 /// Random steps in each scope, first few in all of them, then more.
 const STEPS: [u64; 3] = [20_000, 200_000, 2_000_000];
@@ -16,6 +22,8 @@ const STEPS_TO_THE_BUDGET: u64 = 1_000_000;
 pub struct Found {
     /// In which scope.
     pub scope: &'static str,
+    /// Whether the way is written down, and not found at random.
+    pub is_directed: bool,
     /// A short way to a violation.
     pub violation: Violation,
     /// That way, for people.
@@ -26,9 +34,10 @@ pub struct Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_directed { ", directed" } else { "" };
         write!(
             f,
-            "model, scope {}, {} after {} steps",
+            "model{kind}, scope {}, {} after {} steps",
             self.scope,
             self.violation.broken.invariant,
             self.violation.actions.len()
@@ -49,6 +58,20 @@ pub fn hunt(mutation: Mutation) -> Option<Found> {
         return None;
     }
     let rules = Rules::without(mutation);
+    if let Some(way) = way(mutation) {
+        let Led {
+            scope,
+            violation,
+            trace,
+        } = way(rules)?;
+        return Some(Found {
+            scope,
+            is_directed: true,
+            violation,
+            trace,
+            steps_to_the_budget: None,
+        });
+    }
     STEPS.into_iter().find_map(|steps| {
         AT_RANDOM.into_iter().find_map(|scope| {
             let scope = Scope { rules, ..scope };
@@ -61,6 +84,7 @@ pub fn hunt(mutation: Mutation) -> Option<Found> {
             let overspent = walk(&budget, STEPS_TO_THE_BUDGET, 1).violation;
             Some(Found {
                 scope: scope.name,
+                is_directed: false,
                 violation,
                 trace: walked.trace,
                 steps_to_the_budget: overspent.map(|violation| violation.actions.len()),

@@ -70,7 +70,7 @@ fn the_specification_says_what_finds_each_broken_rule() {
         let row = format!("| `{mutation:?}` |");
         let found = SPECIFICATION.lines().find(|line| line.starts_with(&row));
         let line = found.unwrap_or_else(|| panic!("SPECIFICATION.md does not list {mutation:?}"));
-        let says_how = line.contains("model, scope") || line.contains("simulator, ");
+        let says_how = line.contains("| model, ") || line.contains("| simulator, ");
         assert!(says_how, "{line}");
     }
 }
