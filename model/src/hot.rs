@@ -151,8 +151,7 @@ fn with_floors(limit: &Limit, members: u32) -> (Amount, Amount) {
         rate: UnitsPerSecond(floor.rate.0 * members),
         burst: Units(floor.burst.0.saturating_mul(members)),
     };
-    // Units are as fine as the limit's own amounts allow, so what comes on top may be more than a bucket
-    // can hold. A single host may be granted all of it.
+    // A single host may be granted all of it, which units have room for but where tokens are whole.
     let most = Amount {
         rate: UnitsPerSecond::MAX,
         burst: Units::MAX,

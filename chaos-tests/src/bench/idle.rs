@@ -206,8 +206,10 @@ mod tests {
     #[test]
     fn this_process_costs_something() {
         let own = std::process::id();
-        assert!(memory(own, "VmRSS:").unwrap() > 0.0);
-        assert!(memory(own, "VmHWM:").unwrap() >= memory(own, "VmRSS:").unwrap());
+        // Other tests go on meanwhile.
+        let resident = memory(own, "VmRSS:").unwrap();
+        assert!(resident > 0.0);
+        assert!(memory(own, "VmHWM:").unwrap() >= resident);
         assert!(cpu_seconds(own).unwrap() > 0.0);
         assert!(memory(own, "VmNothing:").is_err());
     }

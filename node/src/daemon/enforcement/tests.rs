@@ -250,7 +250,7 @@ const fn position(generation: u64) -> Position {
 }
 
 /// A policy with room for more members gives each a smaller part of an elastic key's excess. One host may be
-/// granted all there is of a key, with the excess: of this rate, nearly as fine as there are units.
+/// granted all there is of a key, with the excess.
 #[test]
 fn a_hot_key_has_the_floor_of_the_policy_in_force() {
     on_host(|_, mut enforcement| {
