@@ -137,7 +137,8 @@ const fn half(budget: Amount) -> Amount {
     }
 }
 
-/// The excess is the floors: a part of the rate, and one largest packet, for each member.
+/// The excess is the floors: a part of the rate, and one largest packet, for each member. All together may be
+/// more than a bucket can hold; what one host is granted is not.
 fn with_floors(limit: &Limit, members: u32) -> (Amount, Amount) {
     let members = u64::from(members);
     let excess = limit
@@ -151,10 +152,7 @@ fn with_floors(limit: &Limit, members: u32) -> (Amount, Amount) {
         rate: UnitsPerSecond(floor.rate.0 * members),
         burst: Units(floor.burst.0.saturating_mul(members)),
     };
-    // A single host may be granted all of it, which units have room for but where tokens are whole.
-    let most = Amount {
-        rate: UnitsPerSecond::MAX,
-        burst: Units::MAX,
-    };
-    (limit.budget.saturating_add(floors).min(most), floor)
+    let budget = limit.budget.saturating_add(floors);
+    let burst = budget.burst.min(Units::MAX);
+    (Amount { burst, ..budget }, floor)
 }

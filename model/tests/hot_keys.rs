@@ -53,29 +53,6 @@ fn the_floors_of_an_elastic_key_are_its_excess() {
     assert_eq!(page.floor.burst, limit.smallest_burst);
 }
 
-/// One host may be granted all of a key, with the excess: units leave room for it, whatever the rate is.
-#[test]
-fn a_bucket_can_hold_all_of_an_elastic_key() {
-    let most = Amount {
-        rate: UnitsPerSecond::MAX,
-        burst: Units::MAX,
-    };
-    for rate in (1..2_000).chain([4_000, 65_535, 999_999, 1_000_000]) {
-        for excess in ["1%", "10%", "100%"] {
-            let text = format!(
-                "version = 1\n[fleet]\nmax_members = 4\n[[limit]]\nname = \"clients\"\nper = {{}}\n\
-                 rate = \"{rate} packets/s\"\npromise = \"elastic\"\nexcess = \"{excess}\"\n"
-            );
-            let policy = file::parse(&text).unwrap();
-            let page = policy.hot_limit(&key(&policy)).unwrap();
-            let floors = times(page.floor, 4);
-            assert!(page.budget.fits(most), "{rate}, {excess}");
-            let all = policy.limits[0].budget.rate.0 + floors.rate.0;
-            assert_eq!(page.budget.rate.0, all, "{rate}, {excess}");
-        }
-    }
-}
-
 #[test]
 fn what_is_not_merged_has_no_hot_keys() {
     for (promise, members) in [("local", 64), ("strict", 1), ("elastic", 1)] {

@@ -277,8 +277,9 @@ impl World {
                 // Without any cut before, all that can be held fits. Beside floors of who has joined since,
                 // a register from before may not: it is all that is left where voters forgot the later ones,
                 // and counts until what it grants must have ended.
-                let has_room =
-                    self.settings.spares == 0 && self.judge.receivers[number].highest.fits(budget);
+                let is_adopted = begun.is_some_and(|begun| self.now - begun <= TIMING.wait());
+                let is_excused = self.settings.spares > 0 && is_adopted;
+                let has_room = !is_excused && self.judge.receivers[number].highest.fits(budget);
                 if !total.fits(budget) && (has_room || (!is_new && has_grown)) {
                     found = Some((
                         "I4",

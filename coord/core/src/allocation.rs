@@ -251,6 +251,13 @@ fn whole(limit: &Limit, budget: Amount, participants: &[Participant<'_>]) -> Vec
         .collect()
 }
 
+/// What a bucket can hold. There may be more to divide: the excess of a hot key comes on top of a rate for
+/// which units are as fine as they can be.
+const MOST: Amount = Amount {
+    rate: UnitsPerSecond::MAX,
+    burst: Units::MAX,
+};
+
 /// One step toward `targets` that the book allows now: shrink whoever has too much, and grow the
 /// others into what nobody may be using. Keeps `Σ envelopes ≤ budget` where it held before.
 pub fn step<'a>(
@@ -274,7 +281,7 @@ pub fn step<'a>(
             } else {
                 floor.min(participant.holding.floor)
             };
-            let amount = usable(limit, target.min(reachable), floor);
+            let amount = usable(limit, target.min(reachable).min(MOST), floor);
             free = free.saturating_sub(amount.max(floor).saturating_sub(before));
             Entry { amount, floor }
         })

@@ -19,10 +19,10 @@ use core::time::Duration;
 
 use weir_model::{
     Amount, LimitId, Nanos, NodeId, PolicyVersion, Scale, Term,
-    message::{LimitReport, Report},
+    message::{LimitReport, Report, Token},
 };
 
-use crate::demand::Meter;
+use crate::{demand::Meter, timing::Timing};
 
 /// The longest time for which a row is left out.
 const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
@@ -41,8 +41,8 @@ pub struct Omission {
     policy: PolicyVersion,
     term: Term,
     rows: BTreeMap<LimitId, Told>,
-    /// When the report before was made.
-    last: Option<Nanos>,
+    /// When, and in which life, the report before was made.
+    last: Option<Token>,
 }
 
 /// What was last said of a limit.
@@ -69,7 +69,15 @@ impl Omission {
             self.term = report.promised;
             self.rows.clear();
         }
-        let before = self.last.replace(at);
+        let before = self.last.replace(report.token);
+        // After a silence a leader counts anew, and so in another life.
+        let goes_on = |last: &Token| {
+            last.incarnation == report.token.incarnation && at - last.at <= Timing::DEFAULT.stale()
+        };
+        let before = before.filter(goes_on).map(|last| last.at);
+        if before.is_none() {
+            self.rows.clear();
+        }
         let node = report.node;
         report.limits.retain_mut(|row| {
             let first_silence = first_silence(node, row.limit);
@@ -156,10 +164,7 @@ fn is_another(held: Amount, told: Amount) -> bool {
 mod tests {
     use alloc::{vec, vec::Vec};
 
-    use weir_model::{
-        Incarnation, UnitsPerSecond,
-        message::{Position, Token},
-    };
+    use weir_model::{Incarnation, UnitsPerSecond, message::Position};
 
     use super::*;
 
@@ -172,6 +177,7 @@ mod tests {
         meter: Meter,
         heard: Option<Nanos>,
         term: Term,
+        life: Incarnation,
         at: Nanos,
         row: LimitReport,
     }
@@ -183,6 +189,7 @@ mod tests {
                 meter: Meter::default(),
                 heard: None,
                 term: Term(1),
+                life: Incarnation(1),
                 at: Nanos(TICK),
                 row: LimitReport {
                     limit: LimitId(1),
@@ -201,7 +208,7 @@ mod tests {
             let report = Report {
                 node: NodeId::from_u128(1),
                 token: Token {
-                    incarnation: Incarnation(1),
+                    incarnation: self.life,
                     at: self.at,
                 },
                 promised: self.term,
@@ -280,6 +287,21 @@ mod tests {
         assert_eq!(stream.offered(), 50_000);
         assert!(stream.tick(0, 0));
         assert_eq!(stream.offered(), 0);
+    }
+
+    /// Whoever follows counts anew then, and needs two rows for a rate.
+    #[test]
+    fn after_a_silence_or_in_another_life_each_row_is_said_twice() {
+        let mut stream = Stream::new();
+        stream.ticks(10, 1_000, 0);
+        // As much as ever arrives in it.
+        stream.at = Nanos(stream.at.0 + 5 * TICK);
+        stream.row.offered += 5_000;
+        stream.row.admitted += 5_000;
+        assert_eq!(stream.ticks(2, 1_000, 0), 2);
+        stream.ticks(10, 1_000, 0);
+        stream.life = Incarnation(2);
+        assert_eq!(stream.ticks(2, 1_000, 0), 2);
     }
 
     #[test]

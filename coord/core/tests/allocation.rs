@@ -82,3 +82,21 @@ fn floors_are_the_base_where_there_are_some() {
     assert_eq!(entries[0].amount.rate, rest.rate);
     assert!(entries[0].amount.fits(rest));
 }
+
+/// All hosts together may have more than a bucket can hold, as the excess of a hot key is on top of its rate; one
+/// host may not.
+#[test]
+fn nobody_is_granted_more_than_a_bucket_can_hold() {
+    let mut limit = closed("clients", 10_000, 100);
+    limit.budget.rate = UnitsPerSecond(UnitsPerSecond::MAX.0 + (UnitsPerSecond::MAX.0 >> 3));
+    for demands in [[u64::MAX >> 10, 0, 0], [u64::MAX >> 10; 3]] {
+        let entries = divided(&limit, &demands);
+        let rates = entries.iter().map(|entry| entry.amount.rate);
+        assert!(
+            rates.clone().all(|rate| rate <= UnitsPerSecond::MAX),
+            "{demands:?}"
+        );
+        let sum: u64 = rates.map(|rate| rate.0).sum();
+        assert!(sum > limit.budget.rate.0 / 16 * 13, "{demands:?}");
+    }
+}

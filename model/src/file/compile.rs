@@ -121,7 +121,7 @@ pub(super) fn compile(terms: &Terms) -> Result<(Amounts, Vec<Doubt>), Vec<Object
         is_explained |= !keyed.is_empty();
         objections.extend(keyed);
     }
-    let (scale, budget) = match scaled(terms, burst_tokens) {
+    let (scale, budget) = match scaled(terms.rate, burst_tokens) {
         Ok(scaled) => scaled,
         Err(objection) => {
             // A rate of zero has every other fault that a rate can have, and keys are bounded
@@ -168,8 +168,7 @@ fn default_burst_tokens(rate: Rate, least: u64) -> u64 {
     u64::try_from(tokens).unwrap_or(u64::MAX).max(least)
 }
 
-fn scaled(terms: &Terms, burst_tokens: u64) -> Result<(Scale, Amount), Objection> {
-    let rate = terms.rate;
+fn scaled(rate: Rate, burst_tokens: u64) -> Result<(Scale, Amount), Objection> {
     let cost = rate.cost;
     let whole = Scale::default();
     whole
@@ -178,12 +177,8 @@ fn scaled(terms: &Terms, burst_tokens: u64) -> Result<(Scale, Amount), Objection
     whole
         .units(burst_tokens)
         .ok_or(Objection::BurstTooLarge { cost })?;
-    // A host may be granted the excess of a hot key on top of its rate.
-    let on_top = excess(terms).filter(|_| terms.per.is_some());
-    let on_top = on_top.map_or(0, |excess| excess.of(rate.tokens).saturating_add(1));
-    let most = rate.tokens.saturating_add(on_top);
-    // Without it both fit at whole tokens, so there is a finest scale at which they do.
-    let scale = Scale::finest(most, rate.period, burst_tokens).unwrap_or(whole);
+    // Both fit at whole tokens, so there is a finest scale at which they do.
+    let scale = Scale::finest(rate.tokens, rate.period, burst_tokens).unwrap_or(whole);
     let budget = Amount {
         rate: scale.rate(rate.tokens, rate.period).unwrap_or_default(),
         burst: scale.units(burst_tokens).unwrap_or_default(),

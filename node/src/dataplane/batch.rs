@@ -16,10 +16,11 @@ use weir_abi::Plain;
 
 use super::{error::LoadError, maps::refused, pins::file_error, sys};
 
-/// Keys that are no further from each other are read together, with what lies between.
-const LARGEST_STEP: u32 = 8;
-/// Keys of one call, at most: megabytes where there are hundreds of CPUs.
-const MOST_KEYS: usize = 1_024;
+/// Values that are no further from each other, in bytes, are read together with what lies between: a call costs
+/// as much as to copy some thousand bytes.
+const LARGEST_STEP: usize = 4_096;
+/// Bytes of one call, about, and of one key at least.
+const MOST_BYTES: usize = 1 << 20;
 
 /// An array with a value for each CPU.
 pub(crate) struct Batch<T> {
@@ -60,10 +61,12 @@ impl<T: Plain + Default> Batch<T> {
     pub(crate) fn read(&self, keys: &[u32], mut found: impl FnMut(usize, &[T])) -> io::Result<()> {
         let mut places: Vec<usize> = (0..keys.len()).collect();
         places.sort_unstable_by_key(|place| keys[*place]);
-        let is_near = |one: &usize, next: &usize| keys[*next] - keys[*one] <= LARGEST_STEP;
+        let bytes = self.cpus * size_of::<T>();
+        let step = 1 + LARGEST_STEP / bytes;
+        let is_near = |one: &usize, next: &usize| (keys[*next] - keys[*one]) as usize <= step;
         let mut values = Vec::new();
         for near in places.chunk_by(is_near) {
-            for part in near.chunks(MOST_KEYS / LARGEST_STEP as usize) {
+            for part in near.chunks((MOST_BYTES / bytes / step).max(1)) {
                 let (first, last) = (keys[part[0]], keys[part[part.len() - 1]]);
                 self.read_range(first..=last, &mut values)?;
                 for place in part {

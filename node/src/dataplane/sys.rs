@@ -148,7 +148,7 @@ pub(crate) unsafe fn lookup_batch(
         flags: 0,
     };
     match bpf_mut(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-        // It says so too if the array ends with the last of them.
+        // Where the array ends.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ if attributes.count < count => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),

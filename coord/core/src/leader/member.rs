@@ -1,6 +1,7 @@
 //! What a leader knows of one member in this term.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::time::Duration;
 
 use weir_model::{
     Amount, Generation, Limit, LimitId, Nanos, PolicyVersion,
@@ -94,6 +95,13 @@ impl Count {
 }
 
 impl Heard {
+    /// Whether a report goes on from this one: it is of the same life, and made so soon after. Who leaves rows
+    /// out asks the same ([`crate::news`]), by the same clock.
+    pub(super) fn precedes(&self, report: &Report, within: Duration) -> bool {
+        report.token.incarnation == self.token.incarnation
+            && report.token.at - self.token.at <= within
+    }
+
     /// Whether it enforces a policy, or will as soon as it is told to.
     pub(super) fn has(&self, policy: PolicyVersion) -> bool {
         self.policy == policy || self.prepared == policy

@@ -359,7 +359,7 @@ impl<B: CommitBackend> Leader<B> {
         }
         // What was counted before a silence says nothing about where the traffic is.
         let stale = self.timing.stale();
-        let before = member.heard.filter(|heard| now - heard.at <= stale);
+        let before = member.heard.filter(|heard| heard.precedes(report, stale));
         let quiet = before.map(|heard| heard.token.at);
         member.heard = Some(Heard {
             token: report.token,

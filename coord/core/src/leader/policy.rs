@@ -296,10 +296,11 @@ impl<B: CommitBackend> Leader<B> {
     }
 }
 
-/// How many members a policy has room for, if it has strict keys; else they are none of its business.
+/// How many members a policy has room for, if it has keys that are merged: strict ones of which each has a share
+/// by itself, or elastic ones of which each has a floor while they are hot; else they are none of its business.
 fn keyed_places(policy: &Policy) -> u32 {
-    let has_strict_keys = |limit: &Limit| limit.per.is_some() && limit.promise == Promise::Strict;
-    if policy.limits.iter().any(has_strict_keys) {
+    let has_shares = |limit: &Limit| limit.per.is_some() && limit.promise != Promise::Local;
+    if policy.limits.iter().any(has_shares) {
         policy.fleet.max_members
     } else {
         u32::MAX

@@ -249,8 +249,7 @@ const fn position(generation: u64) -> Position {
     }
 }
 
-/// A policy with room for more members gives each a smaller part of an elastic key's excess. One host may be
-/// granted all there is of a key, with the excess.
+/// A policy with room for more members gives each a smaller part of an elastic key's excess.
 #[test]
 fn a_hot_key_has_the_floor_of_the_policy_in_force() {
     on_host(|_, mut enforcement| {
@@ -273,7 +272,7 @@ fn a_hot_key_has_the_floor_of_the_policy_in_force() {
         enforcement.hot_wanted = Some(vec![key]);
         let lease = Grant {
             limit: key.id,
-            amount: large.budget,
+            amount: each.budget,
             floor: large.floor,
             expires: dataplane::now() + LASTING,
         };
