@@ -25,7 +25,7 @@ use weir_model::{
 use crate::{demand::Meter, timing::Timing};
 
 /// The longest time for which a row is left out.
-const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
+pub(crate) const LONGEST_SILENCE: Duration = Duration::from_millis(1_600);
 /// So many parts of it does the first silence of a row have, by what the row is about.
 const PHASES: u64 = 8;
 /// A grant that has changed by less than this part is no news.

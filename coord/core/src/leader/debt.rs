@@ -18,13 +18,14 @@ use weir_model::{
 };
 
 use super::Leader;
-use crate::{allocation::tolerance, commit::CommitBackend, rules::Mutation};
+use crate::{allocation::tolerance, commit::CommitBackend, news::LONGEST_SILENCE, rules::Mutation};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// At most this part of the rate is held back.
 const MOST_HELD_BACK_DIVISOR: u64 = 2;
-/// What a node could have admitted and has not told is believed later for so many seconds of its rate.
-const BELIEVED_LATER_SECONDS: u64 = 2;
+/// What a node could have admitted and has not told is believed later for so many seconds of its rate: a
+/// row that is lost is said again, and that may be lost too.
+const BELIEVED_LATER_SECONDS: u64 = (2 * LONGEST_SILENCE.as_millis() as u64).div_ceil(1_000);
 /// Clocks of nodes run a little faster, or slower.
 const CLOCK_SLACK_DIVISOR: u128 = 64;
 
@@ -426,7 +427,8 @@ mod tests {
         let before = 98_000;
         // A lie, once and again.
         let once = owed(100, u64::MAX / 2, had);
-        assert!(once <= before + 2_000 + 100 + 1_016, "{once}");
+        let later = u128::from(BELIEVED_LATER_SECONDS) * 1_000;
+        assert!(once <= before + later + 100 + 1_016, "{once}");
         let again = owed(101, u64::MAX, had);
         assert!(again <= once + 1_016, "{again}");
         // What it gave back counts until then.
