@@ -47,6 +47,8 @@ pub struct Enforcement {
     observation: Observation,
     /// The hot keys as they are to be, if the kernel does not have them so yet.
     hot_wanted: Option<Vec<HotKey>>,
+    /// Whether none of them has a larger floor than the policy in force gives it.
+    is_lowered: bool,
     /// Whether keys of strict limits may have this host's own part, as far as the roster is concerned.
     may_give: bool,
     /// What a leader has said of it, if it is not remembered yet.
@@ -87,6 +89,7 @@ impl Enforcement {
             rates: OwnRates::new(),
             observation: Observation::new(dataplane::now()),
             hot_wanted: None,
+            is_lowered: true,
         };
         enforcement.settle_gives();
         if let Some((version, document)) = enforcement.memory.policy() {
@@ -316,9 +319,8 @@ impl Enforcement {
         }
     }
 
-    fn install(&mut self, grants: &[Grant], acknowledge: Option<Position>) {
-        self.set_hot_keys();
-        let has_settled = self.settle_gives();
+    /// Has the kernel take these, and returns those that it took; `None` if that is not known.
+    fn put(&mut self, grants: &[Grant]) -> Option<Vec<Grant>> {
         let requests: Vec<GrantRequest> = grants
             .iter()
             .map(|grant| GrantRequest {
@@ -332,8 +334,7 @@ impl Enforcement {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 error!(%error, "grants could not be installed; some may have been");
-                self.read_back();
-                return;
+                return None;
             }
         };
         let mut installed = Vec::with_capacity(grants.len());
@@ -343,8 +344,20 @@ impl Enforcement {
                 outcome => warn!(limit = %grant.limit, ?outcome, "the kernel refused a grant"),
             }
         }
+        Some(installed)
+    }
+
+    fn install(&mut self, grants: &[Grant], acknowledge: Option<Position>) {
+        self.set_hot_keys();
+        let has_settled = self.settle_gives();
+        let has_lowered = self.lower_keys();
+        let Some(installed) = self.put(grants) else {
+            self.read_back();
+            return;
+        };
         // Only what the kernel has is acknowledged; the rest comes again with the next proposal.
-        let is_all = installed.len() == grants.len() && self.hot_wanted.is_none() && has_settled;
+        let has_keys = self.hot_wanted.is_none() && has_lowered;
+        let is_all = installed.len() == grants.len() && has_keys && has_settled;
         let acknowledge = acknowledge.filter(|_| is_all);
         if let Some(follower) = &mut self.follower {
             follower.installed(&installed, acknowledge, dataplane::now());

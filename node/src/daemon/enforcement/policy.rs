@@ -275,9 +275,24 @@ impl Enforcement {
         if self.is_member {
             self.ensure_floors();
         }
+        self.is_lowered = false;
         self.install_outside_protocol(left);
-        self.install_outside_protocol(&self.lowered_keys());
+        self.lower_keys();
         true
+    }
+
+    /// Has hot keys have no more than the policy in force gives them. `false` if some may have more: nothing
+    /// is acknowledged until that is mended, and it is tried again with what a leader proposes next.
+    pub(super) fn lower_keys(&mut self) -> bool {
+        if !self.is_lowered {
+            let grants = self.lowered_keys();
+            let installed = self.put(&grants).unwrap_or_default();
+            self.is_lowered = installed.len() == grants.len();
+            if let Some(follower) = &mut self.follower {
+                follower.installed(&installed, None, dataplane::now());
+            }
+        }
+        self.is_lowered
     }
 
     /// What hot keys may have by the policy in force, where they have larger floors.

@@ -282,6 +282,13 @@ fn a_hot_key_has_the_floor_of_the_policy_in_force() {
         enforcement.set_policy(PolicyVersion(2), &after);
         let floor = small.floor;
         assert_eq!(enforcement.held_of(&small), Grant { floor, ..lease });
+
+        // As if the kernel had refused that.
+        assert_eq!(enforcement.put(&[lease]), Some(vec![lease]));
+        enforcement.is_lowered = false;
+        enforcement.install(&[], None);
+        assert_eq!(enforcement.held_of(&small), Grant { floor, ..lease });
+        assert!(enforcement.is_lowered);
     });
 }
 
