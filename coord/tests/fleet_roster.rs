@@ -2,100 +2,26 @@
 
 mod support;
 
-use support::{SESSION, address, id, live, member, settings};
+use support::{
+    id,
+    leading::{BEGIN, TIMING, leading, policy, report},
+    member,
+};
 use weir_coord::{
-    fleet::{CommitBy, Fleet, Host},
-    grpc::{Security, Streams},
+    fleet::Fleet,
     trial::Trial,
-    zookeeper::{self, Event, Events, Live, Roster},
+    zookeeper::{Event, Events, Roster},
 };
-use weir_coord_core::{
-    record::{PolicyRecord, TermRecord},
-    timing::Timing,
-};
-use weir_model::{
-    Incarnation, Nanos, NodeId, Policy, PolicyVersion, Term,
-    message::{FromNode, Position, Report, Token},
-    policy::FleetSettings,
-};
+use weir_model::{Nanos, NodeId, PolicyVersion};
 
-const TIMING: Timing = Timing::DEFAULT;
-const BEGIN: Nanos = Nanos(1_000_000_000_000);
 /// A policy with more room than the one before, [`PolicyVersion`] 1.
 const CHANGE: PolicyVersion = PolicyVersion(2);
-
-/// A policy with room for so many members.
-fn policy(max_members: u32) -> Policy {
-    Policy {
-        fleet: FleetSettings {
-            max_members,
-            ..FleetSettings::default()
-        },
-        ..Policy::default()
-    }
-}
 
 fn roster(version: i32, numbers: &[u128]) -> Roster {
     Roster {
         version,
         members: numbers.iter().map(|number| member(*number)).collect(),
     }
-}
-
-/// Host 1, which leads; ZooKeeper is never reached, what it says is made up.
-fn leading(members: Roster, policy: Policy) -> (Fleet, Events) {
-    let (keeper, events) = zookeeper::spawn(settings("127.0.0.1:1", SESSION), live(1));
-    let host = Host {
-        node: id(1),
-        address: address(1),
-        timing: TIMING,
-        commit: CommitBy::ZooKeeper,
-        security: Security::Plain,
-    };
-    let mut fleet = Fleet::new(host, keeper, Streams::default());
-    fleet.set_policy(PolicyVersion(1), policy, BEGIN);
-    let incarnation = Incarnation(1);
-    let running = |number| Live {
-        record: live(number),
-        incarnation,
-    };
-    let record = TermRecord {
-        term: Term(1),
-        leader: Some(id(1)),
-        voters: vec![id(1)],
-        ..TermRecord::VACANT
-    };
-    for event in [
-        Event::Registered { incarnation },
-        Event::Live((1..=3).map(running).collect()),
-        Event::TakenOver {
-            record,
-            envelope: None,
-            roster: members,
-            in_force: PolicyRecord::settled(PolicyVersion(1)),
-        },
-    ] {
-        fleet.observe(event, BEGIN);
-    }
-    assert!(fleet.leader().is_some());
-    (fleet, events)
-}
-
-fn report(number: u128, now: Nanos) -> FromNode {
-    FromNode::Report(Report {
-        node: id(number),
-        token: Token {
-            incarnation: Incarnation(1),
-            at: now,
-        },
-        promised: Term(1),
-        seen: Position::default(),
-        policy: PolicyVersion(1),
-        prepared: PolicyVersion(1),
-        abstains: false,
-        limits: Vec::new(),
-        heavy: Vec::new(),
-    })
 }
 
 /// What is watched is read host by host, while a take-over reads the same: the older listing may be told

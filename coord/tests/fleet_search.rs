@@ -92,7 +92,7 @@ async fn who_cannot_reach_zookeeper_is_told_by_others_who_leads() {
             fleet.observe(event, now);
         }
         fleet.tick(now);
-        fleet.send(report(1, now));
+        fleet.send(report(1, now), now);
         matches!(reports.try_recv(), Ok(FromNode::Report(report)) if report.node == id(1))
     })
     .await;

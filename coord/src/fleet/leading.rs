@@ -58,6 +58,7 @@ impl Fleet {
         let (timing, rules) = (self.host.timing, broken::rules());
         self.leader = Some(Leader::with_rules(mandate, timing, backend, rules, now));
         self.streams.open();
+        self.link.follow(None);
         if let Some((version, policy)) = self.next.clone() {
             self.lead(Input::Prepare(version, policy), now);
         }
@@ -94,7 +95,11 @@ impl Fleet {
                 if matches!(message, ToNode::Commit(_)) {
                     self.take_over_trace.take_if(TakeOverTrace::committed);
                 }
-                self.streams.send(to, message);
+                if to == self.host.node {
+                    self.at_home.push_back(message);
+                } else {
+                    self.streams.send(to, message);
+                }
             }
             Command::Store(envelope) => {
                 let generation = envelope.generation;

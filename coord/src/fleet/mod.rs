@@ -13,7 +13,7 @@ mod trace;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -115,6 +115,8 @@ pub struct Fleet {
     streams: Streams,
     link: LeaderLink,
     leader: Option<Leader<FleetCommit>>,
+    /// What the leader has said to its own host, which needs no stream.
+    at_home: VecDeque<ToNode>,
     campaign: Campaign,
     inquiry: Inquiry,
     search: Search,
@@ -162,6 +164,7 @@ impl Fleet {
             keeper,
             streams,
             leader: None,
+            at_home: VecDeque::new(),
             term: None,
             roster: Roster::default(),
             membership: Membership::default(),
@@ -186,15 +189,26 @@ impl Fleet {
         }
     }
 
-    /// The next message of whoever leads. Cancelling it loses nothing.
+    /// The next message of a leader elsewhere. Cancelling it loses nothing.
     pub async fn receive(&mut self) -> Option<ToNode> {
         self.link.receive().await
     }
 
+    /// What the leader has said to its own host, if that is this one. To be asked for after everything
+    /// else that is done here.
+    pub fn poll_message(&mut self) -> Option<ToNode> {
+        self.at_home.pop_front()
+    }
+
     /// Says something to whoever leads. Who was removed reports no more: it would be let in again.
-    pub fn send(&self, message: FromNode) {
+    pub fn send(&mut self, message: FromNode, now: Nanos) {
         let is_report = matches!(message, FromNode::Report(_));
-        if !(is_report && self.membership == Membership::Removed) {
+        if is_report && self.membership == Membership::Removed {
+            return;
+        }
+        if self.leader.is_some() {
+            self.hear(message, now);
+        } else {
             self.link.send(message);
         }
     }

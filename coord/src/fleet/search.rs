@@ -90,13 +90,15 @@ impl Fleet {
         }
     }
 
-    /// Follows whom ZooKeeper names, unless others have named a newer one.
+    /// Follows whom ZooKeeper names, unless others have named a newer one. Nobody is attached to itself:
+    /// if this node is named and does not lead, the daemon has started again, or resigned.
     pub(super) fn follow(&mut self, record: &TermRecord) {
         self.search.named.clear();
         let is_known = |(found, _): &mut (Whereabouts, Nanos)| found.term <= record.term;
         self.search.found.take_if(is_known);
         if self.search.found.is_none() && self.registration.is_some() {
-            let leader = record.leader.map(|leader| (leader, record.address.clone()));
+            let elsewhere = record.leader.filter(|leader| *leader != self.host.node);
+            let leader = elsewhere.map(|leader| (leader, record.address.clone()));
             self.link.follow(leader);
         }
     }

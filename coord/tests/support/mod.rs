@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod leading;
+
 use std::{sync::Once, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};

@@ -103,7 +103,7 @@ impl Coordination {
     /// Says something to whoever leads.
     pub fn send(&mut self, message: FromNode, now: Nanos) {
         match self {
-            Self::Fleet(fleet) => fleet.send(message),
+            Self::Fleet(fleet) => fleet.send(message, now),
             Self::Embedded { embedded, .. } => {
                 if let Some(embedded) = embedded {
                     embedded.receive(message, now);
@@ -112,10 +112,10 @@ impl Coordination {
         }
     }
 
-    /// What an embedded leader has to say to its host.
+    /// What a leader on this host has to say to it.
     pub fn poll_message(&mut self) -> Option<ToNode> {
         match self {
-            Self::Fleet(_) => None,
+            Self::Fleet(fleet) => fleet.poll_message(),
             Self::Embedded { embedded, .. } => embedded.as_mut()?.poll_message(),
         }
     }

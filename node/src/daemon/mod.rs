@@ -16,14 +16,12 @@ mod observation;
 mod overview;
 mod past;
 mod rates;
+mod ticks;
 mod view;
 
 use std::time::{Duration, Instant};
 
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::sync::mpsc;
 use tracing::info;
 use weir_coord::{
     embedded::EMBEDDED_TERM,
@@ -40,6 +38,7 @@ use weir_proto::admin::v1;
 pub use coordination::Coordination;
 pub use enforcement::Enforcement;
 pub use memory::{Memory, MemoryError};
+pub use ticks::Ticks;
 pub use view::Facts;
 
 use crate::{
@@ -54,8 +53,8 @@ use view::View;
 
 /// A host alone needs no number for its lives: its leader ends with it.
 const EMBEDDED_INCARNATION: Incarnation = Incarnation(1);
-/// How often the interfaces are looked at.
-const ATTACHMENT_CHECK: Duration = Duration::from_secs(1);
+/// How often interfaces are looked at, and what could not be done is tried again: with the next tick.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// The daemon.
 pub struct Daemon {
@@ -63,6 +62,8 @@ pub struct Daemon {
     enforcement: Enforcement,
     coordination: Coordination,
     attachments: Attachments,
+    /// When interfaces were looked at last.
+    checked: Instant,
     ticks: TickTimes,
     continuity: Continuity,
     past: Past,
@@ -70,6 +71,8 @@ pub struct Daemon {
 
 /// What comes from outside.
 pub struct Inputs {
+    /// When it is time to say something.
+    pub ticks: Ticks,
     /// From ZooKeeper; `None` with the embedded coordinator.
     pub events: Option<Events>,
     /// From the nodes that are attached to this one; `None` with the embedded coordinator.
@@ -85,7 +88,6 @@ enum Happening {
     FromNode(FromNode),
     ToNode(ToNode),
     Question(Question),
-    CheckAttachments,
 }
 
 impl Daemon {
@@ -104,6 +106,7 @@ impl Daemon {
             enforcement,
             coordination,
             attachments,
+            checked: Instant::now(),
             ticks,
             continuity,
             past: Past::default(),
@@ -141,13 +144,8 @@ impl Daemon {
     pub async fn run(
         &mut self,
         inputs: &mut Inputs,
-        tick: Duration,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Lost> {
-        let mut ticks = interval(tick);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut checks = interval(ATTACHMENT_CHECK);
-        checks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tokio::pin!(stop);
         loop {
             let happening = tokio::select! {
@@ -156,12 +154,11 @@ impl Daemon {
                     self.enforcement.stop_looking();
                     return Ok(());
                 }
-                _ = ticks.tick() => Happening::Tick,
+                () = inputs.ticks.next() => Happening::Tick,
                 Some(event) = next_event(&mut inputs.events) => Happening::Event(event),
                 Some(message) = next_inbound(&mut inputs.inbound) => Happening::FromNode(message),
                 Some(message) = next_message(&mut self.coordination) => Happening::ToNode(message),
                 Some(question) = inputs.questions.recv() => Happening::Question(question),
-                _ = checks.tick() => Happening::CheckAttachments,
             };
             self.handle(happening)?;
         }
@@ -170,7 +167,14 @@ impl Daemon {
     fn handle(&mut self, happening: Happening) -> Result<(), Lost> {
         let now = dataplane::now();
         match happening {
-            Happening::Tick => self.tick(),
+            Happening::Tick => {
+                self.tick();
+                if self.checked.elapsed() >= CHECK {
+                    self.checked = Instant::now();
+                    self.enforcement.catch_up();
+                    self.attachments.check()?;
+                }
+            }
             Happening::Event(event) => {
                 if let Coordination::Fleet(fleet) = &mut self.coordination
                     && let Some(notice) = fleet.observe(event, now)
@@ -183,17 +187,8 @@ impl Daemon {
                     fleet.hear(message, now);
                 }
             }
-            Happening::ToNode(message) => {
-                if let Coordination::Fleet(fleet) = &mut self.coordination {
-                    fleet.hear_leader(&message, now);
-                }
-                self.receive(message);
-            }
+            Happening::ToNode(message) => self.receive(message),
             Happening::Question(question) => self.answer(question),
-            Happening::CheckAttachments => {
-                self.enforcement.catch_up();
-                self.attachments.check()?;
-            }
         }
         while let Some(message) = self.coordination.poll_message() {
             self.receive(message);
@@ -218,6 +213,9 @@ impl Daemon {
     }
 
     fn receive(&mut self, message: ToNode) {
+        if let Coordination::Fleet(fleet) = &mut self.coordination {
+            fleet.hear_leader(&message, dataplane::now());
+        }
         if let ToNode::Commit(commit) = &message {
             self.continuity.committed(commit.position, dataplane::now());
         }

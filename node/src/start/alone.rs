@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixListener, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use tokio::{
     sync::{mpsc, oneshot},
     time::interval,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     attachment::Attachments,
     config::{self, XdpMode},
-    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory},
+    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Memory, Ticks},
     dataplane::{self, Clock, Dataplane, LoadOptions, Sizes},
     privileges::Unprivileged,
     serve::{Answer, Asker, QUESTIONS, Question, sockets},
@@ -152,11 +152,12 @@ async fn enforce(
     };
     let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
     let mut inputs = Inputs {
+        ticks: Ticks::new(Timing::DEFAULT.tick).context("no timer")?,
         events: None,
         inbound: None,
         questions,
     };
-    let ended = daemon.run(&mut inputs, Timing::DEFAULT.tick, stop).await;
+    let ended = daemon.run(&mut inputs, stop).await;
     printer.abort();
     Ok(ended?)
 }

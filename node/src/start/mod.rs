@@ -30,7 +30,7 @@ use crate::traces::Exporter;
 use crate::{
     attachment::Attachments,
     config::{self, Coordinator, GrpcSettings, NodeConfig, XdpMode},
-    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs},
+    daemon::{Coordination, Daemon, Enforcement, Facts, Inputs, Ticks},
     dataplane::{self, Clock, LoadOptions, Sizes},
     privileges::Unprivileged,
     serve::{Asker, QUESTIONS, admin::AdminService, http},
@@ -60,7 +60,10 @@ pub fn serve(config: &NodeConfig) -> anyhow::Result<()> {
     let user = Unprivileged::choose(config.node.user.as_ref())?;
     let prepared = Prepared::new(config, &user)?;
     user.drop_privileges()?;
-    runtime()?.block_on(run(config, prepared))
+    let daemon = run(config.clone(), prepared);
+    // In a task of its own: to wake what the runtime itself waits for takes a system call each time.
+    let ended = runtime()?.block_on(async { tokio::spawn(daemon).await });
+    ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Takes the program off the interfaces and removes its pins.
@@ -139,7 +142,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("no event loop")
 }
 
-async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
+async fn run(config: NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
+    let config = &config;
     let stop = signals::stop()?;
     #[cfg(feature = "otlp")]
     let traces = match &config.otlp {
@@ -195,12 +199,13 @@ async fn run(config: &NodeConfig, prepared: Prepared) -> anyhow::Result<()> {
     };
     let mut daemon = Daemon::new(facts, enforcement, coordination, attachments);
     let mut inputs = Inputs {
+        ticks: Ticks::new(config.timing.tick).context("no timer")?,
         events,
         inbound,
         questions,
     };
     info!(node = %config.node.id, interfaces = config.interfaces.join(", "), "enforcing");
-    let ended = daemon.run(&mut inputs, config.timing.tick, stop).await;
+    let ended = daemon.run(&mut inputs, stop).await;
     // Without its last keeper the session is closed, which lets another node lead at once.
     drop(daemon);
     if let Some(events) = &mut inputs.events {
