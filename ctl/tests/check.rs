@@ -11,25 +11,29 @@ use tempfile::TempDir;
 
 const GOOD: &str = "version = 1\n[fleet]\nmax_members = 16\n\
                     [[limit]]\nname = \"dns\"\nrate = \"100k packets/s\"\nfloor = \"0.5%\"\n\
+                    to = [\"203.0.113.53\"]\n\
                     [[limit]]\nname = \"ping\"\nproto = \"icmp\"\nrate = \"100 packets/s\"\n\
                     promise = \"local\"\n";
 const BAD: &str = "version = 1\n[[limit]]\nname = \"dns\"\nrat = \"100k packets/s\"\n\
                    ports = [53]\n";
 const KEYED: &str = "version = 1\n[fleet]\nmax_members = 16\nunparsed = \"pass\"\n\
                      [[limit]]\nname = \"clients\"\nper = { source_v4 = 24 }\n\
-                     rate = \"500 packets/s\"\npromise = \"strict\"\n\
+                     rate = \"500 packets/s\"\npromise = \"strict\"\nto = [\"203.0.113.53\"]\n\
                      [[limit]]\nname = \"syn\"\nproto = \"tcp\"\nrate = \"1k connections/s\"\n\
-                     on_expiry = \"closed\"\n";
+                     on_expiry = \"closed\"\nto = [\"203.0.113.53\"]\n";
 const ELASTIC: &str = "version = 1\n[[limit]]\nname = \"web\"\nrate = \"10k packets/s\"\n\
                        burst = \"500 packets\"\npromise = \"elastic\"\nexcess = \"20%\"\n\
-                       [[limit]]\nname = \"dns\"\nrate = \"10k packets/s\"\n";
+                       to = [\"203.0.113.80\"]\n\
+                       [[limit]]\nname = \"dns\"\nrate = \"10k packets/s\"\n\
+                       to = [\"203.0.113.53\"]\n";
 const CONFLICTS: &str = "version = 1\n\
                          [[limit]]\nname = \"udp\"\nproto = \"udp\"\nrate = \"10k packets/s\"\n\
                          [[limit]]\nname = \"dns\"\nproto = \"udp\"\nports = [53]\n\
                          rate = \"20k packets/s\"\n\
                          [[limit]]\nname = \"login\"\nproto = \"tcp\"\nports = [22]\n\
                          rate = \"1k connections/s\"\n";
-const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n";
+const DOUBTFUL: &str = "version = 1\n[[limit]]\nname = \"slow\"\nrate = \"1 Mbit/s\"\n\
+                        to = [\"203.0.113.53\"]\n";
 
 fn weir() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
@@ -178,16 +182,19 @@ fn limits_in_each_others_way_are_warned_of_and_floors_above_the_budget_refused()
     let output = files.check("conflicts", &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said: Vec<&str> = text(&output.stdout).lines().collect();
-    assert!(
-        said[0].contains("conflicts:7:8: warning: this limit changes nothing")
-            && said[0].contains("\"udp\" on line 3"),
-        "{said:?}"
-    );
-    assert!(
-        said[1].contains("conflicts:14:9: warning: port 22 (SSH)")
-            && said[1].contains("--confirm-within"),
-        "{said:?}"
-    );
+    for (line, [place, rest]) in said.iter().zip([
+        [
+            "conflicts:3:8: note: this limit is about whatever",
+            "port 3784 (BFD)",
+        ],
+        [
+            "conflicts:7:8: warning: this limit changes nothing",
+            "\"udp\" on line 3",
+        ],
+        ["conflicts:14:9: warning: port 22 (SSH)", "--confirm-within"],
+    ]) {
+        assert!(line.contains(place) && line.contains(rest), "{said:?}");
+    }
     let floors = CONFLICTS.replace(
         "rate = \"10k packets/s\"",
         "rate = \"10k packets/s\"\nfloor = \"2%\"",

@@ -124,12 +124,13 @@ fn doubts_are_warnings() {
             "1:1: warning: the file has no [[limit]]: it would lift every limit",
         ),
         (
-            "version = 1\n[[limit]]\nname = \"a\"\nrate = \"1 Mbit/s\"\n",
+            "version = 1\n[[limit]]\nname = \"a\"\nrate = \"1 Mbit/s\"\nproto = \"icmp\"\n",
             "4:8: warning: a burst of 100000 bits cannot be split between 64 members with at least \
              12144 bits each: the limit moves whole, to one host at a time, and no member has a floor",
         ),
         (
-            "version = 1\n[[limit]]\nname = \"a\"\nrate = \"10k packets/s\"\nfloor = \"1.5%\"\n",
+            "version = 1\n[[limit]]\nname = \"a\"\nrate = \"10k packets/s\"\nfloor = \"1.5%\"\n\
+             proto = \"icmp\"\n",
             "5:9: warning: the floors of 64 members reserve 96 % of the rate, which idle members \
              strand",
         ),

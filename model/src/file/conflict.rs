@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     format,
     net::IpAddr,
+    string::String,
     vec::Vec,
 };
 
@@ -20,14 +21,32 @@ use crate::{
 
 /// Ports that fleets are managed over, and what they are: of hosts, of ZooKeeper (its defaults), and
 /// of Weir itself.
-const MANAGEMENT: [(u16, &str); 6] = [
-    (22, "SSH"),
-    (179, "BGP"),
-    (2181, "ZooKeeper"),
-    (2888, "ZooKeeper"),
-    (3888, "ZooKeeper"),
-    (7946, "Weir's gRPC"),
+const MANAGEMENT: [(u16, Transport, &str); 7] = [
+    (22, Transport::Tcp, "SSH"),
+    (179, Transport::Tcp, "BGP"),
+    (2181, Transport::Tcp, "ZooKeeper"),
+    (2888, Transport::Tcp, "ZooKeeper"),
+    (3784, Transport::Udp, "BFD"),
+    (3888, Transport::Tcp, "ZooKeeper"),
+    (7946, Transport::Tcp, "Weir's gRPC"),
 ];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    fn is_of(self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Any => true,
+            Protocol::Tcp => self == Self::Tcp,
+            Protocol::Udp => self == Self::Udp,
+            Protocol::Icmp => false,
+        }
+    }
+}
 
 /// Where a limit is written.
 pub(super) struct Place<'d> {
@@ -70,6 +89,7 @@ pub(super) fn check(limits: &[Limit], places: &[Place<'_>]) {
         }
         check_management(limit, &places[index]);
     }
+    note_management(limits, places);
 }
 
 fn idle(other: &Limit, line: u32) -> Complaint {
@@ -205,30 +225,14 @@ fn ports_cover(wide: &[PortRange], narrow: &[PortRange]) -> bool {
 
 /// Whoever names a port that hosts are managed over should know what becomes of it.
 fn check_management(limit: &Limit, place: &Place<'_>) {
-    let (Some(value), Mode::Enforce) = (&place.ports, limit.mode) else {
+    let (Some(ports), Some(hit)) = (&place.ports, management_of(limit)) else {
         return;
     };
-    let includes = |port: u16| {
-        let within = |range: &PortRange| (range.first..=range.last).contains(&port);
-        limit.matches.ports.iter().any(within)
-    };
-    let is_tcp = limit.matches.protocol != Protocol::Udp;
-    let hit: Vec<(u16, &str)> = MANAGEMENT
-        .into_iter()
-        .filter(|(port, _)| is_tcp && includes(*port))
-        .collect();
-    let Some((port, what)) = hit.first() else {
-        return;
-    };
-    let others = match hit.len() {
-        1 => std::string::String::new(),
-        more => format!(" and {} more", more - 1),
-    };
-    value.remark(
+    ports.remark(
         Severity::Warning,
         Complaint::new(format!(
-            "port {port} ({what}){others} is what the fleet is managed over: this limit drops it \
-             from wherever `management` of the node file does not name"
+            "{hit} is what the fleet is managed over: this limit drops it from wherever `management` of the \
+             node file does not name"
         ))
         .suggest(
             "leave the port out; or name the managers' prefixes in `management`, and apply with \
@@ -237,20 +241,80 @@ fn check_management(limit: &Limit, place: &Place<'_>) {
     );
 }
 
+/// Says once in a document what limits do to management without naming it.
+fn note_management(limits: &[Limit], places: &[Place<'_>]) {
+    let broad = limits.iter().zip(places);
+    let mut broad = broad.filter_map(|(limit, place)| {
+        let hit = management_of(limit).filter(|_| is_about_everything(limit))?;
+        Some((hit, place))
+    });
+    let Some((hit, place)) = broad.next() else {
+        return;
+    };
+    let others = match broad.count() {
+        0 => String::new(),
+        1 => String::from(", and so is another"),
+        more => format!(", and so are {more} others"),
+    };
+    place.name.remark(
+        Severity::Note,
+        Complaint::new(format!(
+            "this limit is about whatever reaches a host{others}: {hit}, which the fleet is managed over, too, \
+             from wherever `management` of the node file does not name"
+        ))
+        .suggest("apply with --confirm-within"),
+    );
+}
+
+/// Whether a limit is about whatever reaches a host, and so about what it is managed over. Most documents
+/// have such a limit, and mean it.
+fn is_about_everything(limit: &Limit) -> bool {
+    let Match {
+        to, ports, from, ..
+    } = &limit.matches;
+    to.is_empty() && ports.is_empty() && from.is_empty()
+}
+
+/// What of the fleet's management a limit drops with the rest.
+fn management_of(limit: &Limit) -> Option<String> {
+    let ports = &limit.matches.ports;
+    let includes = |port: u16| {
+        let within = |range: &PortRange| (range.first..=range.last).contains(&port);
+        ports.is_empty() || ports.iter().any(within)
+    };
+    let mut hit = MANAGEMENT.iter().filter(|(port, transport, _)| {
+        limit.mode == Mode::Enforce && transport.is_of(limit.matches.protocol) && includes(*port)
+    });
+    let (port, _, what) = hit.next()?;
+    let others = match hit.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("port {port} ({what}){others}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::string::{String, ToString};
+    use std::string::ToString;
 
     use super::*;
     use crate::file::check;
 
     const WIDE: &str = "name = \"wide\"\nrate = \"1k packets/s\"\n";
 
+    /// What is said of limits together.
     fn said(limits: &[&str]) -> Vec<String> {
+        let (_, others) = parted(limits);
+        others
+    }
+
+    /// What is said of management, and what else.
+    fn parted(limits: &[&str]) -> (Vec<String>, Vec<String>) {
         let tables = limits.iter().map(|limit| format!("[[limit]]\n{limit}"));
         let outcome = check(&format!("version = 1\n{}", tables.collect::<String>()));
         assert!(outcome.value.is_some(), "{:?}", outcome.problems);
-        outcome.problems.iter().map(ToString::to_string).collect()
+        let said = outcome.problems.iter().map(ToString::to_string);
+        said.partition(|said| said.contains("managed over"))
     }
 
     #[test]
@@ -342,15 +406,35 @@ mod tests {
             ("proto = \"udp\"\nports = [22]\n", None),
             ("proto = \"tcp\"\nports = [22]\nmode = \"shadow\"\n", None),
             ("proto = \"tcp\"\nports = [80]\n", None),
+            (
+                "proto = \"udp\"\nports = [3784]\n",
+                Some("6:9: warning: port 3784 (BFD) is"),
+            ),
+            ("", Some("host: port 22 (SSH) and 6 more, which")),
+            ("proto = \"tcp\"\n", Some("port 22 (SSH) and 5 more")),
+            ("proto = \"icmp\"\n", None),
+            ("mode = \"shadow\"\n", None),
+            ("to = [\"192.0.2.1\"]\n", None),
+            ("from = [\"192.0.2.1\"]\n", None),
         ] {
-            let found = said(&[&limit(rest)]);
-            let hits = found.iter().filter(|said| said.contains("managed over"));
-            let hits: Vec<&String> = hits.collect();
+            let (hits, _) = parted(&[&limit(rest)]);
             match (expected, hits.as_slice()) {
                 (None, []) => {}
                 (Some(expected), [hit]) if hit.contains(expected) => {}
-                _ => panic!("{rest}: {found:?}"),
+                _ => panic!("{rest}: {hits:?}"),
             }
         }
+    }
+
+    #[test]
+    fn limits_on_whatever_reaches_a_host_are_noted_once() {
+        let other = WIDE.replace("wide", "other");
+        let (hits, _) = parted(&[WIDE, &other]);
+        assert_eq!(hits.len(), 1, "{hits:?}");
+        assert!(hits[0].starts_with("3:8: note: "), "{hits:?}");
+        assert!(
+            hits[0].contains("a host, and so is another: port 22"),
+            "{hits:?}"
+        );
     }
 }
