@@ -328,6 +328,33 @@ fn the_first_line_says_what_is_happening() {
     }
 }
 
+/// A source may arrive anywhere, and may be let in before limits are looked at.
+#[test]
+fn what_is_not_seen_here_is_looked_for_elsewhere() {
+    let unseen = explaining(|reply| {
+        reply.drops.clear();
+        for limit in &mut reply.limits {
+            limit.traffic = None;
+        }
+        reply.management = vec!["ports 22, 179 from 198.18.0.0/24".to_owned()];
+    });
+    let page = output_of(&unseen, &ASK, 0);
+    assert!(
+        page.contains(
+            "\nports 22, 179 from 198.18.0.0/24 pass host1 before any limit, as `management` of its node \
+             file says\n"
+        ),
+        "{page}"
+    );
+    assert!(
+        page.ends_with(
+            "\nother hosts may see it:\n  weir --address http://198.18.2.1:7946 explain 198.18.0.7    # host2\n"
+        ),
+        "{page}"
+    );
+    assert!(!output_of(&explaining(|_| {}), &ASK, 0).contains("other hosts"));
+}
+
 #[test]
 fn a_lease_that_has_run_out_says_what_holds() {
     let daemon = explaining(|reply| {

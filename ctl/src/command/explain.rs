@@ -9,26 +9,79 @@ use weir_proto::admin::v1;
 use super::{ask, print_json};
 use crate::{
     cli::{self, Cli},
-    client::ClientError,
+    client::{Client, ClientError},
     number::{about, for_each, short, span},
     table::{Align, Cell, Table, Tone, output_has_colour},
-    view::{Dropped, Explained, ExplainedLimit, PastMinute},
+    view::{Dropped, Explained, ExplainedLimit, Node, PastMinute},
 };
 
 /// Prints what a node knows of a source.
 pub(super) fn run(cli: &Cli, arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
     let address = arguments.source.to_string();
-    let reply = ask(cli, async |mut client| {
+    let (explained, elsewhere) = ask(cli, async |mut client| {
         let reply = client.explain(v1::ExplainRequest { address }).await;
-        Ok(reply.map_err(ClientError::from)?.into_inner())
+        let reply = reply.map_err(ClientError::from)?.into_inner();
+        let explained = Explained::from(reply);
+        let is_known = cli.json || explained.limits.is_empty() || is_seen(&explained);
+        let elsewhere = match is_known {
+            true => Vec::new(),
+            false => members(client).await,
+        };
+        Ok((explained, elsewhere))
     })?;
-    let explained = Explained::from(reply);
     if cli.json {
         print_json(&explained)?;
     } else {
         print!("{}", page(&explained, output_has_colour()));
+        print!("{}", others(&explained, &elsewhere, cli));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The members that live, of which this node knows; an answer without them is good too.
+async fn members(mut client: Client) -> Vec<Node> {
+    let status = client.status(v1::StatusRequest {}).await;
+    let members = status.map(|status| status.into_inner().members);
+    let live = members.unwrap_or_default().into_iter();
+    let live = live.filter(|member| member.live);
+    live.map(|member| Node::of(member.node)).collect()
+}
+
+/// What to type next: other hosts may see what this one does not.
+fn others(explained: &Explained, members: &[Node], cli: &Cli) -> String {
+    let scheme = match cli.certificates.are_named() {
+        true => "https",
+        false => "http",
+    };
+    let others = members.iter();
+    let others = others.filter(|member| member.node != explained.node.node);
+    let others: Vec<&Node> = others.filter(|member| !member.address.is_empty()).collect();
+    if others.is_empty() {
+        return String::new();
+    }
+    let commands = others.iter().take(OTHERS_TOLD).map(|member| {
+        let Node { name, address, .. } = member;
+        let source = &explained.address;
+        format!("  weir --address {scheme}://{address} explain {source}    # {name}\n")
+    });
+    let more = match others.len().saturating_sub(OTHERS_TOLD) {
+        0 => String::new(),
+        more => format!("  and {more} more: `weir nodes`\n"),
+    };
+    let commands: String = commands.collect();
+    format!("\nother hosts may see it:\n{commands}{more}")
+}
+
+/// Other hosts that are named.
+const OTHERS_TOLD: usize = 8;
+
+/// Whether anything of it was sampled here.
+fn is_seen(explained: &Explained) -> bool {
+    !explained.drops.is_empty() || explained.limits.iter().any(has_offered)
+}
+
+fn has_offered(limit: &ExplainedLimit) -> bool {
+    limit.offered.unwrap_or(0.0) > limit.error.unwrap_or(0.0)
 }
 
 fn page(explained: &Explained, has_colour: bool) -> String {
@@ -134,7 +187,6 @@ fn verdict(explained: &Explained) -> Vec<String> {
         .filter(|limit| limit.dropped.is_some_and(|dropped| dropped > 0.0))
         .map(culprit)
         .collect();
-    let seen = |limit: &ExplainedLimit| limit.offered.unwrap_or(0.0) > limit.error.unwrap_or(0.0);
     let first = if !culprits.is_empty() {
         format!(
             "{address} is being dropped at {node}: {}",
@@ -142,7 +194,7 @@ fn verdict(explained: &Explained) -> Vec<String> {
         )
     } else if !explained.drops.is_empty() {
         format!("{address} was dropped at {node} before; not in the last seconds")
-    } else if explained.limits.iter().any(seen) {
+    } else if explained.limits.iter().any(has_offered) {
         format!("{address} passes at {node}: no drop of it was sampled")
     } else {
         format!("{address}: {node} sampled nothing of it that a limit applies to")
@@ -158,7 +210,11 @@ fn verdict(explained: &Explained) -> Vec<String> {
         explained.term,
         span(explained.drops_since_ms)
     );
-    vec![first, second]
+    let managed = explained.management.iter();
+    let managed = managed.map(|entry| {
+        format!("{entry} pass {node} before any limit, as `management` of its node file says")
+    });
+    [first, second].into_iter().chain(managed).collect()
 }
 
 fn culprit(limit: &ExplainedLimit) -> String {

@@ -21,6 +21,8 @@ pub(crate) struct Explained {
     pub(crate) drops_since_ms: u64,
     pub(crate) sampled_one_in: u32,
     pub(crate) samples_lost: u64,
+    /// What of it passes before any limit, as `management` of the node file says.
+    pub(crate) management: Vec<String>,
 }
 
 /// What one limit means for the source. Rates are tokens per second.
@@ -102,6 +104,7 @@ impl From<v1::ExplainReply> for Explained {
             drops_since_ms: reply.drops_since_ms,
             sampled_one_in: reply.sampled_one_in,
             samples_lost: reply.samples_lost,
+            management: reply.management,
         }
     }
 }

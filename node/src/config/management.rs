@@ -1,5 +1,7 @@
 //! `management`: what passes before any limit is looked at, so that no limit locks anybody out.
 
+use std::{fmt, net::IpAddr};
+
 use weir_model::{
     file::{Complaint, Table, Value},
     policy::PortRange,
@@ -23,9 +25,33 @@ pub struct ManagementEntry {
 }
 
 impl ManagementEntry {
+    /// Whether packets of this source may pass by it.
+    #[must_use]
+    pub fn is_from(&self, source: IpAddr) -> bool {
+        let width = if source.is_ipv4() { 32 } else { 128 };
+        let source = Prefix::containing(source, width);
+        let contains = |prefix: &Prefix| source.is_some_and(|source| prefix.contains(source));
+        self.from.is_empty() || self.from.iter().any(contains)
+    }
+
     fn includes(&self, port: u16) -> bool {
         let within = |range: &PortRange| (range.first..=range.last).contains(&port);
         self.ports.iter().any(within)
+    }
+}
+
+impl fmt::Display for ManagementEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = |texts: Vec<String>| texts.join(", ");
+        let ports = self.ports.iter().map(|range| match range.last {
+            last if last == range.first => last.to_string(),
+            last => format!("{}-{last}", range.first),
+        });
+        let sources = match self.from.as_slice() {
+            [] => String::from("anywhere"),
+            prefixes => listed(prefixes.iter().map(ToString::to_string).collect()),
+        };
+        write!(f, "ports {} from {sources}", listed(ports.collect()))
     }
 }
 

@@ -70,6 +70,16 @@ impl Coordination {
         }
     }
 
+    /// The current term, as far as it is known.
+    pub fn term(&self) -> Option<Term> {
+        match self {
+            Self::Fleet(fleet) => fleet.term().map(|record| record.term),
+            Self::Embedded { embedded, .. } => {
+                embedded.as_ref().map(|embedded| embedded.leader().term())
+            }
+        }
+    }
+
     /// This host enforces another policy.
     pub fn set_policy(&mut self, version: PolicyVersion, policy: Policy, now: Nanos) {
         match self {

@@ -52,7 +52,14 @@ impl View<'_> {
             drops_since_ms: millis(now - seen.drops_since()),
             samples_lost: totals.map_or(0, |totals| totals.events_lost),
             term: self.term(),
+            management: self.managed_from(source),
         }
+    }
+
+    fn managed_from(&self, source: IpAddr) -> Vec<String> {
+        let entries = self.facts.management.iter();
+        let entries = entries.filter(|entry| entry.is_from(source));
+        entries.map(ToString::to_string).collect()
     }
 
     fn explain_limit(&self, limit: &Limit, source: IpAddr, now: Nanos) -> v1::ExplainedLimit {

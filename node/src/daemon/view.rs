@@ -19,7 +19,7 @@ use super::{
     enforcement::Enforcement,
     past::Past,
 };
-use crate::dataplane;
+use crate::{config::ManagementEntry, dataplane};
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Facts {
     pub zookeeper_servers: String,
     /// The period of report, reallocate, grant.
     pub tick: Duration,
+    /// What passes before any limit.
+    pub management: Vec<ManagementEntry>,
 }
 
 /// The daemon at one instant.
@@ -195,10 +197,7 @@ impl View<'_> {
         v1::StatusReply {
             node: Some(self.this_node()),
             leader: self.leader_node(),
-            term: match self.term() {
-                0 => leader.map_or(0, |leader| leader.term.0),
-                term => term,
-            },
+            term: self.term(),
             zookeeper,
             policy_version: self.enforcement.policy_version().0,
             members: self.members(leader),
@@ -209,10 +208,9 @@ impl View<'_> {
         }
     }
 
-    /// The current term, as far as ZooKeeper has told; 0 if it has not.
+    /// The current term, as far as ZooKeeper has told; 0 if it has not. A host alone has one for ever.
     pub(super) fn term(&self) -> u64 {
-        let term = self.coordination.fleet().and_then(|fleet| fleet.term());
-        term.map_or(0, |term| term.term.0)
+        self.coordination.term().unwrap_or_default().0
     }
 
     /// Whose acknowledgements commit.
@@ -303,7 +301,8 @@ impl View<'_> {
     }
 
     fn is_live(&self, node: NodeId, heard: Option<Duration>) -> bool {
-        heard.is_some_and(|ago| ago < LIVELY)
+        node == self.facts.node
+            || heard.is_some_and(|ago| ago < LIVELY)
             || self
                 .coordination
                 .fleet()

@@ -143,6 +143,7 @@ async fn enforce(
         address: String::new(),
         zookeeper_servers: String::new(),
         tick: Timing::DEFAULT.tick,
+        management: config::default_management(&[]),
     };
     let coordination = Coordination::Embedded {
         node,

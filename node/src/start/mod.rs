@@ -227,6 +227,7 @@ fn facts(config: &NodeConfig, address: &str, zookeeper_servers: &str) -> Facts {
         address: address.to_owned(),
         zookeeper_servers: zookeeper_servers.to_owned(),
         tick: config.timing.tick,
+        management: config.management.clone(),
     }
 }
 
