@@ -6,6 +6,9 @@
 
 use std::fmt::{Display, Write as _};
 
+/// Units that names end with. What has another end is counted in nothing but itself.
+const UNITS: [&str; 4] = ["bytes", "packets", "ratio", "seconds"];
+
 /// A text that grows by a family at a time.
 #[derive(Debug, Default)]
 pub(super) struct Exposition(String);
@@ -34,6 +37,7 @@ impl Exposition {
         };
         // Writing to a string cannot fail.
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        self.0 += &unit_line(name);
         Family {
             text: &mut self.0,
             name,
@@ -46,8 +50,25 @@ impl Exposition {
     }
 
     /// The text, with what another encoder wrote at its end.
-    pub(super) fn finish(self, rest: &str) -> String {
-        self.0 + rest
+    pub(super) fn finish(mut self, rest: &str) -> String {
+        for line in rest.split_inclusive('\n') {
+            self.0 += line;
+            let declared = line.strip_prefix("# TYPE ");
+            if let Some((name, _)) = declared.and_then(|declared| declared.split_once(' ')) {
+                self.0 += &unit_line(name);
+            }
+        }
+        self.0
+    }
+}
+
+/// `# UNIT` of OpenMetrics, which this format takes for a comment: the last word of a name, before `_total`.
+fn unit_line(name: &str) -> String {
+    let family = name.strip_suffix("_total").unwrap_or(name);
+    let word = family.rsplit('_').next().unwrap_or_default();
+    match UNITS.contains(&word) {
+        true => format!("# UNIT {name} {word}\n"),
+        false => String::new(),
     }
 }
 
@@ -90,18 +111,22 @@ mod tests {
         text.gauge("load_ratio", "Load.", 0.25);
         text.gauge("is_leader", "1 if it leads.", 1_u64);
         assert_eq!(
-            text.finish("rest\n"),
+            text.finish("# TYPE rest_seconds histogram\nrest_seconds_sum 1\n"),
             "# HELP packets_total Packets.\n\
              # TYPE packets_total counter\n\
+             # UNIT packets_total packets\n\
              packets_total{limit=\"dns\",verdict=\"passed\"} 7\n\
              packets_total{limit=\"a\\\\b\\\"c\\nd\",verdict=\"dropped\"} 18446744073709551615\n\
              # HELP load_ratio Load.\n\
              # TYPE load_ratio gauge\n\
+             # UNIT load_ratio ratio\n\
              load_ratio 0.25\n\
              # HELP is_leader 1 if it leads.\n\
              # TYPE is_leader gauge\n\
              is_leader 1\n\
-             rest\n"
+             # TYPE rest_seconds histogram\n\
+             # UNIT rest_seconds seconds\n\
+             rest_seconds_sum 1\n"
         );
     }
 }
