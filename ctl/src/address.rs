@@ -23,8 +23,10 @@ impl Address {
 
 /// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected unix:/PATH, https://HOST:PORT or http://HOST:PORT")]
-pub(crate) struct AddressError;
+#[error("expected unix:/PATH, https://HOST:PORT (`[grpc] tls`) or http://HOST:PORT{hint}")]
+pub(crate) struct AddressError {
+    hint: String,
+}
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -36,11 +38,11 @@ impl FromStr for Address {
         };
         if let Some(path) = path {
             return match path {
-                "" => Err(AddressError),
+                "" => Err(AddressError::of(text)),
                 path => Ok(Self::Socket(path.into())),
             };
         }
-        let uri: Uri = text.parse().map_err(|_| AddressError)?;
+        let uri: Uri = text.parse().map_err(|_| AddressError::of(text))?;
         let names_host_and_port =
             uri.host().is_some_and(|host| !host.is_empty()) && uri.port_u16().is_some();
         match (uri.scheme_str(), uri.authority()) {
@@ -48,7 +50,22 @@ impl FromStr for Address {
             (Some("https"), Some(authority)) if names_host_and_port => {
                 Ok(Self::Https(authority.to_string()))
             }
-            _ => Err(AddressError),
+            _ => Err(AddressError::of(text)),
+        }
+    }
+}
+
+impl AddressError {
+    /// Whoever names a host and a port has left out the beginning.
+    fn of(text: &str) -> Self {
+        let completed = format!("http://{text}");
+        let is_host_and_port = !text.contains('/') && completed.parse::<Address>().is_ok();
+        Self {
+            hint: if is_host_and_port {
+                format!(": try {completed}, or https://{text}")
+            } else {
+                String::new()
+            },
         }
     }
 }
@@ -66,6 +83,15 @@ impl fmt::Display for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_left_out_is_said() {
+        let said = |text: &str| text.parse::<Address>().unwrap_err().to_string();
+        assert!(said("edge:7946").ends_with(": try http://edge:7946, or https://edge:7946"));
+        assert!(said("[::1]:7946").ends_with("https://[::1]:7946"));
+        assert!(said("edge").ends_with("http://HOST:PORT"));
+        assert!(said("ftp://edge:7946").ends_with("http://HOST:PORT"));
+    }
 
     #[test]
     fn sockets_and_ports_are_addresses() {

@@ -12,6 +12,10 @@ pub(crate) const INTERVAL_LEAST: Duration = Duration::from_millis(100);
 /// The longest.
 pub(crate) const INTERVAL_MOST: Duration = Duration::from_secs(3_600);
 
+/// A change may wait as long as that to be confirmed.
+const CONFIRMATION_LEAST: Duration = Duration::from_secs(1);
+const CONFIRMATION_MOST: Duration = Duration::from_secs(86_400);
+
 /// Limits for a fleet of edge hosts, enforced in XDP and coordinated over ZooKeeper.
 #[derive(Parser, Debug)]
 #[command(
@@ -177,7 +181,7 @@ pub(crate) struct Apply {
     #[arg(long, value_name = "VERSION")]
     pub(crate) expected_version: Option<u64>,
     /// Go back by itself unless `weir confirm` is said within this time, 1 s to 1 day.
-    #[arg(long, value_parser = timeout, value_name = "DURATION", conflicts_with = "dry_run")]
+    #[arg(long, value_parser = confirmation, value_name = "DURATION", conflicts_with = "dry_run")]
     pub(crate) confirm_within: Option<Duration>,
 }
 
@@ -247,7 +251,7 @@ pub(crate) struct Top {
 #[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// The source's IPv4 or IPv6 address.
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", value_parser = source_address)]
     pub(crate) source: IpAddr,
 }
 
@@ -378,6 +382,24 @@ fn file_name(text: &str) -> Result<String, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     quantity::duration(text).map_err(|complaint| complaint.to_string())
+}
+
+fn confirmation(text: &str) -> Result<Duration, String> {
+    let within = timeout(text)?;
+    if (CONFIRMATION_LEAST..=CONFIRMATION_MOST).contains(&within) {
+        Ok(within)
+    } else {
+        Err(String::from("expected 1s to 24h"))
+    }
+}
+
+fn source_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| match text.split_once('/') {
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+            format!("expected one address, not a prefix: try {address}")
+        }
+        _ => String::from("expected an IPv4 or IPv6 address"),
+    })
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -68,6 +68,12 @@ pub(crate) enum ClientError {
     /// The daemon does not know the request.
     #[error("the daemon does not know this command: it is older than this `weir`")]
     Unknown,
+    /// HTTP, and no gRPC.
+    #[error(
+        "whoever answers there is no daemon's gRPC, or something on the way answers for it: name the port \
+         of `[grpc] listen`, 7946 in most fleets, not that of metrics"
+    )]
+    NotGrpc,
     /// Anything else.
     #[error("the daemon refused: {0}")]
     Other(String),
@@ -134,6 +140,8 @@ impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         let message = status.message().to_owned();
         match status.code() {
+            // `infer_grpc_status` in tonic: an answer without a status of gRPC's own.
+            _ if message.contains("mapped from HTTP status code") => Self::NotGrpc,
             Code::DeadlineExceeded | Code::Cancelled => Self::TimedOut,
             Code::Unavailable => Self::Unavailable(message),
             Code::Aborted => Self::Conflict(message),

@@ -111,6 +111,16 @@ impl Drop for Tmux {
 }
 
 #[test]
+fn lines_of_a_limit_that_there_is_not_fail() {
+    let daemon = Daemon::start();
+    let arguments = ["top", "--json", "--ticks", "1", "--limit", "nosuch"];
+    let output = daemon.weir(&arguments).output().expect("weir runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(text(&output.stdout), "");
+    assert!(text(&output.stderr).contains("there is no limit \"nosuch\""));
+}
+
+#[test]
 fn as_json_each_tick_is_a_line() {
     let daemon = Daemon::start();
     let arguments = [

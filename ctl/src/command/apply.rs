@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use tonic::Code;
-use weir_model::file;
+use weir_model::{change::FLEET, file};
 use weir_proto::admin::v1;
 
 use super::{WRONG_USAGE, ask, check::verdict, print_json};
@@ -104,10 +104,13 @@ fn summary(applied: &Applied, has_colour: bool) -> String {
     for change in &applied.changes {
         text += &described(change, |text, tone| Cell::new(text, tone).shown(has_colour));
     }
-    let changes = match applied.changes.len() {
-        0 => String::from("no limit changes"),
-        1 => String::from("1 limit changes"),
-        more => format!("{more} limits change"),
+    let limits = applied.changes.iter();
+    let limits = limits.filter(|change| change.limit != FLEET).count();
+    let changes = match (limits, applied.changes.len() - limits) {
+        (0, 0) => String::from("no limit changes"),
+        (0, _) => String::from("settings of the fleet change, and no limit"),
+        (1, _) => String::from("1 limit changes"),
+        (more, _) => format!("{more} limits change"),
     };
     let version = applied.version;
     text += &match (applied.dry_run, version, applied.confirm_within_ms) {

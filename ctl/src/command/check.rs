@@ -12,7 +12,7 @@ use weir_model::{
 use super::{WRONG_USAGE, print_json};
 use crate::{
     FAILED, number,
-    source::{MAX_BYTES, Source},
+    source::{MAX_BYTES, MAX_FLEET_BYTES, Source},
     table::{Align, Cell, Table, Tone, output_has_colour},
 };
 
@@ -25,7 +25,10 @@ pub(super) fn run(file: &Source, json: bool) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(WRONG_USAGE));
         }
     };
-    let outcome = file::check(&text);
+    let mut outcome = file::check(&text);
+    if outcome.value.is_some() && text.len() as u64 > MAX_FLEET_BYTES {
+        outcome.problems.push(too_large(text.len()));
+    }
     if json {
         print_json(&Report::of(file, &outcome))?;
     } else {
@@ -41,6 +44,21 @@ pub(super) fn run(file: &Source, json: bool) -> anyhow::Result<ExitCode> {
         Some(_) => ExitCode::SUCCESS,
         None => ExitCode::from(FAILED),
     })
+}
+
+/// One host alone takes it; a fleet does not.
+fn too_large(bytes: usize) -> Problem {
+    Problem {
+        line: 1,
+        column: 1,
+        severity: Severity::Warning,
+        message: format!(
+            "{bytes} bytes are more than ZooKeeper can hold of one fleet's limits, {MAX_FLEET_BYTES}"
+        ),
+        suggestion: Some(String::from(
+            "write fewer or shorter limits; `weir run` takes it, on one host alone",
+        )),
+    }
 }
 
 /// How many errors and warnings; notes are not counted, as nothing is wrong.

@@ -21,7 +21,8 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
 /// Writes `weir.1` and a page for each command into a directory.
 pub(super) fn pages(directory: &Path) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let mut command = Cli::command();
+    // `weir help COMMAND` is the same text as `weir COMMAND --help`.
+    let mut command = Cli::command().disable_help_subcommand(true);
     // Options that all commands take appear on every page, as `--help` shows them.
     command.build();
     clap_mangen::generate_to(command, directory)

@@ -53,7 +53,13 @@ pub(super) fn run(cli: &Cli, arguments: &cli::Replay) -> anyhow::Result<ExitCode
     };
     let (record, changed) = match &arguments.demand {
         Some(path) => {
-            let text = path.read(MAX_BYTES)?;
+            let text = match path.read(MAX_BYTES) {
+                Ok(text) => text,
+                Err(error) => {
+                    eprintln!("weir: {error}");
+                    return Ok(ExitCode::from(WRONG_USAGE));
+                }
+            };
             let record = serde_json::from_str(&text)
                 .with_context(|| format!("{path} is no record that --save wrote"))?;
             (record, Vec::new())

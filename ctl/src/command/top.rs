@@ -69,8 +69,17 @@ async fn lines(client: Client, arguments: &cli::Top) -> anyhow::Result<ExitCode>
     while left != Some(0) {
         ticks.tick().await;
         let overview = overview(client.clone(), request.clone()).await;
-        let line = serde_json::to_string(&overview.map_err(ClientError::from)?)
-            .context("a reply that JSON cannot hold")?;
+        let overview = overview.map_err(ClientError::from)?;
+        let is_named = |name: &String| {
+            overview
+                .limits
+                .iter()
+                .any(|state| state.limit.name == *name)
+        };
+        if let Some(name) = arguments.limit.as_ref().filter(|name| !is_named(name)) {
+            anyhow::bail!("there is no limit \"{name}\" in force; `weir limits` names them all");
+        }
+        let line = serde_json::to_string(&overview).context("a reply that JSON cannot hold")?;
         // Whoever reads may go away: that is how it ends.
         if writeln!(output, "{line}")
             .and_then(|()| output.flush())
