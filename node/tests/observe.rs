@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use daemon_support::{Daemon, Host};
+use daemon_support::{Daemon, Host, ask};
 use weir_coord::testing::{Options, ZooKeeperServer};
 use weir_proto::admin::v1::{
     ApplyRequest, DemandRequest, ExplainReply, ExplainRequest, LimitRow, LimitsRequest,
@@ -122,19 +122,6 @@ impl Stage {
         stream.read_to_string(&mut text).unwrap();
         Metrics(text)
     }
-}
-
-fn ask<T>(
-    host: &Host,
-    question: impl AsyncFnOnce(AdminClient<tonic::transport::Channel>) -> T,
-) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_all().build().unwrap();
-    let socket = format!("unix:{}", host.path("node.sock").display());
-    runtime.block_on(async {
-        let endpoint = tonic::transport::Endpoint::from_shared(socket).unwrap();
-        question(AdminClient::new(endpoint.connect().await.unwrap())).await
-    })
 }
 
 struct Metrics(String);
@@ -278,8 +265,8 @@ fn the_last_minutes_are_remembered_and_told() {
     );
     assert_eq!(
         (said.limits[0].budget, said.term),
-        (1.0, 0),
-        "no fleet, no term"
+        (1.0, 1),
+        "a host alone leads itself"
     );
     assert!(
         said.limits[1].past.is_empty(),

@@ -136,26 +136,12 @@ impl Daemon {
 
     fn publish(&mut self, publication: Publication, reply: v1::ApplyReply, answer: Reply) {
         let Coordination::Fleet(fleet) = &self.coordination else {
-            if publication.trial.is_some() {
-                let _ = answer.send(Answer::Refused(Status::failed_precondition(
-                    "this host is alone, and nobody else would take the change back; nothing was \
-                     changed",
-                )));
-                return;
-            }
-            let version = publication.expected.next();
-            self.enforcement.set_policy(version, &publication.document);
-            let is_in_force = self.enforcement.policy_version() == version;
-            self.policy_changed();
-            let _ = answer.send(if is_in_force {
-                Answer::Here(v1::ApplyReply {
+            let _ = answer.send(match self.put(&publication) {
+                Ok(version) => Answer::Here(v1::ApplyReply {
                     version: version.0,
                     ..reply
-                })
-            } else {
-                Answer::Refused(Status::failed_precondition(
-                    "this host cannot enforce or remember this policy; the daemon's log says why",
-                ))
+                }),
+                Err(status) => Answer::Refused(status),
             });
             return;
         };

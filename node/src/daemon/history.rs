@@ -23,7 +23,14 @@ const ALONE: &str = "this host is alone: there is no ZooKeeper that keeps versio
 
 impl Daemon {
     /// Keeps a change that was applied for a trial.
-    pub(super) fn confirm(&self, request: v1::ConfirmRequest, answer: Reply<v1::ConfirmReply>) {
+    pub(super) fn confirm(&mut self, request: v1::ConfirmRequest, answer: Reply<v1::ConfirmReply>) {
+        if matches!(self.coordination, Coordination::Embedded { .. }) {
+            let _ = answer.send(match self.keep(request.version.map(PolicyVersion)) {
+                Ok(PolicyVersion(version)) => Answer::Here(v1::ConfirmReply { version }),
+                Err(status) => Answer::Refused(status),
+            });
+            return;
+        }
         let Some((keeper, answer)) = self.as_leader(answer) else {
             return;
         };
@@ -38,7 +45,14 @@ impl Daemon {
     }
 
     /// Puts an earlier version in force again.
-    pub(super) fn rollback(&self, request: v1::RollbackRequest, answer: Reply<v1::ApplyReply>) {
+    pub(super) fn rollback(&mut self, request: v1::RollbackRequest, answer: Reply<v1::ApplyReply>) {
+        if matches!(self.coordination, Coordination::Embedded { .. }) {
+            let _ = answer.send(match self.put_back(request.version.map(PolicyVersion)) {
+                Ok(reply) => Answer::Here(reply),
+                Err(status) => Answer::Refused(status),
+            });
+            return;
+        }
         let Some((keeper, answer)) = self.as_leader(answer) else {
             return;
         };
@@ -88,7 +102,10 @@ impl Daemon {
 
     /// The version that waits to be confirmed, as far as this node knows.
     pub(super) fn trial(&self) -> Option<v1::Version> {
-        let trial = self.coordination.fleet()?.trial()?;
+        let trial = match self.coordination.fleet() {
+            Some(fleet) => fleet.trial()?,
+            None => self.own_trial.as_ref()?,
+        };
         Some(v1::Version {
             version: trial.version().0,
             in_force: true,
@@ -99,15 +116,13 @@ impl Daemon {
 
     /// What a leader changes the policy with. Anybody else says who can.
     fn as_leader<T>(&self, answer: Reply<T>) -> Option<(Keeper, Reply<T>)> {
-        let refused = match &self.coordination {
-            Coordination::Embedded { .. } => Answer::Refused(Status::failed_precondition(ALONE)),
-            Coordination::Fleet(fleet) if fleet.leader().is_some() => {
-                return Some((fleet.keeper().clone(), answer));
-            }
-            Coordination::Fleet(_) => match self.leader_elsewhere() {
-                Some(leader) => Answer::Elsewhere(leader),
-                None => Answer::Leaderless,
-            },
+        let fleet = self.coordination.fleet();
+        if let Some(fleet) = fleet.filter(|fleet| fleet.leader().is_some()) {
+            return Some((fleet.keeper().clone(), answer));
+        }
+        let refused = match self.leader_elsewhere() {
+            Some(leader) => Answer::Elsewhere(leader),
+            None => Answer::Leaderless,
         };
         let _ = answer.send(refused);
         None

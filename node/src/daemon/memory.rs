@@ -19,6 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing::error;
+use weir_coord::trial::Trial;
 use weir_model::{Amount, Cost, LimitId, NodeId, PolicyVersion, Scale, Term};
 
 const FILE: &str = "node.json";
@@ -49,6 +50,18 @@ struct Content {
     /// The newest term that ZooKeeper has said.
     #[serde(default)]
     term: Term,
+    /// Of a host alone.
+    #[serde(default)]
+    trial: Option<OwnTrial>,
+}
+
+/// A change that waits to be confirmed, on a host alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnTrial {
+    /// Which, and for how long.
+    pub trial: Trial,
+    /// What was in force before.
+    pub document: String,
 }
 
 /// A floor that this node has had.
@@ -129,6 +142,7 @@ impl Memory {
                 policy: None,
                 floors: BTreeMap::new(),
                 term: Term(0),
+                trial: None,
             });
         let memory = Self {
             path,
@@ -225,6 +239,20 @@ impl Memory {
             self.content.term = term;
             self.save();
         }
+    }
+
+    /// The change that waits to be confirmed.
+    pub fn trial(&self) -> Option<OwnTrial> {
+        self.content.trial.clone()
+    }
+
+    /// Remembers it, or that there is none.
+    ///
+    /// # Errors
+    ///
+    /// The system's word if it could not be saved: then it is as before.
+    pub fn set_trial(&mut self, trial: Option<OwnTrial>) -> io::Result<()> {
+        self.change(|content| content.trial = trial)
     }
 
     /// Saves what could not be saved before.

@@ -1,6 +1,7 @@
 //! The daemon: one loop that owns everything, and turns ticks, messages, ZooKeeper's events and
 //! operators' questions into calls of what it owns. Nothing here waits for a peer.
 
+mod alone;
 mod apply;
 mod continuity;
 mod coordination;
@@ -27,6 +28,7 @@ use weir_coord::{
     embedded::EMBEDDED_TERM,
     fleet::Notice,
     grpc::Inbound,
+    trial::Countdown,
     zookeeper::{Event, Events},
 };
 use weir_model::{
@@ -62,6 +64,8 @@ pub struct Daemon {
     enforcement: Enforcement,
     coordination: Coordination,
     attachments: Attachments,
+    /// A change on a host alone that waits to be confirmed.
+    own_trial: Option<Countdown>,
     /// When interfaces were looked at last.
     checked: Instant,
     ticks: TickTimes,
@@ -106,6 +110,7 @@ impl Daemon {
             enforcement,
             coordination,
             attachments,
+            own_trial: None,
             checked: Instant::now(),
             ticks,
             continuity,
@@ -116,6 +121,7 @@ impl Daemon {
             daemon
                 .enforcement
                 .begin_life(EMBEDDED_INCARNATION, EMBEDDED_TERM, Duration::ZERO);
+            daemon.resume_trial();
         }
         daemon.remember_policy();
         daemon
@@ -206,6 +212,7 @@ impl Daemon {
             self.coordination.send(report, now);
         }
         self.coordination.tick(now);
+        self.attend_to_trial(now);
         self.continuity.leased(self.enforcement.has_grants(now));
         self.enforcement.look_around();
         self.past.tick(&self.enforcement, now);

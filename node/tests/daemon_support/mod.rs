@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use weir_proto::admin::v1::admin_client::AdminClient;
+
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What the tests look at again and again, they look at so often.
@@ -384,4 +386,18 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What an operator on this host asks of its daemon.
+pub fn ask<T>(
+    host: &Host,
+    question: impl AsyncFnOnce(AdminClient<tonic::transport::Channel>) -> T,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let socket = format!("unix:{}", host.path("node.sock").display());
+    runtime.block_on(async {
+        let endpoint = tonic::transport::Endpoint::from_shared(socket).unwrap();
+        question(AdminClient::new(endpoint.connect().await.unwrap())).await
+    })
 }

@@ -1,6 +1,6 @@
 //! Which policy is enforced, and which one is ready to be.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tracing::{error, info, warn};
 use weir_coord::broken;
@@ -11,7 +11,10 @@ use weir_coord_core::{
 use weir_model::{Nanos, Policy, PolicyVersion, file};
 
 use super::{Enforcement, trace::PolicyTrace};
-use crate::dataplane::{self, DataplaneError, Prepared};
+use crate::{
+    daemon::memory::OwnTrial,
+    dataplane::{self, DataplaneError, Prepared},
+};
 
 /// Another policy that can be enforced from one packet to the next, or nearly so.
 pub(super) struct Ready {
@@ -153,6 +156,24 @@ impl Enforcement {
         remembered.is_ok()
     }
 
+    /// The change that waits to be confirmed on a host alone.
+    pub fn remembered_trial(&self) -> Option<OwnTrial> {
+        self.memory.trial()
+    }
+
+    /// Remembers it, or that there is none.
+    ///
+    /// # Errors
+    ///
+    /// The system's word if it could not be saved: then it is as before.
+    pub fn remember_trial(&mut self, trial: Option<OwnTrial>) -> io::Result<()> {
+        let remembered = self.memory.set_trial(trial);
+        if let Err(error) = &remembered {
+            error!(%error, "a change that waits to be confirmed could not be remembered");
+        }
+        remembered
+    }
+
     /// Tries once more to remember what could not be. To be called now and then.
     pub fn catch_up(&mut self) {
         self.memory.catch_up();
@@ -215,6 +236,11 @@ impl Enforcement {
                 at,
             });
         }
+    }
+
+    /// Whoever asked for a policy that failed was told so: it is not to come into force later.
+    pub fn give_up_wanted(&mut self) {
+        self.wanted = None;
     }
 
     /// Tries a policy that failed once more, if there is one and its time has come. `true` if it
