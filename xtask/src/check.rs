@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{output, package, programs, setup, shell, tidy};
+use crate::{alerts, output, package, programs, setup, shell, tidy};
 
 /// How much is checked.
 #[derive(Debug, Args)]
@@ -62,13 +62,14 @@ type Step = (&'static str, fn() -> Result<Tally>);
 /// Random steps of the model in its short form; the scopes that are explored whole always are.
 const MODEL_STEPS: &str = "10000000";
 
-const QUICK: [Step; 8] = [
+const QUICK: [Step; 9] = [
     ("format", || {
         command(&mut shell::cargo(&["fmt", "--all", "--check"]))
     }),
     ("clippy", clippy),
     ("documentation", documentation),
     ("tidy", tidy::tally),
+    ("alert rules and dashboard", alerts::tally),
     // Before the ordinary programs are built, which take its place.
     ("traces: a daemon that has them", traces),
     ("build", || programs::build().map(|()| Tally::of(true))),

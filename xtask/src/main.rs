@@ -3,6 +3,7 @@
 //! It needs nothing but a Rust toolchain, because it is what installs everything else. What needs
 //! kernels and fleets is in `weir-chaos`, which it builds and becomes.
 
+mod alerts;
 mod check;
 mod dependencies;
 mod ebpf;

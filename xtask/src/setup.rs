@@ -1,6 +1,6 @@
 //! Installs what is missing, and is quick when nothing is.
 
-use std::{collections::BTreeSet, process::Command, time::Instant};
+use std::{collections::BTreeSet, path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -149,6 +149,39 @@ fn apt(arguments: &[&str]) -> Command {
         .arg("--quiet")
         .args(arguments);
     command
+}
+
+/// Where tools are put that are not installed.
+pub(crate) fn tools() -> PathBuf {
+    shell::root().join("target/tools")
+}
+
+/// `promtool`, taken out of Debian's package of Prometheus: installed, it would start a server.
+pub(crate) fn promtool() -> Result<PathBuf> {
+    let directory = tools().join("prometheus");
+    let promtool = directory.join("usr/bin/promtool");
+    if promtool.exists() {
+        return Ok(promtool);
+    }
+    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let download = || {
+        let mut command = apt(&["download", "prometheus"]);
+        shell::run(command.current_dir(&directory))
+    };
+    if download().is_err() {
+        shell::run(&mut apt(&["update"]))?;
+        download()?;
+    }
+    for file in std::fs::read_dir(&directory)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            let mut command = Command::new("dpkg-deb");
+            shell::run(command.arg("--extract").arg(&path).arg(&directory))?;
+            std::fs::remove_file(&path)?;
+        }
+    }
+    anyhow::ensure!(promtool.exists(), "Debian's prometheus has no promtool");
+    Ok(promtool)
 }
 
 fn is_root() -> Result<bool> {
