@@ -2,6 +2,7 @@
 //!
 //! Each check is a pure function of what it is given, so that a test can give it something bad.
 
+mod alerts;
 mod attacks;
 mod edges;
 mod manifests;
@@ -77,6 +78,10 @@ pub(crate) fn tally() -> Result<Tally> {
         ("names say what a thing is", sources::named_well(&files)),
         ("text speaks of Weir alone", sources::neutral_text(&files)),
         ("every attack is tried", attacks::are_tried(&files)),
+        (
+            "every alert is tested, and has a section of the runbook",
+            alerts::are_tested(&files),
+        ),
     ];
     let mut tally = Tally::default();
     for (name, finding) in checks {
