@@ -9,6 +9,8 @@ use crate::{check::Tally, output, setup, shell};
 
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const TESTS: &str = "deploy/prometheus/alerts.test.yml";
+const SCRAPED: &str = "deploy/prometheus/prometheus.yml";
+const EXAMPLE: &str = "deploy/examples/five-hosts/prometheus.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboards/weir.json";
 /// What Grafana puts into expressions, and something that it might be.
 const VARIABLES: [(&str, &str); 3] = [
@@ -22,12 +24,17 @@ pub(crate) fn tally() -> Result<Tally> {
     let promtool = setup::promtool()?;
     let expressions = expressions()?;
     let mut tally = Tally::default();
+    let expressions = expressions.display().to_string();
     for (what, arguments) in [
-        ("alert rules", ["check", "rules", RULES]),
-        ("tests of the alert rules", ["test", "rules", TESTS]),
+        ("alert rules", &["check", "rules", RULES][..]),
+        ("tests of the alert rules", &["test", "rules", TESTS]),
         (
             "expressions of the dashboard",
-            ["check", "rules", &expressions.display().to_string()],
+            &["check", "rules", &expressions],
+        ),
+        (
+            "what is scraped",
+            &["check", "config", "--syntax-only", SCRAPED, EXAMPLE],
         ),
     ] {
         let mut command = Command::new(&promtool);

@@ -247,6 +247,13 @@ fn judge(seen: &Seen, budget: &Budget) -> Vec<Check> {
     ]
 }
 
+/// What Grafana puts into expressions.
+const DASHBOARD_VARIABLES: [(&str, &str); 3] = [
+    ("$__rate_interval", "5s"),
+    ("$fleet", ".*"),
+    ("$limit", ".*"),
+];
+
 /// Prometheus has the fleet's metrics, and accepts every expression of the dashboard.
 fn metrics(cluster: &Cluster<'_>, repository: &Path) -> Result<Vec<Check>> {
     let dashboard = repository.join("deploy/grafana/dashboards/weir.json");
@@ -259,9 +266,12 @@ fn metrics(cluster: &Cluster<'_>, repository: &Path) -> Result<Vec<Check>> {
     let mut empty = 0;
     for target in targets {
         let expression = target["expr"].as_str().context("a target has one")?;
-        let found = cluster
-            .query(&expression.replace("$limit", ".*"))
-            .with_context(|| expression.to_owned())?;
+        let asked = DASHBOARD_VARIABLES
+            .iter()
+            .fold(expression.to_owned(), |text, (variable, value)| {
+                text.replace(variable, value)
+            });
+        let found = cluster.query(&asked).context(asked)?;
         empty += usize::from(found == 0);
     }
     let alerts = cluster.test_alerts().map_or(1, |()| 0);

@@ -145,6 +145,7 @@ fn the_examples_are_good() {
         include_str!("../../../deploy/examples/five-hosts/node.toml"),
         include_str!("../../../deploy/examples/fifty-hosts/node-a.toml"),
         include_str!("../../../deploy/examples/fifty-hosts/node-b.toml"),
+        include_str!("../../../deploy/examples/fifty-hosts/node-c.toml"),
     ] {
         let outcome = check(text, &host(), &Overrides::default());
         assert_eq!(outcome.problems, [], "{text}");

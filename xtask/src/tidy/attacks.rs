@@ -24,7 +24,7 @@ pub(super) fn are_tried(files: &[TrackedFile]) -> Finding {
                 .split_once("::")
                 .map_or((None, test), |(path, name)| (Some(path), name));
             source = path.map(text).unwrap_or(source);
-            let is_there = source.is_some_and(|text| text.contains(&format!("fn {name}(")));
+            let is_there = source.is_some_and(|text| is_run(text, name));
             named += usize::from(is_there);
             if !is_there {
                 problems.push(format!("{TABLE}: there is no test {test}"));
@@ -43,6 +43,25 @@ pub(super) fn are_tried(files: &[TrackedFile]) -> Finding {
     }
 }
 
+/// Whether there is such a test, which is not left out.
+fn is_run(text: &str, name: &str) -> bool {
+    let declaration = format!("fn {name}(");
+    let Some(before) = text.find(&declaration).map(|found| &text[..found]) else {
+        return false;
+    };
+    // The last of these lines is the beginning of the declaration's own.
+    let above = before
+        .lines()
+        .rev()
+        .skip(usize::from(!before.ends_with('\n')));
+    let attributes = above
+        .map(str::trim)
+        .take_while(|line| line.starts_with(['#', '/']));
+    let attributes: Vec<&str> = attributes.filter(|line| line.starts_with("#[")).collect();
+    let has = |word: &str| attributes.iter().any(|line| line.contains(word));
+    has("test") && !has("ignore")
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::file, *};
@@ -51,7 +70,11 @@ mod tests {
         let table = format!("| attack | what happens | tried by |\n| --- | --- | --- |\n{row}\n");
         let files = [
             file(TABLE, &table),
-            file("a/tests/b.rs", "#[test]\nfn one() {}\nfn other() {}\n"),
+            file(
+                "a/tests/b.rs",
+                "#[test]\nfn one() {}\n\n#[tokio::test]\n// Slow.\nasync fn other() {}\nfn help() {}\n\
+                 #[test]\n#[ignore]\nfn later() {}\n",
+            ),
         ];
         are_tried(&files).problems.len()
     }
@@ -67,6 +90,10 @@ mod tests {
             1
         );
         assert_eq!(problems("| a flood | dropped | `a/tests/c.rs::one` |"), 2);
+        for no_test in ["help", "later"] {
+            let row = format!("| a flood | dropped | `a/tests/b.rs::one`, `{no_test}` |");
+            assert_eq!(problems(&row), 1, "{no_test}");
+        }
         assert_eq!(problems("| a flood | dropped | reading |"), 1);
         assert_eq!(problems(""), 1, "no rows");
     }
