@@ -1,6 +1,9 @@
 //! The operator's service. What only the leader knows is asked of the leader.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::oneshot,
@@ -24,7 +27,11 @@ use weir_proto::{
 };
 use weir_tls::{Expected, Peer, Role};
 
-use super::{Answer, Asker, Leader, Question, author, seen::SeenFrom as _};
+use super::{Answer, Asker, Leader, Question, author, pace::Pace, seen::SeenFrom as _};
+
+/// The daemon is asked so often in a second by operators that come the same way; others wait their turn.
+/// Each question is answered between two packets of the protocol, and may take milliseconds.
+const QUESTIONS_PER_SECOND: u32 = 200;
 
 /// To reach the leader takes far less, or it is not there.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,12 +48,18 @@ const FORWARDED: &str = "weir-forwarded";
 pub struct AdminService {
     asker: Asker,
     security: Security,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl AdminService {
     /// The same for those who ask within the process.
-    pub(super) const fn new(asker: Asker, security: Security) -> Self {
-        Self { asker, security }
+    pub(super) fn new(asker: Asker, security: Security) -> Self {
+        let pace = Arc::new(Mutex::new(Pace::new(QUESTIONS_PER_SECOND)));
+        Self {
+            asker,
+            security,
+            pace,
+        }
     }
 
     /// The service, asking `asker`, and the leader where only it can answer.
@@ -94,6 +107,14 @@ impl AdminService {
     }
 
     async fn send(&self, question: Question) -> Result<(), Status> {
+        let wait = {
+            // Its critical section is arithmetic: nothing is left half done.
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.wait(Instant::now().into_std())
+        };
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
         let sent = self.asker.send(question).await;
         sent.map_err(|_| stopping())
     }
@@ -444,6 +465,29 @@ mod tests {
         assert_eq!(applying(&apply(true)), Role::Read);
         assert_eq!(applying(&apply(false)), Role::Operate);
         assert!(permitted(&Request::new(()), Role::Operate).is_ok(), "local");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_questions_waits_its_turn() {
+        let (asker, mut questions) = tokio::sync::mpsc::channel(1);
+        let service = AdminService::new(asker, Security::Plain);
+        let daemon = tokio::spawn(async move {
+            while let Some(Question::Alive(answer)) = questions.recv().await {
+                let _ = answer.send(());
+            }
+        });
+        let begin = Instant::now();
+        for _ in 0..QUESTIONS_PER_SECOND + 100 {
+            let (answer, answered) = oneshot::channel();
+            let sent = service.clone().send(Question::Alive(answer)).await;
+            assert!(sent.is_ok() && answered.await.is_ok());
+        }
+        assert!(
+            begin.elapsed() >= Duration::from_millis(490),
+            "half a second for a hundred"
+        );
+        drop(service);
+        daemon.await.expect("it has answered");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ pub mod admin;
 pub(crate) mod author;
 mod console;
 pub mod http;
+mod pace;
 mod seen;
 pub mod sockets;
 

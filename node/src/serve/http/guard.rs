@@ -15,12 +15,10 @@ use axum::{
 use weir_coord::grpc::Security;
 
 use super::session::Session;
-use crate::serve::console::page::Door;
+use crate::serve::{console::page::Door, pace::Pace};
 
 /// Requests in a second, of all who ask; to put metrics together takes milliseconds.
-const PER_SECOND: f64 = 50.0;
-/// Requests at once.
-const AT_ONCE: f64 = 50.0;
+const PER_SECOND: u32 = 50;
 const BEARER: &str = "Bearer ";
 
 /// What is asked of whoever asks.
@@ -71,37 +69,14 @@ pub(in crate::serve) struct OnDuty {
     pace: Mutex<Pace>,
 }
 
-/// A token bucket of requests.
-#[derive(Debug)]
-struct Pace {
-    left: f64,
-    at: Instant,
-}
-
 impl Guard {
     pub(super) fn begin(self) -> Arc<OnDuty> {
         Arc::new(OnDuty {
             token: self.token,
             is_private: self.security.is_authenticated(),
             session: Session::begin(),
-            pace: Mutex::new(Pace {
-                left: AT_ONCE,
-                at: Instant::now(),
-            }),
+            pace: Mutex::new(Pace::new(PER_SECOND)),
         })
-    }
-}
-
-impl Pace {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.left = (self.left + elapsed * PER_SECOND).min(AT_ONCE);
-        let is_due = self.left >= 1.0;
-        if is_due {
-            self.left -= 1.0;
-        }
-        is_due
     }
 }
 
@@ -206,11 +181,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_requests_is_turned_away() {
+        let mut pace = Pace::new(PER_SECOND);
         let begin = Instant::now();
-        let mut pace = Pace {
-            left: AT_ONCE,
-            at: begin,
-        };
         let millisecond = Duration::from_millis(1);
         let due = (0..10_000).filter(|at| pace.is_due(begin + millisecond * *at));
         let due = due.count();
