@@ -9,7 +9,7 @@ use crate::{output, shell};
 /// A Debian package, and what it is for.
 type Package = (&'static str, &'static str);
 
-const PACKAGES: [Package; 17] = [
+const PACKAGES: [Package; 18] = [
     ("rustc-web", "compiles kernel programs"),
     (
         "libstd-rust-web-dev-bpf",
@@ -44,6 +44,10 @@ const PACKAGES: [Package; 17] = [
     ("iptables", "a rival in the benchmark"),
     ("tmux", "a terminal for tests of `weir top`"),
     ("iputils-ping", "a client, in the tutorial"),
+    (
+        "bpftool",
+        "what the kernel says of programs and maps, in tests",
+    ),
     ("chromium", "a browser for tests of the console"),
 ];
 

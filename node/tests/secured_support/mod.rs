@@ -197,11 +197,13 @@ impl Secured {
         let line = status.output.lines().find(|line| line.starts_with('{'))?;
         let status: serde_json::Value = serde_json::from_str(line).ok()?;
         let members = status["members"].as_array()?.iter();
-        let is_alive = |member: &&serde_json::Value| member["live"] == true;
-        if members.filter(is_alive).count() != alive {
+        let living: Vec<_> = members.filter(|member| member["live"] == true).collect();
+        let leader = status["leader"]["name"].as_str()?;
+        // One that was killed is named until another leads, and its session may be over before.
+        let leads = |member: &&serde_json::Value| member["name"] == leader;
+        if living.len() != alive || !living.iter().any(leads) {
             return None;
         }
-        let leader = status["leader"]["name"].as_str()?;
         (0..DAEMONS).find(|daemon| name(*daemon) == leader)
     }
 
